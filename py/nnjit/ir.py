@@ -1,0 +1,343 @@
+"""The loop IR: what a kernel is, on one page. Both emitters take this and nothing else.
+
+Scalar and vector values are `Expr`, a DAG of interned nodes (equal expressions are the same object):
+
+    const   attr = Python number or bool            index   attr = IntExpr, a loop index as an i32 value
+    local   attr = name of a declared local         load    attr = (buffer, IntExpr element index)
+    cast    args = (x,)  to `dtype`                 bitcast args = (x,)  same width
+    splat   args = (x,)  scalar → 4 lanes           pack    args = 4 scalars → 4 lanes
+    extract args = (x,)  attr = lane
+    add sub mul div min max                         floats and ints; integer div and rem truncate
+    rem and or xor shl shr                          ints (and/or/xor/not also bool)
+    neg abs sqrt floor ceil round trunc not         `round` is half to even
+    fma                                             a·b + c, fused or not as the target likes
+    eq ne lt le gt ge                               → bool
+    select  args = (condition, a, b)                both sides are evaluated: no trap may hide in one
+    exp log tanh erf sigmoid sin cos pow ...        `INTRINSICS`; `lower.mathlib` expands what a target lacks
+
+Compute dtypes: f32 f64 i32 u32 i64 bool. A `load` from a buffer of storage dtype u8 i8 u16 i16 gives i32, f16 gives
+f32; a store narrows by wrapping (floats: by rounding). bool is stored as one byte (0 or 1).
+`lanes` is 1 or 4. A vector load or store touches 4 consecutive elements, of any alignment.
+
+Statements:
+
+    Declare(name, init)          a new local, dtype and lanes those of `init`; never assigned again = a let
+    Assign(name, value)          to a declared local
+    Store(buffer, index, value)  4 consecutive elements when value.lanes == 4
+    For(var, extent, body)       var = 0 … extent − 1, serial; `unroll` is a lowering matter, not a statement
+    If(condition, then, orelse)
+    Barrier()                    all invocations of a workgroup (kernels with workgroup > 1 only)
+
+A `Kernel` is a function of (buffers, symbols) over tasks 0 … tasks − 1. Tasks are independent: they may run in any
+order, on any thread, in slices. The body reads the variable `task`; with `workgroup` > 1 (GPU only) `task` numbers the
+workgroup, and `lane` the invocation in it.
+"""
+
+from __future__ import annotations
+
+from .symbolic import IntExpr, Opaque, to_json, var
+
+COMPUTE_DTYPES = ("f32", "f64", "i32", "u32", "i64", "bool")
+
+STORAGE_BYTES = {
+    "f32": 4, "f64": 8, "f16": 2, "i32": 4, "u32": 4, "i64": 8, "u64": 8,
+    "i16": 2, "u16": 2, "i8": 1, "u8": 1, "bool": 1,
+}  # fmt: skip
+
+COMPUTE_OF = {
+    "f32": "f32", "f64": "f64", "f16": "f32", "i32": "i32", "u32": "u32", "i64": "i64", "u64": "i64",
+    "i16": "i32", "u16": "i32", "i8": "i32", "u8": "i32", "bool": "bool",
+}  # fmt: skip
+
+COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge"))
+BINARY = frozenset(("add", "sub", "mul", "div", "rem", "min", "max", "and", "or", "xor", "shl", "shr"))
+UNARY = frozenset(("neg", "abs", "sqrt", "floor", "ceil", "round", "trunc", "not"))
+INTRINSICS = frozenset(
+    (
+        "exp", "log", "tanh", "erf", "sigmoid", "sin", "cos", "tan", "asin", "acos", "atan",
+        "sinh", "cosh", "asinh", "acosh", "atanh", "pow",
+    )
+)  # fmt: skip
+
+Index = int | IntExpr
+
+
+class Expr:
+    """One interned node; build it with the functions below."""
+
+    __slots__ = ("op", "dtype", "lanes", "args", "attr")
+
+    def __init__(self, op: str, dtype: str, lanes: int, args: tuple, attr: object) -> None:
+        self.op = op
+        self.dtype = dtype
+        self.lanes = lanes
+        self.args = args
+        self.attr = attr
+
+    def __str__(self) -> str:
+        if self.op == "const":
+            return str(self.attr)
+        if self.op in ("local", "index"):
+            return str(self.attr)
+        if self.op == "load":
+            buffer, index = self.attr  # type: ignore[misc]
+            return f"{buffer}[{index}{':4' if self.lanes == 4 else ''}]"
+        attr = "" if self.attr is None else f"@{self.attr}"
+        name = self.op if self.op not in ("cast", "bitcast") else f"{self.op}_{self.dtype}"
+        return f"{name}{attr}({', '.join(map(str, self.args))})"
+
+    __repr__ = __str__
+
+
+_interned: dict[tuple, Expr] = {}
+
+
+def expr(op: str, dtype: str, lanes: int = 1, args: tuple[Expr, ...] = (), attr: object = None) -> Expr:
+    """The node with these fields. Most code uses the typed builders below instead."""
+    key = (op, dtype, lanes, args, attr.__class__, attr)
+    node = _interned.get(key)
+    if node is None:
+        node = _interned[key] = Expr(op, dtype, lanes, args, attr)
+    return node
+
+
+def forget_interned() -> None:
+    """Drop the table of interned nodes; call between two compilations, never within one."""
+    _interned.clear()
+
+
+def const(value: float | int | bool, dtype: str) -> Expr:
+    if dtype in ("f32", "f64"):
+        value = float(value)
+        # -0.0 == 0.0 and nan != nan: intern floats by their text.
+        return expr("const", dtype, 1, (), _Float(value))
+    return expr("const", dtype, 1, (), bool(value) if dtype == "bool" else int(value))
+
+
+class _Float(float):
+    """A float that is equal to another one exactly when both print the same."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, float) and repr(self) == repr(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+
+def index(e: Index) -> Expr:
+    """A loop index or symbol as an i32 value."""
+    return const(e, "i32") if isinstance(e, int) else expr("index", "i32", 1, (), e)
+
+
+def value_index(e: Expr) -> Index:
+    """A run-time integer value as an index atom, e.g. what Gather loads. i64 is narrowed by the emitter."""
+    if e.op == "const":
+        return int(e.attr)  # type: ignore[call-overload]
+    if e.op == "index":
+        return e.attr  # type: ignore[return-value]
+    if e.op == "cast" and e.args[0].op == "index" and e.dtype in ("i32", "i64"):
+        return e.args[0].attr  # type: ignore[return-value]
+    return IntExpr({(Opaque("value", (e,)),): 1})
+
+
+def load(buffer: str, at: Index, dtype: str, lanes: int = 1) -> Expr:
+    """Element `at` of `buffer`; `dtype` is the compute dtype."""
+    return expr("load", dtype, lanes, (), (buffer, at))
+
+
+def local(name: str, dtype: str, lanes: int = 1) -> Expr:
+    return expr("local", dtype, lanes, (), name)
+
+
+def splat(x: Expr) -> Expr:
+    return x if x.lanes == 4 else expr("splat", x.dtype, 4, (x,))
+
+
+def pack(xs: tuple[Expr, Expr, Expr, Expr]) -> Expr:
+    return expr("pack", xs[0].dtype, 4, xs)
+
+
+def extract(x: Expr, lane: int) -> Expr:
+    return expr("extract", x.dtype, 1, (x,), lane)
+
+
+def cast(x: Expr, dtype: str) -> Expr:
+    if x.dtype == dtype:
+        return x
+    if x.op == "const" and x.lanes == 1 and not (x.dtype in ("f32", "f64") and dtype in ("i32", "u32", "i64")):
+        return const(x.attr, dtype)  # type: ignore[arg-type]
+    return expr("cast", dtype, x.lanes, (x,))
+
+
+def bitcast(x: Expr, dtype: str) -> Expr:
+    return expr("bitcast", dtype, x.lanes, (x,))
+
+
+def _widen(xs: tuple[Expr, ...]) -> tuple[Expr, ...]:
+    return tuple(map(splat, xs)) if any(x.lanes == 4 for x in xs) else xs
+
+
+def unary(op: str, x: Expr) -> Expr:
+    return expr(op, x.dtype, x.lanes, (x,))
+
+
+def binary(op: str, a: Expr, b: Expr) -> Expr:
+    """Arithmetic on two operands of one dtype; a scalar beside a vector is splatted."""
+    if a.dtype != b.dtype:
+        raise TypeError(f"{op}: {a.dtype} and {b.dtype}")
+    a, b = _widen((a, b))
+    return expr(op, "bool" if op in COMPARISONS else a.dtype, a.lanes, (a, b))
+
+
+def fma(a: Expr, b: Expr, c: Expr) -> Expr:
+    a, b, c = _widen((a, b, c))
+    return expr("fma", a.dtype, a.lanes, (a, b, c))
+
+
+def select(condition: Expr, a: Expr, b: Expr) -> Expr:
+    condition, a, b = _widen((condition, a, b))
+    return expr("select", a.dtype, a.lanes, (condition, a, b))
+
+
+def add(a: Expr, b: Expr) -> Expr:
+    return binary("add", a, b)
+
+
+def sub(a: Expr, b: Expr) -> Expr:
+    return binary("sub", a, b)
+
+
+def mul(a: Expr, b: Expr) -> Expr:
+    return binary("mul", a, b)
+
+
+def div(a: Expr, b: Expr) -> Expr:
+    return binary("div", a, b)
+
+
+class Stmt:
+    """Base of the statements."""
+
+    __slots__ = ()
+
+
+class Declare(Stmt):
+    __slots__ = ("name", "init")
+
+    def __init__(self, name: str, init: Expr) -> None:
+        self.name = name
+        self.init = init
+
+
+class Assign(Stmt):
+    __slots__ = ("name", "value")
+
+    def __init__(self, name: str, value: Expr) -> None:
+        self.name = name
+        self.value = value
+
+
+class Store(Stmt):
+    __slots__ = ("buffer", "index", "value")
+
+    def __init__(self, buffer: str, index: Index, value: Expr) -> None:
+        self.buffer = buffer
+        self.index = index
+        self.value = value
+
+
+class For(Stmt):
+    __slots__ = ("var", "extent", "body")
+
+    def __init__(self, var: str, extent: Index, body: list[Stmt]) -> None:
+        self.var = var
+        self.extent = extent
+        self.body = body
+
+
+class If(Stmt):
+    __slots__ = ("condition", "then", "orelse")
+
+    def __init__(self, condition: Expr, then: list[Stmt], orelse: list[Stmt]) -> None:
+        self.condition = condition
+        self.then = then
+        self.orelse = orelse
+
+
+class Barrier(Stmt):
+    __slots__ = ()
+
+
+class Buffer:
+    """A kernel parameter: `storage` dtype (key of STORAGE_BYTES), `access` "r", "w" or "rw"."""
+
+    __slots__ = ("name", "storage", "access")
+
+    def __init__(self, name: str, storage: str, access: str) -> None:
+        self.name = name
+        self.storage = storage
+        self.access = access
+
+
+class Kernel:
+    """One emitted function. Symbols are i32 parameters named like variables; see the module's docstring."""
+
+    __slots__ = ("name", "buffers", "symbols", "tasks", "body", "workgroup", "shared")
+
+    def __init__(
+        self,
+        name: str,
+        buffers: list[Buffer],
+        symbols: list[str],
+        tasks: Index,
+        body: list[Stmt],
+        workgroup: int = 1,
+        shared: list[tuple[str, str, int]] | None = None,
+    ) -> None:
+        self.name = name
+        self.buffers = buffers
+        self.symbols = symbols
+        self.tasks = tasks
+        self.body = body
+        self.workgroup = workgroup
+        self.shared = shared or []
+        """Workgroup memory: (name, dtype, elements), used like a buffer."""
+
+    def __str__(self) -> str:
+        params = ", ".join(f"{b.name}: {b.storage}[{b.access}]" for b in self.buffers)
+        lines = [f"kernel {self.name}({params}; {', '.join(self.symbols)}) tasks {self.tasks}"]
+        lines += [f"  shared {n}: {d}[{c}]" for n, d, c in self.shared]
+        _print(self.body, "  ", lines)
+        return "\n".join(lines)
+
+
+def _print(body: list[Stmt], indent: str, lines: list[str]) -> None:
+    for s in body:
+        if isinstance(s, Declare):
+            lines.append(f"{indent}let {s.name}: {s.init.dtype}x{s.init.lanes} = {s.init}")
+        elif isinstance(s, Assign):
+            lines.append(f"{indent}{s.name} = {s.value}")
+        elif isinstance(s, Store):
+            lines.append(f"{indent}{s.buffer}[{s.index}{':4' if s.value.lanes == 4 else ''}] = {s.value}")
+        elif isinstance(s, For):
+            lines.append(f"{indent}for {s.var} < {s.extent}")
+            _print(s.body, indent + "  ", lines)
+        elif isinstance(s, If):
+            lines.append(f"{indent}if {s.condition}")
+            _print(s.then, indent + "  ", lines)
+            if s.orelse:
+                lines.append(f"{indent}else")
+                _print(s.orelse, indent + "  ", lines)
+        else:
+            lines.append(f"{indent}barrier")
+
+
+TASK = var("task")
+LANE = var("lane")
+
+__all__ = [n for n in dir() if not n.startswith("_")] + ["to_json"]

@@ -1,0 +1,362 @@
+"""Integer expressions over named variables: dimensions, buffer sizes, element indices, guards.
+
+A dimension is a Python `int` or an `IntExpr`. An `IntExpr` is a polynomial with integer coefficients, kept in one
+canonical form, so that equal polynomials compare equal and a term's coefficient is a dictionary look-up:
+
+    IntExpr({("s0",): 12, ("k", "s1"): 1, (): 3})      means  12·s0 + k·s1 + 3
+
+An atom of a monomial is the name of a variable (a symbol of the model such as a sequence length, or a loop variable)
+or an `Opaque`: a floor division, remainder, minimum, maximum, or a value that a kernel loads at run time.
+Arithmetic on two ints gives an int, and an `IntExpr` that turns out constant is returned as an int as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+Atom = "str | Opaque"
+Int = "int | IntExpr"
+
+
+class Opaque:
+    """An atom that is not a variable: `op` in floordiv, mod, min, max, or `value` (args[0] is a scalar IR Expr)."""
+
+    __slots__ = ("op", "args", "_hash", "_text")
+
+    def __init__(self, op: str, args: tuple) -> None:
+        self.op = op
+        self.args = args
+        self._hash = hash((op, args))
+        self._text = ""
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, Opaque)
+            and self._hash == other._hash
+            and self.op == other.op
+            and self.args == other.args
+        )
+
+    def __str__(self) -> str:
+        if not self._text:
+            self._text = f"{self.op}({', '.join(map(str, self.args))})"
+        return self._text
+
+    __repr__ = __str__
+
+
+class IntExpr:
+    """A canonical polynomial; see the module's docstring. Never constant, never mutated."""
+
+    __slots__ = ("terms", "_hash")
+
+    def __init__(self, terms: dict[tuple, int]) -> None:
+        self.terms = terms
+        self._hash = 0
+
+    def __hash__(self) -> int:
+        if not self._hash:
+            self._hash = hash(frozenset(self.terms.items()))
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, IntExpr) and self.terms == other.terms)
+
+    def __add__(self, other: int | IntExpr) -> int | IntExpr:
+        terms = dict(self.terms)
+        for mono, coef in other.terms.items() if isinstance(other, IntExpr) else (((), other),):
+            total = terms.get(mono, 0) + coef
+            if total:
+                terms[mono] = total
+            else:
+                terms.pop(mono, None)
+        return _make(terms)
+
+    __radd__ = __add__
+
+    def __neg__(self) -> int | IntExpr:
+        return self * -1
+
+    def __sub__(self, other: int | IntExpr) -> int | IntExpr:
+        return self + other * -1
+
+    def __rsub__(self, other: int) -> int | IntExpr:
+        return self * -1 + other
+
+    def __mul__(self, other: int | IntExpr) -> int | IntExpr:
+        if not isinstance(other, IntExpr):
+            return IntExpr({m: c * other for m, c in self.terms.items()}) if other else 0
+        terms: dict[tuple, int] = {}
+        for m1, c1 in self.terms.items():
+            for m2, c2 in other.terms.items():
+                mono = tuple(sorted(m1 + m2, key=str)) if m1 and m2 else m1 or m2
+                total = terms.get(mono, 0) + c1 * c2
+                if total:
+                    terms[mono] = total
+                else:
+                    terms.pop(mono, None)
+        return _make(terms)
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other: int | IntExpr) -> int | IntExpr:
+        return floordiv(self, other)
+
+    def __mod__(self, other: int | IntExpr) -> int | IntExpr:
+        return mod(self, other)
+
+    def __bool__(self) -> bool:
+        raise TypeError(f"the truth of {self} is not known at compile time; use Env.guard")
+
+    def __str__(self) -> str:
+        parts = []
+        for mono, coef in sorted(self.terms.items(), key=lambda t: (-len(t[0]), str(t[0]))):
+            factors = [str(a) for a in mono]
+            if coef != 1 or not factors:
+                factors.insert(0, str(coef))
+            parts.append("*".join(factors))
+        return " + ".join(parts)
+
+    __repr__ = __str__
+
+
+def _make(terms: dict[tuple, int]) -> int | IntExpr:
+    if not terms:
+        return 0
+    if len(terms) == 1 and () in terms:
+        return terms[()]
+    return IntExpr(terms)
+
+
+def var(name: str) -> IntExpr:
+    """The expression that is the variable `name`."""
+    return IntExpr({(name,): 1})
+
+
+def opaque(op: str, *args: object) -> IntExpr:
+    """The expression that is one opaque atom."""
+    return IntExpr({(Opaque(op, args),): 1})
+
+
+def terms_of(e: int | IntExpr) -> dict[tuple, int]:
+    """Monomial → coefficient, for ints too."""
+    return e.terms if isinstance(e, IntExpr) else ({(): e} if e else {})
+
+
+Bounds = Mapping[str, "tuple[int, int | None]"]
+"""Inclusive range of each variable; None as upper end: unbounded."""
+
+
+def bounds_of(e: int | IntExpr, bounds: Bounds) -> tuple[int | None, int | None]:
+    """Inclusive (low, high) of `e`; None where unknown. Variables without an entry are taken as ≥ 0."""
+    if isinstance(e, int):
+        return e, e
+    low: int | None = 0
+    high: int | None = 0
+    for mono, coef in e.terms.items():
+        mlow: int | None = 1
+        mhigh: int | None = 1
+        for atom in mono:
+            alow, ahigh = _atom_bounds(atom, bounds)
+            if alow is None or alow < 0:
+                return None, None
+            mlow = None if mlow is None else mlow * alow
+            mhigh = None if mhigh is None or ahigh is None else mhigh * ahigh
+        if coef < 0:
+            mlow, mhigh = mhigh, mlow
+        low = None if low is None or mlow is None else low + coef * mlow
+        high = None if high is None or mhigh is None else high + coef * mhigh
+    return low, high
+
+
+def _atom_bounds(atom: str | Opaque, bounds: Bounds) -> tuple[int | None, int | None]:
+    if isinstance(atom, str):
+        return bounds.get(atom, (0, None))
+    if atom.op == "value":
+        return None, None
+    (alow, ahigh), (blow, bhigh) = (bounds_of(a, bounds) for a in atom.args)
+    if atom.op == "mod":
+        return 0, None if bhigh is None else bhigh - 1
+    if atom.op == "floordiv":
+        if alow is None or blow is None or blow <= 0:
+            return None, None
+        return (0 if bhigh is None else alow // bhigh), (None if ahigh is None else ahigh // blow)
+    if atom.op == "min":
+        low = None if alow is None or blow is None else min(alow, blow)
+        highs = [h for h in (ahigh, bhigh) if h is not None]
+        return low, min(highs) if highs else None
+    low = max([x for x in (alow, blow) if x is not None], default=None)
+    return low, None if ahigh is None or bhigh is None else max(ahigh, bhigh)
+
+
+_NO_BOUNDS: Bounds = {}
+
+
+def _split(a: int | IntExpr, b: int | IntExpr) -> tuple[int | IntExpr, int | IntExpr]:
+    """(q, r) with a = q·b + r, where q takes every term that b divides exactly."""
+    if isinstance(b, int):
+        q: dict[tuple, int] = {}
+        r: dict[tuple, int] = {}
+        for mono, coef in terms_of(a).items():
+            whole = coef // b if mono == () or coef % b == 0 else 0
+            if whole:
+                q[mono] = whole
+            if coef - whole * b:
+                r[mono] = coef - whole * b
+        return _make(q), _make(r)
+    if len(b.terms) != 1:
+        return (1, 0) if a == b else (0, a)
+    ((bmono, bcoef),) = b.terms.items()
+    q, r = {}, {}
+    for mono, coef in terms_of(a).items():
+        rest = list(mono)
+        for atom in bmono:
+            if atom not in rest:
+                break
+            rest.remove(atom)
+        else:
+            if coef % bcoef == 0:
+                q[tuple(rest)] = coef // bcoef
+                continue
+        r[mono] = coef
+    return _make(q), _make(r)
+
+
+def floordiv(a: int | IntExpr, b: int | IntExpr, bounds: Bounds = _NO_BOUNDS) -> int | IntExpr:
+    """⌊a / b⌋ for b > 0, simplified as far as `bounds` allows."""
+    if isinstance(a, int) and isinstance(b, int):
+        return a // b
+    if isinstance(b, int) and b == 1:
+        return a
+    q, r = _split(a, b)
+    low, high = bounds_of(r, bounds)
+    if low is not None and low >= 0:
+        slack_low, _ = bounds_of(b - r - 1, bounds)
+        if slack_low is not None and slack_low >= 0:
+            return q
+    if isinstance(r, int) and r == 0:
+        return q
+    return q + opaque("floordiv", r, b)
+
+
+def mod(a: int | IntExpr, b: int | IntExpr, bounds: Bounds = _NO_BOUNDS) -> int | IntExpr:
+    """a − b·⌊a / b⌋ for b > 0, simplified as far as `bounds` allows."""
+    if isinstance(a, int) and isinstance(b, int):
+        return a % b
+    _, r = _split(a, b)
+    if isinstance(r, int) and isinstance(b, int):
+        return r % b
+    low, _ = bounds_of(r, bounds)
+    if low is not None and low >= 0:
+        slack_low, _ = bounds_of(b - r - 1, bounds)
+        if slack_low is not None and slack_low >= 0:
+            return r
+    return r if r == 0 else opaque("mod", r, b)
+
+
+def ceildiv(a: int | IntExpr, b: int | IntExpr) -> int | IntExpr:
+    """⌈a / b⌉ for b > 0."""
+    return floordiv(a + (b - 1), b)
+
+
+def minimum(a: int | IntExpr, b: int | IntExpr, bounds: Bounds = _NO_BOUNDS) -> int | IntExpr:
+    """min(a, b); the smaller one itself where `bounds` decide it."""
+    return _extremum("min", a, b, bounds)
+
+
+def maximum(a: int | IntExpr, b: int | IntExpr, bounds: Bounds = _NO_BOUNDS) -> int | IntExpr:
+    """max(a, b); the larger one itself where `bounds` decide it."""
+    return _extremum("max", a, b, bounds)
+
+
+def _extremum(op: str, a: int | IntExpr, b: int | IntExpr, bounds: Bounds) -> int | IntExpr:
+    if isinstance(a, int) and isinstance(b, int):
+        return min(a, b) if op == "min" else max(a, b)
+    low, high = bounds_of(b - a, bounds)
+    if low is not None and low >= 0:
+        return a if op == "min" else b
+    if high is not None and high <= 0:
+        return b if op == "min" else a
+    return opaque(op, a, b)
+
+
+def product(dims: tuple[int | IntExpr, ...] | list[int | IntExpr]) -> int | IntExpr:
+    """The product of all dims; 1 for none."""
+    total: int | IntExpr = 1
+    for d in dims:
+        total = total * d
+    return total
+
+
+def atoms(e: int | IntExpr) -> Iterator[str | Opaque]:
+    """Every atom of `e`, those inside opaque atoms' integer arguments included."""
+    for mono in terms_of(e):
+        for atom in mono:
+            yield atom
+            if isinstance(atom, Opaque) and atom.op != "value":
+                for arg in atom.args:
+                    yield from atoms(arg)
+
+
+def variables(e: int | IntExpr) -> set[str]:
+    """Names of all variables in `e` (not those inside run-time values)."""
+    return {a for a in atoms(e) if isinstance(a, str)}
+
+
+def substitute(
+    e: int | IntExpr,
+    mapping: Mapping[str, int | IntExpr],
+    bounds: Bounds = _NO_BOUNDS,
+    on_value: Callable[[Opaque], int | IntExpr] | None = None,
+) -> int | IntExpr:
+    """`e` with variables replaced; `on_value` rewrites run-time value atoms."""
+    if isinstance(e, int):
+        return e
+    total: int | IntExpr = 0
+    for mono, coef in e.terms.items():
+        term: int | IntExpr = coef
+        for atom in mono:
+            if isinstance(atom, str):
+                term = term * mapping.get(atom, IntExpr({(atom,): 1}))
+            elif atom.op == "value":
+                term = term * (on_value(atom) if on_value else IntExpr({(atom,): 1}))
+            else:
+                a, b = (substitute(x, mapping, bounds, on_value) for x in atom.args)
+                term = term * _OPERATIONS[atom.op](a, b, bounds)
+        total = total + term
+    return total
+
+
+_OPERATIONS: dict[str, Callable] = {"floordiv": floordiv, "mod": mod, "min": minimum, "max": maximum}
+
+
+def evaluate(e: int | IntExpr, env: Mapping[str, int]) -> int:
+    """The value of `e` with every variable bound. Raises KeyError for an unbound one."""
+    if isinstance(e, int):
+        return e
+    total = 0
+    for mono, coef in e.terms.items():
+        for atom in mono:
+            if isinstance(atom, str):
+                coef *= env[atom]
+            else:
+                a, b = (evaluate(x, env) for x in atom.args)
+                coef *= _OPERATIONS[atom.op](a, b)
+        total += coef
+    return total
+
+
+def to_json(e: int | IntExpr) -> int | list | str:
+    """Ints stay ints, a variable is its name, the rest prefix lists: ["add", …], ["mul", …], ["floordiv", a, b]."""
+    if isinstance(e, int):
+        return e
+    terms: list = []
+    for mono, coef in e.terms.items():
+        factors: list = [a if isinstance(a, str) else [a.op, *map(to_json, a.args)] for a in mono]
+        if coef != 1 or not factors:
+            factors.append(coef)
+        terms.append(factors[0] if len(factors) == 1 else ["mul", *factors])
+    return terms[0] if len(terms) == 1 else ["add", *terms]

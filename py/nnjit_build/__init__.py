@@ -1,0 +1,1 @@
+"""How nnjit is built, served, checked and run from a shell. Not part of the wheel; build.py hands over to it."""
