@@ -1,0 +1,1 @@
+"""The models that nnjit is tested with; see registry.py."""
