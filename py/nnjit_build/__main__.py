@@ -1,0 +1,7 @@
+"""Entry point for build.py."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main(sys.argv[1:]))

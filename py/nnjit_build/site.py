@@ -1,0 +1,109 @@
+"""The layout of the site: one table, which `serve` answers requests from and `build` copies to dist/.
+
+    index.html              the page
+    sw.js                   service worker that isolates the pages of a host which sends no headers for it
+    web/                    what the pages load: app/ and isolation.js
+    runtime/                the JavaScript runtime; runtime/site.json tells it where the rest lies
+    nnjit-VERSION-….whl     the compiler
+    pyodide/                Python for the browser, with the wheels that the compiler needs
+    lab/                    JupyterLite, where it was built
+    models/                 models cached on this machine (served, never built into a site)
+
+All links between them are relative: the site works under any path of any host. The runtime is served under one URL
+only, because the same module under two URLs would be two modules with two states.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import pyodide, wheel
+from .paths import CACHE, MODELS, ROOT, WEB
+
+LAB = CACHE / "lab" / "site"
+Content = Path | bytes
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Every file below a folder, except the sub-folders left out; `kept` ones also go into dist/."""
+
+    source: Path
+    without: tuple[str, ...] = ()
+    kept: bool = True
+
+    def find(self, name: str) -> Path | None:
+        """The file `name` below the folder, or None; a name that leads out of the folder finds nothing."""
+        path = (self.source / name).resolve()
+        if not path.is_relative_to(self.source.resolve()) or name.split("/")[0] in self.without:
+            return None
+        if path.is_dir():
+            path = path / "index.html"
+        return path if path.is_file() else None
+
+    def files(self) -> Iterator[tuple[str, Path]]:
+        """Every file as (name below the folder, path)."""
+        for path in sorted(self.source.rglob("*")):
+            name = path.relative_to(self.source).as_posix()
+            if path.is_file() and name.split("/")[0] not in self.without:
+                yield name, path
+
+
+class Site:
+    """The table, and what has to be made for it."""
+
+    def __init__(self) -> None:
+        self._wheel: tuple[object, bytes] | None = None
+        self.made: dict[str, Callable[[], Content]] = {
+            "": lambda: ROOT / "index.html",
+            "index.html": lambda: ROOT / "index.html",
+            "sw.js": lambda: WEB / "sw.js",
+            "runtime/site.json": _site_json,
+            wheel.file_name(): self._wheel_bytes,
+        }
+        self.folders = {
+            "web/": Folder(WEB, without=("runtime", "notebooks", "sw.js")),
+            "runtime/": Folder(WEB / "runtime"),
+            "pyodide/": Folder(pyodide.FOLDER),
+            "lab/": Folder(LAB),
+            "models/": Folder(MODELS, kept=False),
+        }
+
+    def find(self, name: str) -> Content | None:
+        """What lies at `name` (a URL path without its leading slash), or None."""
+        if name in self.made:
+            content = self.made[name]()
+            return content if isinstance(content, bytes) or content.is_file() else None
+        for prefix, folder in self.folders.items():
+            if f"{name}/".startswith(prefix):
+                return folder.find(name.removeprefix(prefix))
+        return None
+
+    def files(self) -> Iterator[tuple[str, Content]]:
+        """Everything that belongs into dist/, as (name, content)."""
+        for name, make in self.made.items():
+            if name:
+                yield name, make()
+        for prefix, folder in self.folders.items():
+            if folder.kept:
+                for name, path in folder.files():
+                    yield prefix + name, path
+
+    def _wheel_bytes(self) -> bytes:
+        signature = wheel.signature()
+        if self._wheel is None or self._wheel[0] != signature:
+            self._wheel = (signature, wheel.build())
+        return self._wheel[1]
+
+
+def _site_json() -> bytes:
+    """Where the runtime finds the compiler and Python; URLs relative to this file."""
+    where = {
+        "version": wheel.metadata()["version"],
+        "wheel": f"../{wheel.file_name()}",
+        "pyodide": "../pyodide/",
+    }
+    return json.dumps(where).encode()

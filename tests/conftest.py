@@ -1,0 +1,70 @@
+"""Fixtures shared by all tests: the site on a free loopback port, and a real Chromium."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from nnjit_build import pyodide
+from nnjit_build.server import SiteServer
+from nnjit_build.site import Site
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--models", action="store_true", help="run the large models instead of the ordinary tests"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    wanted = config.getoption("--models")
+    left_out = [item for item in items if (item.get_closest_marker("models") is not None) != wanted]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[SiteServer]:
+    """The site, live from the working tree; `site.url` is its root, `site.publish` adds a file."""
+    pyodide.ensure()
+    server = SiteServer(Site())
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One Chromium for the whole run, with WebGPU on the software adapter."""
+    from playwright.sync_api import sync_playwright
+
+    from nnjit_build.chromium import launch
+
+    with sync_playwright() as playwright:
+        chromium = launch(playwright)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def problems() -> list[str]:
+    """What the test's page complained about: uncaught errors and console errors, in order."""
+    return []
+
+
+@pytest.fixture
+def page(browser: Browser, problems: list[str]) -> Iterator[Page]:
+    """An empty page with a cache of its own; its complaints are collected in the fixture `problems`."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.set_default_timeout(120_000)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    yield page
+    context.close()
