@@ -257,6 +257,29 @@ def mod(a: int | IntExpr, b: int | IntExpr, bounds: Bounds = _NO_BOUNDS) -> int 
     return r if r == 0 else opaque("mod", r, b)
 
 
+def recombine(e: int | IntExpr) -> int | IntExpr:
+    """`e` with every k·b·⌊a/b⌋ + k·(a mod b) put together again as k·a: what merging neighbouring axes leaves."""
+    while isinstance(e, IntExpr):
+        found = _recombine_once(e)
+        if found is None:
+            return e
+        e = found
+    return e
+
+
+def _recombine_once(e: IntExpr) -> int | IntExpr | None:
+    for mono, coef in e.terms.items():
+        for n, atom in enumerate(mono):
+            if isinstance(atom, Opaque) and atom.op == "mod":
+                a, b = atom.args
+                factor = _make({mono[:n] + mono[n + 1 :]: coef})
+                quotient = factor * b * opaque("floordiv", a, b)
+                rest = e - factor * IntExpr({(atom,): 1}) - quotient
+                if all(m in e.terms and e.terms[m] == c for m, c in terms_of(quotient).items()):
+                    return rest + factor * a
+    return None
+
+
 def ceildiv(a: int | IntExpr, b: int | IntExpr) -> int | IntExpr:
     """⌈a / b⌉ for b > 0."""
     return floordiv(a + (b - 1), b)

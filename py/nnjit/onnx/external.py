@@ -1,0 +1,93 @@
+"""Where a tensor's data lies when it is stored outside the model file.
+
+https://github.com/onnx/onnx/blob/main/docs/ExternalData.md
+"""
+
+from __future__ import annotations
+
+from nnjit.errors import ExternalDataError
+from nnjit.graph.graph import Location
+
+
+def locate(entries: dict[str, str], length: int, where: str) -> Location:
+    """The Location that external-data `entries` (location, offset, length) describe.
+
+    length   bytes that the tensor's dtype and shape need
+    where    the tensor in words, for messages
+    Raises ExternalDataError when an entry is missing or wrong, or the location leaves the model's folder.
+    """
+    if not entries.get("location"):
+        raise ExternalDataError(f"{where}: external data without a location")
+    offset = _number(entries, "offset", 0, where)
+    stated = _number(entries, "length", length, where)
+    if stated != length:
+        raise ExternalDataError(
+            f"{where}: the shape needs {length} bytes of external data but its length is given as {stated}"
+        )
+    return Location(safe_path(entries["location"], where), offset, length)
+
+
+def safe_path(location: str, where: str) -> str:
+    """`location` as a normal path of names joined by "/".
+
+    Raises ExternalDataError if it is absolute, a URL, or leaves the folder, be it written with backslashes or
+    percent-encoded.
+    """
+    for form in _decodings(location):
+        path = form.replace("\\", "/")
+        first = path.split("/", 1)[0]
+        if path.startswith("/") or ":" in first or any(ord(c) < 32 for c in path):
+            raise _outside(location, where)
+        names: list[str] = []
+        for name in path.split("/"):
+            if name == "..":
+                if not names:
+                    raise _outside(location, where)
+                names.pop()
+            elif name not in ("", "."):
+                names.append(name)
+        if not names:
+            raise ExternalDataError(f"{where}: the external data's location {location!r} names no file")
+        if form is location:
+            result = "/".join(names)
+    return result
+
+
+def _decodings(text: str) -> list[str]:
+    """`text`, then what it becomes each time its percent-encoding is taken off."""
+    forms = [text]
+    while "%" in forms[-1] and len(forms) < 8:
+        decoded = _percent_decode(forms[-1])
+        if decoded == forms[-1]:
+            break
+        forms.append(decoded)
+    return forms
+
+
+def _percent_decode(text: str) -> str:
+    """Like urllib.parse.unquote, without the import."""
+    head, *parts = text.split("%")
+    data = head.encode("utf-8", "surrogateescape")
+    for part in parts:
+        try:
+            data += bytes([int(part[:2], 16)]) if part[1:2] else b"%" + part.encode()
+            data += part[2:].encode() if part[1:2] else b""
+        except ValueError:
+            data += b"%" + part.encode()
+    return data.decode("utf-8", "replace")
+
+
+def _number(entries: dict[str, str], key: str, default: int, where: str) -> int:
+    text = entries.get(key, "")
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise ExternalDataError(f"{where}: the external data's {key} is {text!r}, not a number of bytes")
+    return int(text)
+
+
+def _outside(location: str, where: str) -> ExternalDataError:
+    return ExternalDataError(
+        f"{where}: the external data's location {location!r} leaves the model's folder; "
+        "put the file beside the model and name it by a relative path"
+    )

@@ -1,0 +1,197 @@
+"""Tensor expressions: what every operator becomes.
+
+A `Tensor` has a shape (ints and symbols), an ONNX dtype, and is one of
+
+    Source    an input, a weight or a constant: elements that exist before any kernel runs
+    Compute   elements defined by an expression of their coordinates, optionally reduced over further axes
+    Parts     elements written by several Computes, each into a box of it (Concat)
+    View      another tensor seen through an index map (Transpose, Slice, Expand, …): no memory, no kernel
+    Alias     the same memory, row-major, under another shape (Reshape): no kernel
+
+`x.at(i, j)` is the IR expression that reads an element. A View resolves at once to its base, so that a body only ever
+reads a Storage (Source, Compute, Parts) or an Alias of one.
+
+A Compute's physical order (which axis is innermost in memory) is open until something needs to know: elementwise
+results follow their operand, and a Reshape of a Transpose settles it so that the Reshape is free.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import ir
+from ..symbolic import IntExpr, product, substitute, var
+
+Index = int | IntExpr
+Shape = tuple[Index, ...]
+
+
+class Tensor:
+    """Base of all; `content` holds the elements (ints, IntExprs, floats, bools) when they are known at compile time."""
+
+    __slots__ = ("shape", "dtype", "content")
+
+    def __init__(self, shape: Shape, dtype: str) -> None:
+        self.shape = shape
+        self.dtype = dtype
+        self.content: np.ndarray | None = None
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> Index:
+        return product(self.shape)
+
+    def at(self, *coords: Index) -> ir.Expr:
+        """The element at `coords`, in the compute dtype."""
+        if len(coords) != len(self.shape):
+            raise ValueError(f"{len(coords)} coordinates for rank {len(self.shape)}")
+        return self._read(coords)
+
+    def _read(self, coords: Shape) -> ir.Expr:
+        return ir.expr("read", ir.COMPUTE_OF[self.dtype], 1, (), (self, coords))
+
+
+class Storage(Tensor):
+    """A tensor with memory of its own. `order`: axes from outermost to innermost in memory."""
+
+    __slots__ = ("order", "frozen", "label")
+
+    def __init__(self, shape: Shape, dtype: str, label: str = "") -> None:
+        super().__init__(shape, dtype)
+        self.order: tuple[int, ...] = tuple(range(len(shape)))
+        self.frozen = False
+        self.label = label
+
+    def strides(self) -> Shape:
+        """Elements between neighbours along each axis."""
+        strides: list[Index] = [0] * len(self.shape)
+        step: Index = 1
+        for axis in reversed(self.order):
+            strides[axis] = step
+            step = step * self.shape[axis]
+        return tuple(strides)
+
+
+class Source(Storage):
+    """An input (`origin` = its name), a weight (`origin` = Initializer) or a constant (`origin` = numpy array)."""
+
+    __slots__ = ("kind", "origin")
+
+    def __init__(self, kind: str, shape: Shape, dtype: str, origin: object, label: str = "") -> None:
+        super().__init__(shape, dtype, label)
+        self.kind = kind
+        self.origin = origin
+        self.frozen = True
+
+
+class Compute(Storage):
+    """body over axes i0, i1, … and reduce axes r0, r1, …; `combine` is None, sum, prod, max or min.
+
+    `into` = (Parts, box origin) when the elements belong in a box of a Parts tensor.
+    `heavy` marks a contraction: a sum of products whose operands are reused along output axes.
+    """
+
+    __slots__ = ("body", "reduce_shape", "combine", "into", "node")
+
+    def __init__(
+        self,
+        shape: Shape,
+        dtype: str,
+        body: ir.Expr,
+        reduce_shape: Shape = (),
+        combine: str | None = None,
+        label: str = "",
+        node: str = "",
+    ) -> None:
+        super().__init__(shape, dtype, label)
+        self.body = body
+        self.reduce_shape = reduce_shape
+        self.combine = combine
+        self.into: tuple[Parts, Shape] | None = None
+        self.node = node
+
+
+class Parts(Storage):
+    """Storage that several Computes fill; `parts` in the order of their creation."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self, shape: Shape, dtype: str, label: str = "") -> None:
+        super().__init__(shape, dtype, label)
+        self.parts: list[Compute] = []
+        self.frozen = True
+
+
+class View(Tensor):
+    """`base` seen through `index`: one expression for each axis of the base, of the variables v0, v1, …"""
+
+    __slots__ = ("base", "index")
+
+    def __init__(self, base: Tensor, shape: Shape, index: Shape) -> None:
+        super().__init__(shape, base.dtype)
+        self.base = base
+        self.index = index
+
+    def _read(self, coords: Shape) -> ir.Expr:
+        mapping = {f"v{i}": c for i, c in enumerate(coords)}
+        return self.base.at(*(substitute(e, mapping) for e in self.index))
+
+    def permutation(self) -> tuple[int, ...] | None:
+        """For each axis of the view the base's axis that it is, when the view only permutes (extents of 1 aside)."""
+        if len(self.shape) != len(self.index):
+            return None
+        axis_of: dict[Index, int] = {}
+        spare = []
+        for b, e in enumerate(self.index):
+            if isinstance(e, int):
+                if e != 0 or self.base.shape[b] != 1:
+                    return None
+                spare.append(b)
+            else:
+                axis_of[e] = b
+        result = []
+        for i, d in enumerate(self.shape):
+            b = axis_of.get(var(f"v{i}"), -1)
+            if b < 0:
+                if d != 1 or not spare:
+                    return None
+                b = spare.pop(0)
+            elif d != self.base.shape[b]:
+                return None
+            result.append(b)
+        return tuple(result)
+
+
+class Alias(Tensor):
+    """The memory of `base`, which is row-major, under another shape of the same size."""
+
+    __slots__ = ("base",)
+
+    def __init__(self, base: Storage, shape: Shape) -> None:
+        super().__init__(shape, base.dtype)
+        self.base = base
+
+
+def is_row_major(t: Storage) -> bool:
+    """Whether memory order is logical order, extents of 1 aside."""
+    axes = [a for a in t.order if t.shape[a] != 1]
+    return axes == sorted(axes)
+
+
+def physical_order(t: Tensor) -> tuple[int, ...] | None:
+    """The axes of `t` from outermost to innermost in memory, or None when no permutation describes it."""
+    if isinstance(t, Storage):
+        return t.order
+    if isinstance(t, Alias):
+        return tuple(range(t.rank))
+    if isinstance(t, View):
+        perm = t.permutation()
+        base = physical_order(t.base)
+        if perm is None or base is None:
+            return None
+        axis_of = {b: i for i, b in enumerate(perm)}
+        return tuple(axis_of[b] for b in base)
+    return None
