@@ -1,0 +1,1 @@
+"""The ONNX operators, each described as tensor expressions."""
