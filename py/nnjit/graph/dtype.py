@@ -19,11 +19,16 @@ _PACKED_BITS: dict[str, int] = {"i4": 4, "u4": 4, "f4e2m1": 4, "i2": 2, "u2": 2}
 """Types of less than a byte: elements are packed from the low bits of each byte upwards."""
 
 
+def storage(dtype: str) -> np.dtype:
+    """What numpy holds one element in; for types of less than a byte, the byte that some share."""
+    return np.dtype("u1" if dtype in _PACKED_BITS else NUMPY.get(dtype) or _STORED_AS[dtype])
+
+
 def byte_size(dtype: str, count: int) -> int:
     """Bytes that `count` elements take in a model file; strings have no fixed size and raise KeyError."""
     if dtype in _PACKED_BITS:
         return (count * _PACKED_BITS[dtype] + 7) // 8
-    return count * np.dtype(NUMPY.get(dtype) or _STORED_AS[dtype]).itemsize
+    return count * storage(dtype).itemsize
 
 
 def from_bytes(data: bytes, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -34,4 +39,4 @@ def from_bytes(data: bytes, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
     """
     if dtype in _PACKED_BITS:
         return np.frombuffer(data, np.uint8)
-    return np.frombuffer(data, NUMPY.get(dtype) or _STORED_AS[dtype]).reshape(shape)
+    return np.frombuffer(data, storage(dtype)).reshape(shape)

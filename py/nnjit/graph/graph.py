@@ -10,12 +10,10 @@ dtype.py lists. The default operator domain is "" ("ai.onnx" is the same).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
-
-Dim = "int | str | None"
-Attribute = "int | float | str | bytes | tuple | np.ndarray | Graph | Initializer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +57,12 @@ class Initializer:
     shape: tuple[int, ...]
     data: Location | np.ndarray
 
+    def place(self) -> str:
+        """Where the data is, for people."""
+        if isinstance(self.data, np.ndarray):
+            return "array"
+        return f"{self.data.file or 'model'}+{self.data.offset}"
+
     def __str__(self) -> str:
         return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}]"
 
@@ -86,7 +90,9 @@ class Node:
     def describe(self) -> str:
         """How error messages call this node."""
         op = f"{self.domain}.{self.op}" if self.domain else self.op
-        return f"node '{self.name}' ({op})" if self.name else f"{op} node that makes '{', '.join(self.outputs)}'"
+        return (
+            f"node '{self.name}' ({op})" if self.name else f"{op} node that makes '{', '.join(self.outputs)}'"
+        )
 
     def subgraphs(self) -> list[Graph]:
         """The graphs among the attributes."""
@@ -131,15 +137,21 @@ class Graph:
         found = list(self.initializers.values())
         for node in self.nodes:
             for value in node.attrs.values():
-                found += [v for v in (value if isinstance(value, tuple) else (value,)) if isinstance(v, Initializer)]
+                found += [
+                    v for v in (value if isinstance(value, tuple) else (value,)) if isinstance(v, Initializer)
+                ]
         return found
 
     def __str__(self) -> str:
-        lines = [f"graph {self.name}({', '.join(map(str, self.inputs))}) -> ({', '.join(map(str, self.outputs))})"]
-        for tensor in self.initializers.values():
-            where = "array" if isinstance(tensor.data, np.ndarray) else f"{tensor.data.file or 'model'}+{tensor.data.offset}"
-            lines.append(f"  {tensor} @ {where}")
+        def listed(items: Iterable[object]) -> str:
+            return ", ".join(map(str, items))
+
+        lines = [f"graph {self.name}({listed(self.inputs)}) -> ({listed(self.outputs)})"]
+        lines += [f"  {tensor} @ {tensor.place()}" for tensor in self.initializers.values()]
         for node in self.nodes:
-            attrs = ", ".join(f"{k}={'graph' if isinstance(v, Graph) else v}" for k, v in node.attrs.items())
-            lines.append(f"  {', '.join(node.outputs)} = {node.op}({', '.join(node.inputs)}) {attrs}".rstrip())
+            attrs = ", ".join(
+                f"{k}={'graph' if isinstance(v, Graph) else repr(v)}" for k, v in node.attrs.items()
+            )
+            call = f"{listed(node.outputs)} = {node.op}({listed(node.inputs)})"
+            lines.append(f"  {call} {{{attrs}}}" if attrs else f"  {call}")
         return "\n".join(lines)

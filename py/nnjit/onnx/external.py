@@ -6,7 +6,7 @@ https://github.com/onnx/onnx/blob/main/docs/ExternalData.md
 from __future__ import annotations
 
 from nnjit.errors import ExternalDataError
-from nnjit.graph.graph import Location
+from nnjit.graph.graph import Graph, Initializer, Location
 
 
 def locate(entries: dict[str, str], length: int, where: str) -> Location:
@@ -27,30 +27,56 @@ def locate(entries: dict[str, str], length: int, where: str) -> Location:
     return Location(safe_path(entries["location"], where), offset, length)
 
 
+def check_files(graph: Graph, sizes: dict[str, int]) -> None:
+    """Check that every external file the model needs is there and long enough.
+
+    sizes   path, as `Graph.external_files` lists it -> bytes
+    Raises ExternalDataError that names the tensor and the file.
+    """
+    for part in graph.all_graphs():
+        for tensor in part.tensors():
+            at = tensor.data
+            if isinstance(at, Location) and at.file is not None:
+                if at.file not in sizes:
+                    raise ExternalDataError(
+                        f"tensor '{tensor.name}': its external data file '{at.file}' is missing; it belongs beside the model"
+                    )
+                if at.offset + at.length > sizes[at.file]:
+                    raise too_short(tensor, at, sizes[at.file])
+
+
+def too_short(tensor: Initializer, at: Location, size: int) -> ExternalDataError:
+    """The error for data that reaches past the end of its file."""
+    return ExternalDataError(
+        f"tensor '{tensor.name}': needs bytes {at.offset} to {at.offset + at.length} of '{at.file}', "
+        f"which has only {size}: the file is truncated or belongs to another model"
+    )
+
+
 def safe_path(location: str, where: str) -> str:
     """`location` as a normal path of names joined by "/".
 
     Raises ExternalDataError if it is absolute, a URL, or leaves the folder, be it written with backslashes or
     percent-encoded.
     """
-    for form in _decodings(location):
-        path = form.replace("\\", "/")
-        first = path.split("/", 1)[0]
-        if path.startswith("/") or ":" in first or any(ord(c) < 32 for c in path):
-            raise _outside(location, where)
-        names: list[str] = []
-        for name in path.split("/"):
-            if name == "..":
-                if not names:
-                    raise _outside(location, where)
-                names.pop()
-            elif name not in ("", "."):
-                names.append(name)
-        if not names:
-            raise ExternalDataError(f"{where}: the external data's location {location!r} names no file")
-        if form is location:
-            result = "/".join(names)
-    return result
+    return [_normalise(form, location, where) for form in _decodings(location)][0]
+
+
+def _normalise(form: str, location: str, where: str) -> str:
+    path = form.replace("\\", "/")
+    if path.startswith("/") or ":" in path.split("/", 1)[0] or any(ord(c) < 32 for c in path):
+        raise _outside(location, where)
+    names: list[str] = []
+    for name in path.split("/"):
+        if name == "..":
+            if not names:
+                raise _outside(location, where)
+            names.pop()
+        elif name not in ("", "."):
+            names.append(name)
+    if not names:
+        raise ExternalDataError(f"{where}: the external data's location {location!r} names no file")
+    return "/".join(names)
 
 
 def _decodings(text: str) -> list[str]:

@@ -23,6 +23,10 @@ _MAX_FIELDS = 1 << 24
 _MAX_FIELD_HEADER = 20  # a tag and a length or value, each a varint of at most 10 bytes
 
 
+class Truncated(ModelFormatError):
+    """The source ends within a field."""
+
+
 class Source(Protocol):
     """Where bytes come from: `size` bytes, of which `read` copies a part into Python."""
 
@@ -94,7 +98,7 @@ class Reader:
         stop = base + len(buffer)
         count = 0
         while position < end:
-            if position + _MAX_FIELD_HEADER > stop and stop < end or position < base:
+            if position + _MAX_FIELD_HEADER > stop and stop < end:
                 buffer, base = self._view(position, min(end - position, _MAX_FIELD_HEADER))
                 stop = base + len(buffer)
             count += 1
@@ -105,23 +109,20 @@ class Reader:
                 if tag > 127:
                     tag, at = _varint(buffer, at - 1, base)
                 wire = tag & 7
-                if wire > 1 and wire != 2:
-                    if wire != 5:
-                        raise _not_protobuf(position, f"wire type {wire}")
-                    value, size = int.from_bytes(buffer[at : at + 4], "little"), 0
-                    at += 4
-                elif wire == 1:
-                    value, size = int.from_bytes(buffer[at : at + 8], "little"), 0
-                    at += 8
-                else:
+                size = 0
+                if wire == VARINT or wire == BYTES:
                     value = buffer[at]
                     at += 1
-                    size = 0
                     if value > 127:
                         value, at = _varint(buffer, at - 1, base)
-                    if wire == 2:
-                        size = value
-                        value = base + at
+                    if wire == BYTES:
+                        size, value = value, base + at
+                elif wire == FIXED32 or wire == FIXED64:
+                    width = 4 if wire == FIXED32 else 8
+                    value = int.from_bytes(buffer[at : at + width], "little")
+                    at += width
+                else:
+                    raise _not_protobuf(position, f"wire type {wire}")
             except IndexError:
                 raise _truncated(position, end, self.size) from None
             number = tag >> 3
@@ -134,7 +135,9 @@ class Reader:
             yield number, wire, value, size
         self._budget -= count
         if self._budget < 0:
-            raise ModelFormatError(f"more than {_MAX_FIELDS} fields before byte {end}: no model has so many; the file is damaged")
+            raise ModelFormatError(
+                f"more than {_MAX_FIELDS} fields before byte {end}: no model has so many; the file is damaged"
+            )
 
     def packed_varints(self, offset: int, length: int) -> np.ndarray:
         """The unsigned 64-bit values (uint64, one dimension) of a packed field."""
@@ -192,7 +195,7 @@ def _not_protobuf(position: int, what: str) -> ModelFormatError:
 
 def _truncated(position: int, end: int, size: int) -> ModelFormatError:
     if end >= size:
-        return ModelFormatError(
+        return Truncated(
             f"the file ends after {size} bytes, within the field at byte {position}: it is truncated, load all of it"
         )
     return ModelFormatError(
