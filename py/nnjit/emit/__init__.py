@@ -1,0 +1,1 @@
+"""Code generation: the loop IR becomes WebAssembly binaries or WGSL text."""
