@@ -1,0 +1,419 @@
+"""Integer indices and addresses of a Wasm function: what is computed where.
+
+V8 moves nothing out of a loop, so this module does. A function is a stack of `Region`s: the function itself, loop
+bodies, branches of ifs. An index is a polynomial (symbolic.IntExpr) over names whose regions are known, so the region
+where it can first be computed is known too. It is computed there once, into a local, by appending to that region's
+code, which at that moment ends just before the region being emitted. Where a loop is innermost, an address that is
+linear in the loop's variable becomes a pointer local that each iteration advances.
+
+A buffer's address parameter takes part in the polynomials as the variable `&name`, so addresses are indices in bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..ir import STORAGE_BYTES, Expr, Stmt, Store
+from ..symbolic import IntExpr, Opaque, bounds_of, terms_of
+from .wasm_encoding import I32, OP, i32_const, local_get, local_set
+
+_ADD, _MUL, _SHL = OP["i32.add"], OP["i32.mul"], OP["i32.shl"]
+_OR, _EQZ, _LT, _SELECT = OP["i32.or"], OP["i32.eqz"], OP["i32.lt_s"], OP["select"]
+_DIVISION = {"floordiv": OP["i32.div_u"], "mod": OP["i32.rem_u"]}
+
+Index = int | IntExpr
+
+Origin = tuple[int, bool, bool]
+"""(number of the outermost region where a value is known, tied to the current place, contains a load)."""
+
+_NOWHERE: Origin = (0, False, False)
+
+
+def _join(parts: list[Origin]) -> Origin:
+    level, tied, loads = _NOWHERE
+    for found, fixed, loading in parts:
+        level, tied, loads = max(level, found), tied or fixed, loads or loading
+    return level, tied, loads
+
+
+class Region:
+    """A body of code within the function, with what has been computed in it."""
+
+    __slots__ = (
+        "code", "var", "start", "innermost", "values", "addresses", "pointers", "available", "fragile",
+        "uses", "body", "lowest",
+    )  # fmt: skip
+
+    def __init__(self, body: list[Stmt], var: str = "", start: Index = 0, innermost: bool = False) -> None:
+        self.code = bytearray()
+        self.body = body
+        self.var = var
+        """Loop variable; empty where the region is not a loop's body."""
+        self.start = start
+        """First value of the loop variable."""
+        self.innermost = innermost
+        self.values: dict[object, int] = {}
+        """Index expression or opaque atom → local that holds it from here on."""
+        self.addresses: dict[tuple[str, Index], tuple[int, int]] = {}
+        """(buffer, index) → (local with an address, immediate offset)."""
+        self.pointers: dict[IntExpr, tuple[int, Index]] = {}
+        """Address at some iteration → (pointer local, bytes that an iteration advances it)."""
+        self.available: dict[Expr, int] = {}
+        """Expression computed in this straight-line stretch → local."""
+        self.fragile: dict[Expr, frozenset[str]] = {}
+        """Of the available ones, those that depend on variables or buffers that may be written."""
+        self.uses: dict[Expr, int] = {}
+        self.lowest: dict[str, dict[IntExpr, int]] = {}
+        """See `IndexEmitter._lowest`."""
+
+
+class IndexEmitter:
+    """Regions, locals and integer indices of one function; `wasm_values` adds values, `wasm` statements."""
+
+    def __init__(self, buffers: dict[str, tuple[str, bool]], params: list[str]) -> None:
+        self.buffers = buffers
+        """Name → (storage dtype, read only)."""
+        self.param_count = len(params)
+        self.local_types = bytearray()
+        self.local_names = list(params)
+        self.variables: dict[str, tuple[int, int]] = {name: (i, 0) for i, name in enumerate(params)}
+        """Index variable → (local, region number)."""
+        self.lets: dict[str, tuple[int, int]] = {}
+        """Declared local → (Wasm local, region number)."""
+        self.mutable: set[str] = set()
+        self.used: set[str] = set()
+        """Loop variables that the code reads as numbers."""
+        self.stack = [Region([])]
+        self.out = self.stack[0].code
+
+    # Locals and regions
+
+    def new_local(self, kind: int, name: str) -> int:
+        self.local_types.append(kind)
+        self.local_names.append(name)
+        return self.param_count + len(self.local_types) - 1
+
+    def enter(self, region: Region) -> None:
+        self.stack.append(region)
+        self.out = region.code
+
+    def leave(self) -> Region:
+        region = self.stack.pop()
+        self.out = self.stack[-1].code
+        return region
+
+    def _at(self, r: int) -> list[Region]:
+        """Make region number r the innermost for a while; the answer restores with `_back`."""
+        saved = self.stack
+        self.stack = saved[: r + 1]
+        self.out = self.stack[-1].code
+        return saved
+
+    def _back(self, saved: list[Region]) -> None:
+        self.stack = saved
+        self.out = saved[-1].code
+
+    # Where an index can be computed
+
+    def _origin(self, e: Index) -> Origin:
+        """Where `e` is known; see `Origin`."""
+        if isinstance(e, int):
+            return _NOWHERE
+        monos = list(e.terms)
+        if len(monos) == 1:
+            return self._mono_origin(monos[0])
+        return _join([self._mono_origin(mono) for mono in monos])
+
+    def _mono_origin(self, mono: tuple) -> Origin:
+        level = 0
+        parts: list[Origin] = []
+        for atom in mono:
+            if isinstance(atom, str):
+                level = max(level, self.variables[atom][1])
+            elif atom.op == "value":
+                parts.append(self._value_origin(atom.args[0]))
+            else:
+                parts.extend(map(self._origin, atom.args))
+        return _join([(level, False, False), *parts]) if parts else (level, False, False)
+
+    def _value_origin(self, e: Expr) -> Origin:
+        """Where a run-time value is known."""
+        if e.op == "local":
+            return self.lets[e.attr][1], e.attr in self.mutable, False  # type: ignore[index]
+        if e.op == "index":
+            return self._origin(e.attr)  # type: ignore[arg-type]
+        if e.op == "load":
+            buffer, at = e.attr  # type: ignore[misc]
+            level, tied, _ = self._origin(at)
+            return level, tied or not self.buffers[buffer][1], True
+        return _join([self._value_origin(arg) for arg in e.args])
+
+    def _place(self, level: int, loads: bool) -> int:
+        """The region to compute something in that is known from region `level` on.
+
+        Arithmetic moves out of loops, but not out of an if where no loop is between. A load moves out of loops only:
+        the guard of a loop that may run zero times is an if, so a load never runs where it would not have.
+        """
+        stack, last = self.stack, len(self.stack) - 1
+        if loads:
+            while last > level and stack[last].var:
+                last -= 1
+            return last
+        while level < last and not stack[level + 1].var:
+            level += 1
+        return level
+
+    # Values of indices
+
+    def push_index(self, e: Index) -> None:
+        """Push the i32 value of `e`."""
+        if isinstance(e, int):
+            self.out += i32_const(e)
+            return
+        if len(e.terms) == 1:
+            ((mono, coef),) = e.terms.items()
+            if coef == 1 and len(mono) == 1:
+                self._push_atom(mono[0])
+                return
+        if self._origin(e)[1]:
+            self._push_sum(e)
+        else:
+            self.out += local_get(self._hold(e, e, self._push_sum)[0])
+
+    def _hold(self, key: object, e: IntExpr, push: Callable) -> tuple[int, int]:
+        """(local, region number) that holds `e`, known there as `key`; `push(key)` computes it if need be."""
+        level, _, loads = self._origin(e)
+        place = self._place(level, loads)
+        for r in range(level, place + 1):
+            local = self.stack[r].values.get(key)
+            if local is not None:
+                return local, r
+        local = self.new_local(I32, "i")
+        saved = self._at(place)
+        push(key)
+        self.out += local_set(local)
+        self.stack[place].values[key] = local
+        self._back(saved)
+        return local, place
+
+    def _push_variable(self, name: str) -> None:
+        self.used.add(name)
+        self.out += local_get(self.variables[name][0])
+
+    def _push_sum(self, e: Index) -> None:
+        """Push `e`, computed here; the part that an outer region knows comes from there."""
+        top = len(self.stack) - 1
+        outer: dict[tuple, int] = {}
+        inner: list[tuple[tuple, int]] = []
+        constant = 0
+        for mono, coef in terms_of(e).items():
+            if not mono:
+                constant = coef
+                continue
+            level, tied, loads = self._mono_origin(mono)
+            if not tied and self._place(level, loads) < top:
+                outer[mono] = coef
+            else:
+                inner.append((mono, coef))
+        pushed = bool(outer)
+        if outer:
+            if constant:
+                outer[()] = constant
+                constant = 0
+            self.push_index(IntExpr(outer))
+        for mono, factor in self._by_loop_variable(inner):
+            self._push_product(mono, factor)
+            if pushed:
+                self.out += _ADD
+            pushed = True
+        if constant or not pushed:
+            self.out += i32_const(constant)
+            if pushed:
+                self.out += _ADD
+
+    def _by_loop_variable(self, inner: list[tuple[tuple, int]]) -> list[tuple[tuple, Index]]:
+        """(monomial, factor) pairs; the terms linear in the nearest loop's variable are gathered into one."""
+        loop = next((region.var for region in reversed(self.stack) if region.var), "")
+        if not loop or len(inner) == 1 and inner[0][0] == (loop,):
+            return list(inner)
+        level = self.variables[loop][1]
+        factor: dict[tuple, int] = {}
+        items: list[tuple[tuple, Index]] = []
+        for mono, coef in inner:
+            rest = tuple(a for a in mono if a != loop)
+            if len(rest) == len(mono) - 1:
+                found, tied, _ = self._mono_origin(rest)
+                if not tied and found < level:
+                    factor[rest] = coef
+                    continue
+            items.append((mono, coef))
+        if factor:
+            items.insert(0, ((loop,), factor[()] if factor.keys() == {()} else IntExpr(factor)))
+        return items
+
+    def _push_product(self, mono: tuple, factor: Index) -> None:
+        for n, atom in enumerate(mono):
+            self._push_atom(atom)
+            if n:
+                self.out += _MUL
+        if isinstance(factor, int) and factor > 0 and factor & (factor - 1) == 0:
+            if factor > 1:
+                self.out += i32_const(factor.bit_length() - 1) + _SHL
+        else:
+            self.push_index(factor)
+            self.out += _MUL
+
+    def _push_atom(self, atom: str | Opaque) -> None:
+        if isinstance(atom, str):
+            self._push_variable(atom)
+            return
+        e = IntExpr({(atom,): 1})
+        if self._origin(e)[1]:
+            self._push_opaque(atom)
+        else:
+            self.out += local_get(self._hold(atom, e, self._push_opaque)[0])
+
+    def _push_opaque(self, atom: Opaque) -> None:
+        if atom.op == "value":
+            self.push_narrowed(atom.args[0])
+            return
+        a, b = atom.args
+        if atom.op in _DIVISION:
+            self.push_index(a)
+            self.push_index(b)
+            if not isinstance(b, int):
+                # Hoisting may run this where the original would not have run, with a divisor of zero: make it one.
+                self.push_index(b)
+                self.out += _EQZ + _OR
+            self.out += _DIVISION[atom.op]
+            return
+        first, second = self.index_code(a), self.index_code(b)
+        smaller = first + second + _LT
+        self.out += first + second + smaller if atom.op == "min" else second + first + smaller
+        self.out += _SELECT
+
+    def index_code(self, e: Index) -> bytes:
+        """Code that pushes `e` and may be repeated; what it needs is computed here or further out."""
+        if isinstance(e, int):
+            return i32_const(e)
+        if len(e.terms) == 1:
+            ((mono, coef),) = e.terms.items()
+            if coef == 1 and len(mono) == 1 and isinstance(mono[0], str):
+                self.used.add(mono[0])
+                return local_get(self.variables[mono[0]][0])
+        if not self._origin(e)[1]:
+            return local_get(self._hold(e, e, self._push_sum)[0])
+        local = self.new_local(I32, "i")
+        self._push_sum(e)
+        self.out += local_set(local)
+        return local_get(local)
+
+    def push_narrowed(self, e: Expr) -> None:
+        """Push a run-time integer as i32."""
+        raise NotImplementedError
+
+    # Addresses
+
+    def push_address(self, buffer: str, index: Index) -> int:
+        """Push an address; the answer is the offset to encode in the instruction."""
+        key = (buffer, index)
+        for region in reversed(self.stack):
+            known = region.addresses.get(key)
+            if known is not None:
+                self.out += local_get(known[0])
+                return known[1]
+        region = self.stack[-1]
+        size = STORAGE_BYTES[self.buffers[buffer][0]]
+        terms = {mono: coef * size for mono, coef in terms_of(index).items()}
+        offset = terms.pop((), 0)
+        low = bounds_of(IntExpr(terms), {})[0]
+        bias = 0
+        movable = low is not None and low >= 0 and offset >= 0
+        if not movable:
+            # An immediate is unsigned and added without wrapping, so the local must hold the address of an access that
+            # is really made together with this one: the lowest of this region.
+            bias = min(offset, self._lowest(region, buffer, size).get(IntExpr(terms), offset))
+        terms = {("&" + buffer,): 1, **terms}
+        if bias:
+            terms[()] = bias
+        address = IntExpr(terms)
+        offset -= bias
+        level, tied, _ = self._origin(address)
+        if tied:
+            self._push_sum(address)
+            return offset
+        local = self._pointer(address, level)
+        if local is None:
+            if len(terms) == 1:
+                local = self.variables["&" + buffer][0]
+            else:
+                local, level = self._hold(address, address, self._push_sum)
+        self.out += local_get(local)
+        (self.stack[level] if movable else region).addresses[key] = (local, offset)
+        return offset
+
+    def _lowest(self, region: Region, buffer: str, size: int) -> dict[IntExpr, int]:
+        """Least constant in bytes for each variable part of the region's own accesses of `buffer`."""
+        lowest = region.lowest.get(buffer)
+        if lowest is None:
+            lowest = region.lowest[buffer] = {}
+            for index in _accesses(region.body, buffer):
+                terms = {mono: coef * size for mono, coef in terms_of(index).items()}
+                offset = terms.pop((), 0)
+                rest = IntExpr(terms)
+                lowest[rest] = min(offset, lowest.get(rest, offset))
+        return lowest
+
+    def _pointer(self, address: IntExpr, level: int) -> int | None:
+        """The pointer local for `address` where the nearest loop allows one."""
+        number = next((n for n in range(len(self.stack) - 1, 0, -1) if self.stack[n].var), 0)
+        loop = self.stack[number]
+        if level != number or not loop.innermost:
+            return None
+        known = loop.pointers.get(address)
+        if known is not None:
+            return known[0]
+        stride: dict[tuple, int] = {}
+        rest: dict[tuple, int] = {}
+        for mono, coef in address.terms.items():
+            factors = tuple(a for a in mono if a != loop.var)
+            if len(factors) == len(mono):
+                rest[mono] = coef
+            elif len(factors) == len(mono) - 1:
+                stride[factors] = coef
+            else:
+                return None
+        step: Index = stride[()] if len(stride) == 1 and () in stride else IntExpr(stride)
+        if not stride or max(self._origin(step)[0], self._origin(IntExpr(rest))[0]) >= number:
+            return None
+        local = self.new_local(I32, next(m[0][1:] for m in rest if m and str(m[0])[0] == "&") + "_ptr")
+        saved = self._at(number - 1)
+        self._push_sum(IntExpr(rest) + step * loop.start)
+        self.out += local_set(local)
+        self._back(saved)
+        loop.pointers[address] = local, step
+        return local
+
+
+def _accesses(body: list[Stmt], buffer: str) -> list[Index]:
+    """Indices of all accesses of `buffer` by the statements of `body` itself, nested bodies left out."""
+    found: list[Index] = []
+    seen: set[Expr] = set()
+    for s in body:
+        stack = []
+        for name in ("init", "value", "condition"):
+            e = getattr(s, name, None)
+            if e is not None:
+                stack.append(e)
+        if isinstance(s, Store) and s.buffer == buffer:
+            found.append(s.index)
+        while stack:
+            e = stack.pop()
+            if e in seen:
+                continue
+            seen.add(e)
+            if e.op == "load" and e.attr[0] == buffer:  # type: ignore[index]
+                found.append(e.attr[1])  # type: ignore[index]
+            stack.extend(e.args)
+    return found
+

@@ -1,0 +1,556 @@
+"""Scalar and vector values of a Wasm function: one method per kind of IR expression, tables for the plain ones.
+
+A scalar bool is an i32 of 0 or 1, a vector bool a mask of 0 or −1 in each lane.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+
+from ..errors import VerificationError
+from ..ir import Expr
+from ..symbolic import atoms
+from .half import float_to_half, half_to_float
+from .wasm_encoding import (
+    F32,
+    F64,
+    I32,
+    I64,
+    OP,
+    V128,
+    float_bytes,
+    i32_const,
+    i64_const,
+    local_get,
+    local_set,
+    local_tee,
+    uleb,
+)
+from .wasm_index import IndexEmitter
+
+_TYPE = {"f32": F32, "f64": F64, "i64": I64, "i32": I32, "u32": I32, "bool": I32}
+_LANES = {"f32": "f32x4", "i32": "i32x4", "u32": "i32x4", "bool": "i32x4"}
+_SAFE_DIVISION = frozenset(("div", "rem"))
+_ZERO = OP["v128.const"] + bytes(16)
+_ONES = OP["v128.const"] + struct.pack("<4i", 1, 1, 1, 1)
+
+
+def wasm_type(e: Expr) -> int:
+    """Wasm value type of an expression."""
+    return V128 if e.lanes == 4 else _TYPE[e.dtype]
+
+
+def _plain_operations() -> dict[tuple[str, str, int], bytes]:
+    """(op, dtype of the operands, lanes) → the one instruction that does it."""
+    table = {}
+    unsigned = ("div", "rem", "shr", "lt", "le", "gt", "ge", "min", "max")
+    for dtype in ("f32", "f64", "i32", "u32", "i64", "bool"):
+        for lanes in (1, 4):
+            prefix = dtype if dtype in ("f32", "f64", "i64") else "i32"
+            if lanes == 4:
+                prefix += "x4"
+            floating = dtype in ("f32", "f64")
+            names = {op: op for op in ("add", "sub", "mul", "div", "eq", "ne", "lt", "le", "gt", "ge", "shl")}
+            names |= {op: op for op in ("and", "or", "xor", "shr", "rem", "min", "max", "abs", "neg")}
+            if floating:
+                names |= {op: op for op in ("sqrt", "floor", "ceil", "trunc")} | {"round": "nearest"}
+                for op in ("and", "or", "xor", "shl", "shr", "rem"):
+                    del names[op]
+            else:
+                sign = "_u" if dtype in ("u32", "bool") else "_s"
+                names |= {op: op + sign for op in unsigned}
+            for op, name in names.items():
+                code = OP.get(f"{prefix}.{name}")
+                if lanes == 4 and name in ("and", "or", "xor"):
+                    code = OP["v128." + name]
+                if code is not None:
+                    table[op, dtype, lanes] = code
+    for dtype in ("i32", "u32", "bool"):
+        table["not", dtype, 4] = OP["v128.not"]
+        table.pop(("shl", dtype, 4), None)
+        table.pop(("shr", dtype, 4), None)
+    table["not", "bool", 1] = OP["i32.eqz"]
+    return table
+
+
+_PLAIN = _plain_operations()
+_VECTOR_SHIFT = {
+    ("shl", "i32"): OP["i32x4.shl"],
+    ("shl", "u32"): OP["i32x4.shl"],
+    ("shr", "i32"): OP["i32x4.shr_s"],
+    ("shr", "u32"): OP["i32x4.shr_u"],
+}
+
+
+def _casts() -> dict[tuple[str, str, int], bytes]:
+    """(from, to, lanes) → instructions; bool sources and targets apart."""
+    table: dict[tuple[str, str, int], bytes] = {}
+    for f in ("f32", "f64"):
+        for i in ("i32", "u32", "i64"):
+            sign = "u" if i == "u32" else "s"
+            wide = "i64" if i == "i64" else "i32"
+            table[f, i, 1] = OP[f"{wide}.trunc_sat_{f}_{sign}"]
+            table[i, f, 1] = OP[f"{f}.convert_{wide}_{sign}"]
+        table["bool", f, 1] = OP[f"{f}.convert_i32_u"]
+    table["f32", "f64", 1] = OP["f64.promote_f32"]
+    table["f64", "f32", 1] = OP["f32.demote_f64"]
+    for small, sign in (("i32", "s"), ("u32", "u"), ("bool", "u")):
+        table[small, "i64", 1] = OP[f"i64.extend_i32_{sign}"]
+    for small, sign in (("i32", "s"), ("u32", "u")):
+        table["i64", small, 1] = OP["i32.wrap_i64"]
+        table["f32", small, 4] = OP[f"i32x4.trunc_sat_f32x4_{sign}"]
+        table[small, "f32", 4] = OP[f"f32x4.convert_i32x4_{sign}"]
+        table["bool", small, 1] = b""
+        table["bool", small, 4] = OP["i32x4.neg"]
+    for lanes in (1, 4):
+        table["i32", "u32", lanes] = table["u32", "i32", lanes] = b""
+    table["bool", "f32", 4] = OP["v128.const"] + struct.pack("<4f", 1, 1, 1, 1) + OP["v128.and"]
+    for dtype, zero in (("i32", i32_const(0)), ("u32", i32_const(0)), ("i64", i64_const(0))):
+        table[dtype, "bool", 1] = zero + OP[("i64" if dtype == "i64" else "i32") + ".ne"]
+        table[dtype, "bool", 4] = _ZERO + OP["i32x4.ne"]
+    table["f32", "bool", 1] = OP["f32.const"] + bytes(4) + OP["f32.ne"]
+    table["f64", "bool", 1] = OP["f64.const"] + bytes(8) + OP["f64.ne"]
+    table["f32", "bool", 4] = _ZERO + OP["f32x4.ne"]
+    return table
+
+
+_CASTS = _casts()
+_REINTERPRET = {
+    ("f32", "i32"): OP["i32.reinterpret_f32"],
+    ("f32", "u32"): OP["i32.reinterpret_f32"],
+    ("i32", "f32"): OP["f32.reinterpret_i32"],
+    ("u32", "f32"): OP["f32.reinterpret_i32"],
+    ("f64", "i64"): OP["i64.reinterpret_f64"],
+    ("i64", "f64"): OP["f64.reinterpret_i64"],
+    ("i32", "u32"): b"",
+    ("u32", "i32"): b"",
+}
+
+_WIDEN_8 = {
+    s: OP[f"i16x8.extend_low_i8x16_{s}"] + OP[f"i32x4.extend_low_i16x8_{s}"] for s in ("s", "u")
+}
+_WIDE = OP["v128.load"]
+_LOADS: dict[tuple[str, int], tuple[bytes, int, bytes]] = {
+    # (storage, lanes) → opcode, log2 of the alignment promised, instructions that follow
+    ("f32", 1): (OP["f32.load"], 2, b""),
+    ("f64", 1): (OP["f64.load"], 3, b""),
+    ("i32", 1): (OP["i32.load"], 2, b""),
+    ("u32", 1): (OP["i32.load"], 2, b""),
+    ("i64", 1): (OP["i64.load"], 3, b""),
+    ("u64", 1): (OP["i64.load"], 3, b""),
+    ("i16", 1): (OP["i32.load16_s"], 1, b""),
+    ("u16", 1): (OP["i32.load16_u"], 1, b""),
+    ("f16", 1): (OP["i32.load16_u"], 1, b""),
+    ("i8", 1): (OP["i32.load8_s"], 0, b""),
+    ("u8", 1): (OP["i32.load8_u"], 0, b""),
+    ("bool", 1): (OP["i32.load8_u"], 0, i32_const(0) + OP["i32.ne"]),
+    ("f32", 4): (_WIDE, 2, b""),
+    ("i32", 4): (_WIDE, 2, b""),
+    ("u32", 4): (_WIDE, 2, b""),
+    ("i16", 4): (OP["v128.load16x4_s"], 1, b""),
+    ("u16", 4): (OP["v128.load16x4_u"], 1, b""),
+    ("f16", 4): (OP["v128.load16x4_u"], 1, b""),
+    ("i8", 4): (OP["v128.load32_zero"], 0, _WIDEN_8["s"]),
+    ("u8", 4): (OP["v128.load32_zero"], 0, _WIDEN_8["u"]),
+    ("bool", 4): (OP["v128.load32_zero"], 0, _WIDEN_8["u"] + _ZERO + OP["i32x4.ne"]),
+}
+
+_LOW_BYTES = OP["i8x16.shuffle"] + bytes((0, 4, 8, 12) * 4)
+_LOW_HALVES = OP["i8x16.shuffle"] + bytes((0, 1, 4, 5, 8, 9, 12, 13) * 2)
+
+
+_STORES: dict[tuple[str, int], tuple[bytes, bytes, int, bytes]] = {
+    # (storage, lanes) → instructions before, opcode, log2 of the alignment promised, lane immediate
+    ("f32", 1): (b"", OP["f32.store"], 2, b""),
+    ("f64", 1): (b"", OP["f64.store"], 3, b""),
+    ("i32", 1): (b"", OP["i32.store"], 2, b""),
+    ("u32", 1): (b"", OP["i32.store"], 2, b""),
+    ("i64", 1): (b"", OP["i64.store"], 3, b""),
+    ("u64", 1): (b"", OP["i64.store"], 3, b""),
+    **{(s, 1): (b"", OP["i32.store16"], 1, b"") for s in ("i16", "u16", "f16")},
+    **{(s, 1): (b"", OP["i32.store8"], 0, b"") for s in ("i8", "u8", "bool")},
+    **{(s, 4): (b"", OP["v128.store"], 2, b"") for s in ("f32", "i32", "u32")},
+    **{(s, 4): (_ZERO + _LOW_HALVES, OP["v128.store64_lane"], 1, b"\0") for s in ("i16", "u16", "f16")},
+    **{(s, 4): (_ZERO + _LOW_BYTES, OP["v128.store32_lane"], 0, b"\0") for s in ("i8", "u8")},
+    ("bool", 4): (_ONES + OP["v128.and"] + _ZERO + _LOW_BYTES, OP["v128.store32_lane"], 0, b"\0"),
+}
+
+
+class ValueEmitter(IndexEmitter):
+    """Pushes expressions, computing one that a straight-line stretch of statements uses again only once."""
+
+    def __init__(self, buffers: dict[str, tuple[str, bool]], params: list[str], relaxed_simd: bool) -> None:
+        super().__init__(buffers, params)
+        self.relaxed_simd = relaxed_simd
+        self.dependencies: dict[Expr, frozenset[str]] = {}
+
+    def push(self, e: Expr) -> None:
+        """Push the value of `e`."""
+        op = e.op
+        if op == "local":
+            self.out += local_get(self.lets[e.attr][0])  # type: ignore[index]
+            return
+        if op == "const":
+            self.out += self._constant(e)
+            return
+        region = self.stack[-1]
+        local = region.available.get(e)
+        if local is not None:
+            self.out += local_get(local)
+            return
+        code = _PLAIN.get((op, e.args[0].dtype, e.lanes)) if e.args else None
+        if code is not None and op not in _SAFE_DIVISION and op not in ("min", "max"):
+            for arg in e.args:
+                self.push(arg)
+            self.out += code
+        else:
+            getattr(self, "_push_" + op, self._unknown)(e)
+        if region.uses.get(e, 1) > 1 and op != "index" and not (op == "splat" and e.args[0].op == "const"):
+            local = self.new_local(wasm_type(e), "t")
+            self.out += local_tee(local)
+            self.remember(e, local)
+
+    def remember(self, e: Expr, local: int) -> None:
+        """From here on, until something it depends on is written, `local` holds `e`."""
+        region = self.stack[-1]
+        region.available[e] = local
+        needs = self._depends(e)
+        if needs:
+            region.fragile[e] = needs
+
+    def forget(self, written: str) -> None:
+        """The variable or buffer `written` has changed."""
+        region = self.stack[-1]
+        if region.fragile:
+            for e in [e for e, needs in region.fragile.items() if written in needs]:
+                del region.available[e], region.fragile[e]
+
+    def _depends(self, e: Expr) -> frozenset[str]:
+        """Variables and buffers that `e` reads and that may be written in this function."""
+        known = self.dependencies.get(e)
+        if known is not None:
+            return known
+        found: set[str] = set()
+        index = None
+        if e.op == "local":
+            if e.attr in self.mutable:
+                found.add(e.attr)  # type: ignore[arg-type]
+        elif e.op == "load":
+            buffer, index = e.attr  # type: ignore[misc]
+            if not self.buffers[buffer][1]:
+                found.add(buffer)
+        elif e.op == "index":
+            index = e.attr
+        if index is not None:
+            for atom in atoms(index):
+                if not isinstance(atom, str) and atom.op == "value":
+                    found |= self._depends(atom.args[0])
+        for arg in e.args:
+            found |= self._depends(arg)
+        self.dependencies[e] = answer = frozenset(found)
+        return answer
+
+    def _unknown(self, e: Expr) -> None:
+        raise VerificationError(f"Wasm has no {e.dtype}x{e.lanes} {e.op}, needed by {e}; lowering must expand it")
+
+    # Leaves
+
+    def _constant(self, e: Expr) -> bytes:
+        x, dtype = e.attr, e.dtype
+        if dtype == "f32":
+            return OP["f32.const"] + float_bytes(x)  # type: ignore[arg-type]
+        if dtype == "f64":
+            return OP["f64.const"] + struct.pack("<d", x)
+        return i64_const(x) if dtype == "i64" else i32_const(int(x))  # type: ignore[arg-type,call-overload]
+
+    def _push_index(self, e: Expr) -> None:
+        self.push_index(e.attr)  # type: ignore[arg-type]
+
+    def push_narrowed(self, e: Expr) -> None:
+        self.push(e)
+        if e.dtype == "i64":
+            self.out += OP["i32.wrap_i64"]
+        elif e.dtype not in ("i32", "u32", "bool"):
+            raise VerificationError(f"{e} is no integer and cannot be an index")
+
+    def _push_load(self, e: Expr) -> None:
+        buffer, index = e.attr  # type: ignore[misc]
+        storage = self.buffers[buffer][0]
+        form = _LOADS.get((storage, e.lanes))
+        if form is None:
+            self._unknown(e)
+            return
+        opcode, align, after = form
+        offset = self.push_address(buffer, index)
+        self.out += opcode + bytes((align,)) + uleb(offset) + after
+        if storage == "f16" and e.dtype == "f32":
+            self._push_through_local(e, "i32", half_to_float)
+
+    def _push_through_local(self, e: Expr, dtype: str, formula) -> None:  # type: ignore[no-untyped-def]
+        """Replace the pushed value, of `dtype` and the lanes of `e`, by `formula(its local)`."""
+        holder = Expr("held", dtype, e.lanes, (), None)
+        local = self.new_local(wasm_type(holder), "t")
+        self.out += local_set(local)
+        self.dependencies[holder] = frozenset()
+        region = self.stack[-1]
+        region.available[holder] = local
+        result = formula(holder)
+        counted = count_uses([result])
+        saved, region.uses = region.uses, counted
+        self.push(result)
+        region.uses = saved
+        for inner in counted:
+            region.available.pop(inner, None)
+
+    def store(self, buffer: str, index: object, value: Expr) -> None:
+        """Emit a store of `value`."""
+        storage = self.buffers[buffer][0]
+        form = _STORES.get((storage, value.lanes))
+        if form is None:
+            self._unknown(value)
+            return
+        before, opcode, align, lane = form
+        offset = self.push_address(buffer, index)  # type: ignore[arg-type]
+        self.push(value)
+        if storage == "f16":
+            self._push_through_local(value, "f32", float_to_half)
+        self.out += before + opcode + bytes((align,)) + uleb(offset) + lane
+
+    # Lanes
+
+    def _push_splat(self, e: Expr) -> None:
+        (x,) = e.args
+        lanes = _LANES.get(e.dtype)
+        if lanes is None:
+            self._unknown(e)
+            return
+        if x.op == "const":
+            bits = float_bytes(x.attr) if e.dtype == "f32" else _mask(x)  # type: ignore[arg-type]
+            self.out += OP["v128.const"] + bits * 4
+            return
+        region = self.stack[-1]
+        if x.op == "load" and x not in region.available and region.uses.get(x, 1) == 1:
+            buffer, index = x.attr  # type: ignore[misc]
+            if self.buffers[buffer][0] in ("f32", "i32", "u32"):
+                offset = self.push_address(buffer, index)
+                self.out += OP["v128.load32_splat"] + b"\x02" + uleb(offset)
+                return
+        self.push(x)
+        if e.dtype == "bool":
+            # 0 or 1 → 0 or −1
+            self.out += i32_const(31) + OP["i32.shl"] + i32_const(31) + OP["i32.shr_s"]
+        self.out += OP[lanes + ".splat"]
+
+    def _push_pack(self, e: Expr) -> None:
+        lanes = _LANES.get(e.dtype)
+        if lanes is None or e.dtype == "bool":
+            self._unknown(e)
+            return
+        if all(x.op == "const" for x in e.args):
+            self.out += OP["v128.const"] + b"".join(
+                float_bytes(x.attr) if e.dtype == "f32" else _mask(x)  # type: ignore[arg-type]
+                for x in e.args
+            )
+            return
+        self._push_splat(Expr("splat", e.dtype, 4, e.args[:1], None))
+        for lane, x in enumerate(e.args[1:], 1):
+            if x is not e.args[0]:
+                self.push(x)
+                self.out += OP[lanes + ".replace_lane"] + bytes((lane,))
+
+    def _push_extract(self, e: Expr) -> None:
+        self.push(e.args[0])
+        self.out += OP[_LANES[e.dtype] + ".extract_lane"] + bytes((e.attr,))  # type: ignore[arg-type]
+        if e.dtype == "bool":
+            self.out += i32_const(1) + OP["i32.and"]
+
+    # Conversions
+
+    def _push_cast(self, e: Expr) -> None:
+        (x,) = e.args
+        code = _CASTS.get((x.dtype, e.dtype, e.lanes))
+        if code is None:
+            self._unknown(e)
+            return
+        self.push(x)
+        self.out += code
+
+    def _push_bitcast(self, e: Expr) -> None:
+        (x,) = e.args
+        code = _REINTERPRET.get((x.dtype, e.dtype))
+        if code is None:
+            self._unknown(e)
+            return
+        self.push(x)
+        if e.lanes == 1:
+            self.out += code
+
+    # Arithmetic that is not one instruction
+
+    def _push_fma(self, e: Expr) -> None:
+        a, b, c = e.args
+        if e.lanes == 4 and self.relaxed_simd:
+            self.push(a)
+            self.push(b)
+            self.push(c)
+            self.out += OP["f32x4.relaxed_madd"]
+            return
+        self.push(c)
+        self.push(a)
+        self.push(b)
+        self.out += _PLAIN["mul", e.dtype, e.lanes] + _PLAIN["add", e.dtype, e.lanes]
+
+    def _push_select(self, e: Expr) -> None:
+        condition, a, b = e.args
+        self.push(a)
+        self.push(b)
+        self.push(condition)
+        if e.lanes == 1:
+            self.out += OP["select"]
+        else:
+            self.out += OP["i32x4.relaxed_laneselect" if self.relaxed_simd else "v128.bitselect"]
+
+    def _push_min(self, e: Expr) -> None:
+        a, b = e.args
+        code = _PLAIN.get((e.op, e.dtype, e.lanes))
+        if e.lanes == 4 and e.dtype == "f32":
+            # The plain instruction takes seven operations on x64 to care for NaN and signed zeros; where one side is a
+            # constant, the single operation that answers the other side when that is NaN does.
+            for x, limit in ((a, b), (b, a)):
+                constant = limit.args[0] if limit.op == "splat" else limit
+                if constant.op == "const" and not math.isnan(constant.attr):  # type: ignore[arg-type]
+                    self.push(x)
+                    self.push(limit)
+                    self.out += OP["f32x4.p" + e.op]
+                    return
+        if code is not None:
+            self.push(a)
+            self.push(b)
+            self.out += code
+            return
+        first, second = self._held(a), self._held(b)
+        self.out += first + second + first + second
+        self.out += _PLAIN["lt" if e.op == "min" else "gt", e.dtype, 1] + OP["select"]
+
+    _push_max = _push_min
+
+    def _held(self, e: Expr) -> bytes:
+        """Code that pushes `e` and may be repeated."""
+        if e.op == "const":
+            return self._constant(e)
+        if e.op == "local":
+            return local_get(self.lets[e.attr][0])  # type: ignore[index]
+        local = self.new_local(wasm_type(e), "t")
+        self.push(e)
+        self.out += local_set(local)
+        return local_get(local)
+
+    def _push_div(self, e: Expr) -> None:
+        a, b = e.args
+        divisor = b.args[0] if b.op == "splat" else b
+        if e.dtype in ("f32", "f64") or (divisor.op == "const" and divisor.attr not in (0, -1) and e.lanes == 1):
+            code = _PLAIN.get((e.op, e.dtype, e.lanes))
+            if code is None:
+                self._unknown(e)
+                return
+            self.push(a)
+            self.push(b)
+            self.out += code
+        elif e.lanes == 4:
+            self._lane_by_lane(e)
+        else:
+            self._guarded_division(e)
+
+    _push_rem = _push_div
+
+    def _guarded_division(self, e: Expr) -> None:
+        """Integer division that cannot trap: by zero it divides by one, and the least number by −1 wraps."""
+        dtype = "i64" if e.dtype == "i64" else "i32"
+        const = i64_const if e.dtype == "i64" else i32_const
+        a, b = map(self._held, e.args)
+        if e.dtype == "u32" or e.op == "rem":
+            self.out += a + b + const(1) + b + const(0) + OP[dtype + ".ne"] + OP["select"]
+            self.out += _PLAIN[e.op, e.dtype, 1]
+            return
+        usual = b + const(1) + OP[dtype + ".add"] + const(2) + OP[dtype + ".ge_u"]  # neither 0 nor −1
+        self.out += a + b + const(1) + usual + OP["select"] + _PLAIN[e.op, e.dtype, 1]
+        self.out += const(0) + a + OP[dtype + ".sub"]
+        self.out += b + const(-1) + OP[dtype + ".ne"] + OP["select"]
+
+    def _lane_by_lane(self, e: Expr) -> None:
+        """A vector operation that Wasm has for scalars only."""
+        vectors = []
+        for arg in e.args:
+            local = self.new_local(V128, "t")
+            self.push(arg)
+            self.out += local_set(local)
+            vectors.append((local, arg))
+        lanes = _LANES[e.dtype]
+        scalars = [(self.new_local(_TYPE[arg.dtype], "t"), vector, arg) for vector, arg in vectors]
+        region = self.stack[-1]
+        for lane in range(4):
+            held = []
+            for scalar, vector, arg in scalars:
+                self.out += local_get(vector) + OP[lanes + ".extract_lane"] + bytes((lane,)) + local_set(scalar)
+                x = Expr("held", arg.dtype, 1, (), None)
+                region.available[x] = scalar
+                held.append(x)
+            if lane:
+                self.push(Expr(e.op, e.dtype, 1, tuple(held), None))
+                self.out += OP[lanes + ".replace_lane"] + bytes((lane,))
+            else:
+                self.push(Expr(e.op, e.dtype, 1, tuple(held), None))
+                self.out += OP[lanes + ".splat"]
+            for x in held:
+                del region.available[x]
+
+    def _push_shl(self, e: Expr) -> None:
+        x, count = e.args
+        if count.op != "splat":
+            self._lane_by_lane(e)
+            return
+        self.push(x)
+        self.push(count.args[0])
+        self.out += _VECTOR_SHIFT[e.op, e.dtype]
+
+    _push_shr = _push_shl
+
+    def _push_neg(self, e: Expr) -> None:
+        zero = i64_const(0) if e.dtype == "i64" else i32_const(0)
+        self.out += zero
+        self.push(e.args[0])
+        self.out += _PLAIN["sub", e.dtype, 1]
+
+    def _push_abs(self, e: Expr) -> None:
+        kind, const = ("i64", i64_const) if e.dtype == "i64" else ("i32", i32_const)
+        x = self._held(e.args[0])
+        sign = x + const(63 if e.dtype == "i64" else 31) + OP[kind + ".shr_s"]
+        self.out += x + sign + OP[kind + ".xor"] + sign + OP[kind + ".sub"]
+
+    def _push_not(self, e: Expr) -> None:
+        self.push(e.args[0])
+        wide = e.dtype == "i64"
+        self.out += i64_const(-1) + OP["i64.xor"] if wide else i32_const(-1) + OP["i32.xor"]
+
+
+def _mask(x: Expr) -> bytes:
+    """Four bytes of an integer constant, or of a bool's lane mask."""
+    n = -int(x.attr) if x.dtype == "bool" else int(x.attr)  # type: ignore[call-overload]
+    return (n & 0xFFFFFFFF).to_bytes(4, "little")
+
+
+def count_uses(roots: list[Expr]) -> dict[Expr, int]:
+    """How often each node is an operand (or root), a node's operands counted once."""
+    uses: dict[Expr, int] = {}
+    stack = list(roots)
+    while stack:
+        e = stack.pop()
+        n = uses.get(e)
+        if n:
+            uses[e] = n + 1
+        else:
+            uses[e] = 1
+            stack.extend(e.args)
+    return uses
+
