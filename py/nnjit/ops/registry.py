@@ -19,6 +19,7 @@ from ..symbolic import IntExpr
 from ..tensor.build import Builder
 from ..tensor.env import Env
 from ..tensor.tensor import Tensor
+from .content import settle, symbolic
 
 Index = int | IntExpr
 Results = Tensor | Sequence[Tensor | None]
@@ -83,6 +84,7 @@ class Context:
 
     b       the tensor expression builder            env     symbols and guards (b.env)
     opset   the version of the node's own domain     run     traces a subgraph (If, Loop, Scan)
+    wanted  whether shapes or branches depend on the elements of the node's outputs
     """
 
     def __init__(
@@ -91,11 +93,13 @@ class Context:
         node: Node,
         opset: int,
         run: Callable[[Graph, Sequence[Tensor]], list[Tensor]] | None = None,
+        wanted: bool = True,
     ) -> None:
         self.b = b
         self.env: Env = b.env
         self.node = node
         self.opset = opset
+        self.wanted = wanted
         self._run = run
 
     def run(self, graph: Graph, inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -185,17 +189,24 @@ class Context:
             raise self.malformed(f"its {what} must have one element, not {len(values)}")
         return values[0]
 
-    def fold(self, f: Callable[..., np.ndarray], *xs: Tensor, dtype: str | None = None) -> Tensor | None:
+    def fold(
+        self, f: Callable[..., np.ndarray | None], *xs: Tensor, dtype: str | None = None, exact: bool = True
+    ) -> Tensor | None:
         """The tensor of known content f(contents of xs), or None when one is unknown or the result is too large.
 
         f takes and gives object arrays; it may return None to leave the operation to a kernel.
+        exact    False: f has to decide about symbols (comparisons, roots). It is then asked only where shapes or
+                 branches depend on the result; elsewhere a kernel computes with the symbol itself.
         """
         contents = []
         for x in xs:
             if x.content is None:
                 return None
             contents.append(x.content)
+        if not exact and not self.wanted and any(map(symbolic, contents)):
+            return None
         result = f(*contents)
         if result is None or np.size(result) > MAX_CONTENT:
             return None
-        return self.b.known(np.asarray(result, dtype=object), dtype or xs[0].dtype)
+        dtype = dtype or xs[0].dtype
+        return self.b.known(settle(np.asarray(result, dtype=object), dtype), dtype)

@@ -1,0 +1,195 @@
+"""From a Graph to tensor expressions: every node is replaced by what its operator's definition makes of its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import InputError, ModelFormatError, UnsupportedError
+from ..graph.graph import Graph, Initializer, Node, ValueInfo
+from ..ir import STORAGE_BYTES
+from ..tensor.build import Builder
+from ..tensor.tensor import Index, Source, Tensor
+from . import registry
+from .demand import demanded
+from .registry import Context
+
+_INTEGERS = ("i64", "i32", "i16", "i8", "u8", "u16", "u32", "u64", "bool")
+_VALUE_LIMIT = 1 << 31
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """One input at hand: its dtype, its shape, and its value where it is one integer or bool."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    value: int | None = None
+
+
+def check_operators(graph: Graph) -> None:
+    """Raise UnsupportedError for the first node that no definition takes, or tensor of a dtype that no kernel takes.
+
+    Looks into subgraphs too, and needs no weights.
+    """
+    for part in graph.all_graphs():
+        for info in part.inputs:
+            _check_dtype(info.dtype, f"input '{info.name}'")
+        for node in part.nodes:
+            registry.find(node, part.opset or graph.opset)
+        for tensor in part.initializers.values():
+            if tensor.dtype != "bf16":
+                _check_dtype(tensor.dtype, f"tensor '{tensor.name}'")
+
+
+def trace(graph: Graph, inputs: Mapping[str, InputSpec], b: Builder) -> list[Tensor]:
+    """One tensor for each output of `graph`, for the inputs at hand.
+
+    Raises InputError (an input is missing, unknown, or does not fit its declaration), UnsupportedError (an operator, or
+    a use of it, that is not supported) or ModelFormatError (a use that ONNX does not allow).
+    """
+    unknown = set(inputs) - {info.name for info in graph.inputs}
+    if unknown:
+        names = ", ".join(f"'{info.name}'" for info in graph.inputs)
+        raise InputError(f"the model has no input '{min(unknown)}'; its inputs are {names}")
+    tracer = _Tracer(graph, b)
+    return tracer.run(graph, tracer.inputs(graph, inputs), None)
+
+
+class _Scope:
+    """Values of one graph by name; what it has not, the graph around it may have."""
+
+    __slots__ = ("graph", "values", "outer")
+
+    def __init__(self, graph: Graph, outer: _Scope | None) -> None:
+        self.graph = graph
+        self.values: dict[str, Tensor] = {}
+        self.outer = outer
+
+
+class _Tracer:
+    def __init__(self, graph: Graph, b: Builder) -> None:
+        self.b = b
+        self.opset = graph.opset
+        self.demanded = demanded(graph)
+        self.stored: dict[int, Tensor] = {}
+        """Tensors of initializers, by identity: an unrolled body shares its constants."""
+
+    # -- inputs -------------------------------------------------------------------------------------------------
+
+    def inputs(self, graph: Graph, specs: Mapping[str, InputSpec]) -> list[Tensor]:
+        named: dict[str, Index] = {}
+        tensors = []
+        for info in graph.inputs:
+            spec = specs.get(info.name)
+            if spec is None:
+                raise InputError(f"the input '{info}' is missing")
+            tensors.append(self._input(info, spec, named))
+        return tensors
+
+    def _input(self, info: ValueInfo, spec: InputSpec, named: dict[str, Index]) -> Tensor:
+        if info.dtype and spec.dtype != info.dtype:
+            raise InputError(f"the input '{info.name}' must be {info.dtype}, not {spec.dtype}")
+        _check_dtype(spec.dtype, f"input '{info.name}'")
+        declared = info.shape if info.shape is not None else (None,) * len(spec.shape)
+        if len(declared) != len(spec.shape):
+            raise InputError(f"the input '{info}' was given with shape {list(spec.shape)}: the rank differs")
+        dims: list[Index] = []
+        for axis, (dim, extent) in enumerate(zip(declared, spec.shape, strict=True)):
+            if isinstance(dim, int):
+                if dim != extent:
+                    raise InputError(
+                        f"the input '{info}' was given with shape {list(spec.shape)}: axis {axis} must be {dim}"
+                    )
+                dims.append(dim)
+                continue
+            label = dim or f"{info.name}[{axis}]"
+            symbol = self.b.env.dimension(label, ("dim", info.name, axis), extent)
+            if dim is not None:
+                first = named.setdefault(dim, symbol)
+                symbol = first if self.b.env.eq(first, symbol) else symbol
+            dims.append(symbol)
+        tensor = Source("input", tuple(dims), spec.dtype, info.name, info.name)
+        if (
+            spec.value is not None
+            and info.name in self.demanded
+            and spec.dtype in _INTEGERS
+            and all(isinstance(d, int) for d in dims)
+            and abs(spec.value) < _VALUE_LIMIT
+        ):
+            content: np.ndarray = np.empty(tuple(dims), dtype=object)  # type: ignore[arg-type]
+            if content.size == 1:
+                content.reshape(-1)[0] = self.b.env.value(info.name, int(spec.value))
+                tensor.content = content
+        return tensor
+
+    # -- nodes --------------------------------------------------------------------------------------------------
+
+    def run(self, graph: Graph, inputs: Sequence[Tensor], outer: _Scope | None) -> list[Tensor]:
+        scope = _Scope(graph, outer)
+        for info, tensor in zip(graph.inputs, inputs, strict=True):
+            scope.values[info.name] = tensor
+        for node in graph.nodes:
+            self._node(node, scope)
+        return [self._value(info.name, scope, None) for info in graph.outputs]
+
+    def _node(self, node: Node, scope: _Scope) -> None:
+        definition = registry.find(node, self.opset)
+        operands = [self._value(name, scope, node) if name else None for name in node.inputs]
+        while operands and operands[-1] is None:
+            operands.pop()
+        ctx = Context(
+            self.b,
+            node,
+            self.opset.get(node.domain, 1),
+            lambda graph, inputs: self.run(graph, inputs, scope),
+            not self.demanded.isdisjoint(node.outputs),
+        )
+        self.b.node = node.name or node.outputs[0]
+        try:
+            results = definition(ctx, node, *operands)
+        except ValueError as error:
+            raise ModelFormatError(f"{node.describe()}: {error}") from error
+        if isinstance(results, Tensor):
+            results = (results,)
+        for name, result in zip(node.outputs, results, strict=False):
+            if name and result is not None:
+                scope.values[name] = result
+
+    def _value(self, name: str, scope: _Scope, node: Node | None) -> Tensor:
+        at: _Scope | None = scope
+        while at is not None:
+            found = at.values.get(name)
+            if found is not None:
+                return found
+            initializer = at.graph.initializers.get(name)
+            if initializer is not None:
+                return self._initializer(initializer)
+            at = at.outer
+        where = node.describe() if node else f"graph '{scope.graph.name}'"
+        raise ModelFormatError(f"{where} reads the value '{name}', which nothing makes")
+
+    def _initializer(self, initializer: Initializer) -> Tensor:
+        tensor = self.stored.get(id(initializer))
+        if tensor is None:
+            tensor = self.stored[id(initializer)] = _stored(self.b, initializer)
+        return tensor
+
+
+def _stored(b: Builder, initializer: Initializer) -> Tensor:
+    dtype, data = initializer.dtype, initializer.data
+    if dtype == "bf16":
+        dtype = "f32"
+        if isinstance(data, np.ndarray):
+            data = (data.astype(np.uint32) << 16).view(np.float32)
+    _check_dtype(dtype, f"tensor '{initializer.name}'")
+    if isinstance(data, np.ndarray):
+        return b.constant(data, dtype)
+    return Source("weight", initializer.shape, dtype, initializer, initializer.name)
+
+
+def _check_dtype(dtype: str, what: str) -> None:
+    if dtype and dtype not in STORAGE_BYTES:
+        raise UnsupportedError(f"{what} has the element type {dtype}, which is not supported")
