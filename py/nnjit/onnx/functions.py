@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from nnjit.errors import ModelFormatError, UnsupportedError
 from nnjit.graph.graph import Graph, Node, ValueInfo
 
-_MAX_NODES = 1 << 18
+_MAX_NODES = 1 << 17
 _MAX_DEPTH = 32
 
 

