@@ -1,0 +1,48 @@
+/** Errors, shown where they happened: what kind, what and where (the runtime's message), what to do. */
+
+import { h } from "./dom.js";
+
+/**
+ * Title and advice by the error's stable code.
+ * @type {Record<string, [string, string]>}
+ */
+const KINDS = {
+  "model-format": ["This is not a model that can be read", "Check that the address or file is a complete ONNX model."],
+  unsupported: ["The model needs something that is not supported", "Nothing was computed. Another export of the model, with other options or another opset, may avoid it."],
+  "external-data": ["The weights' file is missing or does not fit", "Put the file beside the model at the same address, or choose it together with the model."],
+  input: ["The inputs do not fit the model", "Correct the input named above and run again."],
+  fetch: ["The model could not be fetched", "Check the address. Another site must allow this page to read its files (CORS); a downloaded file can be chosen instead."],
+  device: ["The device cannot run this", "Load the model again, or choose another device."],
+  "out-of-memory": ["There is not enough memory", "Close other pages, choose smaller inputs or another device, and load the model again."],
+  internal: ["A check inside the compiler failed", "This is a mistake in nnjit. The model and the message above are what a report needs."],
+};
+
+/** @param {unknown} error */
+export function describe(error) {
+  const code = error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
+  const [title, advice] = KINDS[code] ?? ["Something unexpected went wrong", "The page is still usable; loading the model again may help."];
+  return { code, title, advice, message: error instanceof Error ? error.message : String(error) };
+}
+
+/**
+ * Show an error in a container that stands where the person was working, and bring it into view.
+ * @param {HTMLElement} container with role="alert"
+ * @param {unknown} error
+ */
+export function showError(container, error) {
+  const { code, title, advice, message } = describe(error);
+  container.replaceChildren(
+    h("h3", {}, title, code && h("code", { class: "code" }, code)),
+    h("p", { class: "message" }, message),
+    h("p", { class: "advice" }, advice),
+    h("button", { type: "button", class: "quiet", onclick: () => clearError(container) }, "Dismiss"),
+  );
+  container.hidden = false;
+  container.scrollIntoView({ block: "nearest" });
+}
+
+/** @param {HTMLElement} container */
+export function clearError(container) {
+  container.hidden = true;
+  container.replaceChildren();
+}

@@ -1,0 +1,95 @@
+/** The form for a model's inputs: sizes of its symbolic dimensions, a seed, and one field for each input. */
+
+import { h } from "./dom.js";
+import { resolve, suggestedSize, symbolsOf } from "./dims.js";
+import { FieldError, InputField } from "./input-field.js";
+
+/** @typedef {import("./tensors.js").Tensor} Tensor */
+/** @typedef {import("./tensors.js").TensorInfo} TensorInfo */
+
+/** Inputs shown before the rest is folded away: decoders have dozens, one for each cached state. */
+const SHOWN = 4;
+
+export class InputsForm {
+  /** @type {InputField[]} */
+  #fields = [];
+  /** @type {Map<string, HTMLInputElement>} */
+  #sizes = new Map();
+  #signature = "";
+
+  /** @param {HTMLElement} container */
+  constructor(container) {
+    this.container = container;
+    this.seed = h("input", { id: "seed", type: "number", min: "0", step: "1", value: "0" });
+    container.addEventListener("input", () => this.#showShapes());
+  }
+
+  /**
+   * Show the inputs of a model. The same inputs as before keep what the person entered.
+   * @param {TensorInfo[]} inputs
+   */
+  show(inputs) {
+    const signature = JSON.stringify(inputs);
+    if (signature === this.#signature) return;
+    this.#signature = signature;
+    this.#sizes = new Map(
+      symbolsOf(inputs).map((symbol, index) => {
+        const value = String(suggestedSize(symbol, inputs));
+        return [symbol, h("input", { id: `size-${index}`, type: "number", min: "0", step: "1", value, required: true })];
+      }),
+    );
+    this.#fields = inputs.map((info, index) => new InputField(info, index));
+    const field = (/** @type {string} */ text, /** @type {HTMLInputElement} */ control) =>
+      h("p", { class: "field" }, h("label", { for: control.id }, text), control);
+    const sizes = [...this.#sizes].map(([symbol, control]) => field(symbol, control));
+    this.container.replaceChildren(
+      h("div", { class: "sizes" }, ...sizes, field("Seed", this.seed)),
+      ...foldBeyond(SHOWN, this.#fields.map(({ element }) => element)),
+    );
+    this.#showShapes();
+  }
+
+  /**
+   * The inputs as the form describes them.
+   * @returns {Promise<Record<string, Tensor>>}
+   * @throws {FieldError} naming what cannot be made
+   */
+  async tensors() {
+    const values = this.#sizeValues();
+    const seed = this.seed.valueAsNumber || 0;
+    /** @type {Record<string, Tensor>} */
+    const tensors = {};
+    for (const field of this.#fields) tensors[field.info.name] = await field.tensor(resolve(field.info.shape, values), seed);
+    return tensors;
+  }
+
+  #sizeValues() {
+    /** @type {Map<string, number>} */
+    const values = new Map();
+    for (const [symbol, control] of this.#sizes) {
+      if (!control.checkValidity()) throw new FieldError(`The size of “${symbol}” must be a whole number, 0 or more.`, control);
+      values.set(symbol, control.valueAsNumber);
+    }
+    return values;
+  }
+
+  #showShapes() {
+    try {
+      const values = this.#sizeValues();
+      for (const field of this.#fields) field.show(resolve(field.info.shape, values));
+    } catch {
+      // A size is being typed; the shapes stay as they are until it is a number again.
+    }
+  }
+}
+
+/**
+ * The first elements, and the others in a fold when there are more.
+ * @param {number} shown
+ * @param {HTMLElement[]} elements
+ */
+function foldBeyond(shown, elements) {
+  const rest = elements.slice(shown);
+  if (rest.length < 2) return elements;
+  return [...elements.slice(0, shown), h("details", {}, h("summary", {}, `${rest.length} more inputs`), ...rest)];
+}

@@ -1,0 +1,87 @@
+/** Which kernels run: a table by share of the time; choosing a row opens its candidates and source. */
+
+import { h } from "./dom.js";
+import * as format from "./format.js";
+
+/** @typedef {import("./kernel-groups.js").KernelGroup} KernelGroup */
+
+/** Rows shown before the person asks for all. */
+const SHOWN = 12;
+
+export class KernelTable {
+  #all = false;
+  #selected = "";
+  /** @type {KernelGroup[]} */
+  #groups = [];
+
+  /**
+   * @param {HTMLElement} container
+   * @param {(group: KernelGroup) => void} onSelect
+   */
+  constructor(container, onSelect) {
+    this.onSelect = onSelect;
+    this.body = h("tbody");
+    this.more = h("button", { type: "button", class: "quiet", onclick: () => this.#toggleAll() });
+    const columns = ["Kernel", "Share of time", "Time", "GFLOP/s", "Gain", "Schedule"];
+    const head = h("tr", {}, ...columns.map((text) => h("th", { scope: "col" }, text)));
+    container.append(h("table", { class: "kernels" }, h("thead", {}, head), this.body), this.more);
+  }
+
+  /**
+   * Show the groups; the chosen row stays chosen, and so does the focus.
+   * @param {KernelGroup[]} groups
+   */
+  show(groups) {
+    this.#groups = groups;
+    const focused = document.activeElement instanceof HTMLElement ? document.activeElement.dataset["kernel"] : undefined;
+    const shown = this.#all ? groups : groups.slice(0, SHOWN);
+    const largest = groups[0]?.share ?? 1;
+    this.body.replaceChildren(...shown.map((group) => this.#row(group, largest)));
+    this.more.hidden = groups.length <= SHOWN;
+    this.more.textContent = this.#all ? `Show the first ${SHOWN}` : `Show all ${groups.length}`;
+    const selected = groups.find((group) => group.key === this.#selected);
+    if (selected) this.onSelect(selected);
+    if (focused !== undefined) [...this.body.querySelectorAll("button")].find((button) => button.dataset["kernel"] === focused)?.focus();
+  }
+
+  clear() {
+    this.#selected = "";
+    this.#all = false;
+    this.show([]);
+  }
+
+  /**
+   * @param {KernelGroup} group
+   * @param {number} largest
+   */
+  #row(group, largest) {
+    const selected = group.key === this.#selected;
+    const name = h(
+      "button",
+      { type: "button", class: "row", "data-kernel": group.key, "aria-expanded": String(selected), "aria-controls": "kernel-detail", onclick: () => this.select(group.key) },
+      group.label,
+    );
+    const bar = h("span", { class: "bar", style: { "--part": group.share / (largest || 1) } });
+    return h(
+      "tr",
+      { class: selected ? "selected" : undefined },
+      h("th", { scope: "row" }, name, group.units.length > 1 && h("span", { class: "uses" }, ` ×${group.units.length}`)),
+      h("td", { class: "share" }, bar, h("span", {}, format.percent(group.share))),
+      h("td", { class: "numeric" }, format.milliseconds(group.ms)),
+      h("td", { class: "numeric", "data-title": "GFLOP/s" }, group.gflops === null ? "–" : format.number(Number(group.gflops.toPrecision(3)))),
+      h("td", { class: "numeric gain", "data-better": group.gain !== null && group.gain > 1.005 }, format.times(group.gain)),
+      h("td", { class: "schedule" }, h("code", {}, group.schedule || "–")),
+    );
+  }
+
+  /** @param {string} key */
+  select(key) {
+    this.#selected = key;
+    this.show(this.#groups);
+  }
+
+  #toggleAll() {
+    this.#all = !this.#all;
+    this.show(this.#groups);
+  }
+}

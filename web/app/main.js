@@ -1,0 +1,239 @@
+/** The page: connects its parts to the runtime. Nothing here computes; models live in workers behind `load()`. */
+
+import { load } from "../../runtime/nnjit.js";
+import { notices, showFacts } from "./device-facts.js";
+import { byId, download, h } from "./dom.js";
+import { clearError, showError } from "./errors.js";
+import * as format from "./format.js";
+import { FieldError } from "./input-field.js";
+import { InputsForm } from "./inputs-form.js";
+import { KernelDetail } from "./kernel-detail.js";
+import { groupKernels } from "./kernel-groups.js";
+import { KernelTable } from "./kernel-table.js";
+import { LatencyChart } from "./latency-chart.js";
+import { LatencyRecord } from "./latency.js";
+import { ModelForm } from "./model-form.js";
+import { OutputsView } from "./outputs-view.js";
+import { Progress } from "./progress.js";
+import { RunLoop } from "./run-loop.js";
+import { TuningView } from "./tuning-view.js";
+
+/** @typedef {import("./model-form.js").LoadRequest} LoadRequest */
+/** @typedef {import("./kernel-groups.js").Report} Report */
+/** @typedef {Awaited<ReturnType<typeof load>>} Model */
+
+/** Milliseconds between two reports asked of the runtime, and between two summaries of outputs while runs go on. */
+const REPORT_INTERVAL = 2500;
+const OUTPUT_INTERVAL = 1000;
+
+/** @type {Model | null} */
+let model = null;
+/** @type {AbortController | null} */
+let loading = null;
+let latency = new LatencyRecord();
+/** @type {Report | null} */
+let report = null;
+let reportDue = 0;
+let outputsShown = 0;
+
+const loadError = byId("load-error", HTMLElement);
+const runError = byId("run-error", HTMLElement);
+const announcer = byId("announcer", HTMLElement);
+const progress = new Progress();
+const inputs = new InputsForm(byId("inputs", HTMLElement));
+const outputs = new OutputsView(byId("outputs", HTMLElement));
+const chart = new LatencyChart(byId("chart", HTMLElement), byId("chart-readout", HTMLElement));
+const detail = new KernelDetail(byId("kernel-detail", HTMLElement), async (kernel) => {
+  if (!model) throw new Error("No model is loaded.");
+  return model.source(kernel);
+});
+const table = new KernelTable(byId("kernels", HTMLElement), (group) => detail.show(group));
+const tuning = new TuningView({
+  pause: () => model?.pauseTuning(),
+  resume: () => model?.tune({}).catch((error) => showError(runError, error)),
+});
+const form = new ModelForm({ load: loadModel, stop: () => loading?.abort() });
+
+/**
+ * Load a model. The one before stays usable until the new one is there; memory that only its end can free is freed.
+ * @param {LoadRequest} request
+ */
+async function loadModel(request) {
+  clearError(loadError);
+  loop.stop();
+  const controller = new AbortController();
+  loading = controller;
+  form.setLoading(true);
+  progress.start();
+  try {
+    let loaded;
+    try {
+      loaded = await startLoading(request, controller.signal);
+    } catch (error) {
+      if (!model || !(error instanceof Error && "code" in error && error.code === "out-of-memory")) throw error;
+      closeModel();
+      loaded = await startLoading(request, controller.signal);
+    }
+    closeModel();
+    model = loaded;
+    form.remember(request);
+    openModel(loaded);
+    progress.finish("done", "The model is loaded.");
+  } catch (error) {
+    if (controller.signal.aborted) {
+      progress.finish("stopped", "Loading was stopped.");
+    } else {
+      progress.finish("failed", "");
+      showError(loadError, error);
+    }
+  } finally {
+    loading = null;
+    form.setLoading(false);
+  }
+}
+
+/**
+ * @param {LoadRequest} request
+ * @param {AbortSignal} signal
+ */
+function startLoading({ source, companions, device, threads }, signal) {
+  return load(source, {
+    device,
+    threads,
+    files: companions,
+    tune: "background",
+    signal,
+    onProgress: (event) => progress.update(event),
+  });
+}
+
+/** @param {Model} loaded */
+function openModel(loaded) {
+  byId("welcome", HTMLElement).hidden = true;
+  byId("run-form", HTMLElement).hidden = false;
+  byId("results", HTMLElement).hidden = false;
+  inputs.show(loaded.inputs);
+  loaded.on("tune", (event) => {
+    if (loaded !== model) return;
+    tuning.update(event);
+    if (event.status === "swapped") latency.swapped(performance.now());
+    requestReport();
+  });
+  showLatency();
+  byId("run", HTMLButtonElement).focus({ preventScroll: true });
+}
+
+function closeModel() {
+  model?.dispose();
+  model = null;
+  report = null;
+  latency = new LatencyRecord();
+  for (const view of [outputs, chart, table, detail, tuning]) view.clear();
+  clearError(runError);
+  byId("report-empty", HTMLElement).hidden = false;
+}
+
+const loop = new RunLoop({
+  prepare: () => inputs.tensors(),
+  run: async (tensors) => {
+    if (!model) throw new Error("No model is loaded.");
+    if (latency.first === null) progress.update({ stage: "first-run" });
+    return model.run(tensors);
+  },
+  ran: (result, ms, more) => {
+    const now = performance.now();
+    if (latency.first === null) progress.finish("done", "");
+    latency.add(now, ms);
+    showLatency();
+    if (!more || now - outputsShown > OUTPUT_INTERVAL) {
+      outputsShown = now;
+      void outputs.show(result);
+    }
+    if (latency.count === 1) requestReport();
+    if (!more) announcer.textContent = `The run took ${format.milliseconds(ms)}.`;
+  },
+  failed: (error) => {
+    if (latency.first === null) progress.finish("failed", "");
+    showError(runError, error);
+    if (!(error instanceof FieldError)) return;
+    const folded = error.field.closest("details");
+    if (folded) folded.open = true;
+    error.field.focus();
+  },
+  changed: (state) => {
+    const run = byId("run", HTMLButtonElement);
+    const again = byId("run-continuously", HTMLButtonElement);
+    run.disabled = state !== "idle";
+    again.disabled = state === "once";
+    again.textContent = state === "continuous" ? "Stop" : "Run continuously";
+    if (state !== "idle") clearError(runError);
+  },
+});
+
+function showLatency() {
+  const { current, untuned, first, count } = latency;
+  const text = (/** @type {string} */ id, /** @type {string} */ value) => (byId(id, HTMLElement).textContent = value);
+  text("latency-now", format.milliseconds(current));
+  text("latency-untuned", format.milliseconds(untuned));
+  text("latency-first", format.milliseconds(first));
+  const gain = untuned !== null && latency.swaps.length > 0 ? untuned / current : null;
+  text("latency-gain", format.times(gain));
+  text("latency-count", format.plural(count, "run"));
+  byId("chart-empty", HTMLElement).hidden = latency.times.length > 0;
+  if (latency.times.length > 0) chart.show(latency);
+}
+
+/** Ask for a new report soon; many calls make few reports. */
+function requestReport() {
+  if (reportDue) return;
+  const wait = report ? REPORT_INTERVAL : 0;
+  reportDue = window.setTimeout(async () => {
+    const asked = model;
+    try {
+      const fresh = await asked?.report();
+      if (asked && fresh && asked === model) showReport(fresh);
+    } catch (error) {
+      if (asked === model) showError(runError, error);
+    } finally {
+      reportDue = 0;
+    }
+  }, wait);
+}
+
+/** @param {Report} fresh */
+function showReport(fresh) {
+  report = fresh;
+  byId("report-empty", HTMLElement).hidden = fresh.kernels.length > 0;
+  table.show(groupKernels(fresh));
+  showFacts(byId("facts", HTMLElement), fresh.device);
+}
+
+function exportReport() {
+  const text = JSON.stringify({ report, latency: { ...latency, current: latency.current }, browser: navigator.userAgent }, null, 2);
+  download("nnjit-report.json", [text], "application/json");
+}
+
+/** Examples are listed where the site has some: on a developer's machine, not on a static host. */
+async function offerExamples() {
+  const siteUrl = new URL("../../runtime/site.json", import.meta.url);
+  const site = await (await fetch(siteUrl)).json();
+  if (!site.examples) return;
+  const listUrl = new URL(site.examples, siteUrl);
+  const examples = /** @type {import("./model-form.js").Example[]} */ (await (await fetch(listUrl)).json());
+  form.showExamples(examples.map((example) => ({ ...example, url: new URL(example.url, listUrl).href })));
+}
+
+async function start() {
+  byId("run-form", HTMLFormElement).addEventListener("submit", (event) => {
+    event.preventDefault();
+    void loop.start(false);
+  });
+  byId("run-continuously", HTMLButtonElement).addEventListener("click", () => (loop.running ? loop.stop() : void loop.start(true)));
+  byId("export", HTMLButtonElement).addEventListener("click", exportReport);
+  if (form.prefill()) byId("model-form", HTMLFormElement).requestSubmit();
+  const found = await notices();
+  byId("notices", HTMLElement).replaceChildren(...found.map((text) => h("li", {}, text)));
+  await offerExamples();
+}
+
+void start();

@@ -1,0 +1,138 @@
+/** The form that says which model to load, from where, on which device, with how many threads. */
+
+import { byId, h } from "./dom.js";
+import * as format from "./format.js";
+
+/**
+ * @typedef {{ source: string | File, companions: File[], device: "auto" | "wasm" | "webgpu", threads: number | undefined }} LoadRequest
+ * @typedef {{ title: string, url: string, bytes?: number, note?: string }} Example
+ */
+
+export class ModelForm {
+  /** Chosen or dropped files: the model first, then the files with its weights. @type {File[]} */
+  #files = [];
+
+  /** @param {{ load: (request: LoadRequest) => void, stop: () => void }} actions */
+  constructor(actions) {
+    this.form = byId("model-form", HTMLFormElement);
+    this.url = byId("model-url", HTMLInputElement);
+    this.files = byId("model-files", HTMLInputElement);
+    this.chosen = byId("chosen-files", HTMLElement);
+    this.threads = byId("threads", HTMLInputElement);
+    this.load = byId("load", HTMLButtonElement);
+    this.stop = byId("stop-loading", HTMLButtonElement);
+    this.drop = byId("drop", HTMLElement);
+    this.threads.placeholder = String(globalThis.crossOriginIsolated ? navigator.hardwareConcurrency : 1);
+    this.threads.disabled = !globalThis.crossOriginIsolated;
+
+    this.form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      const request = this.request();
+      if (request) actions.load(request);
+    });
+    this.stop.addEventListener("click", actions.stop);
+    this.url.addEventListener("input", () => {
+      if (this.url.value) this.#choose([]);
+    });
+    this.files.addEventListener("change", () => this.#choose([...(this.files.files ?? [])]));
+    this.#acceptDrops();
+  }
+
+  /** Prefill from the page's address: ?model=URL&device=wasm&threads=2. */
+  prefill() {
+    const parameters = new URLSearchParams(location.search);
+    this.url.value = parameters.get("model") ?? "";
+    this.threads.value = parameters.get("threads") ?? "";
+    const device = this.form.elements.namedItem("device");
+    if (device instanceof RadioNodeList) device.value = parameters.get("device") ?? "auto";
+    if (device instanceof RadioNodeList && !device.value) device.value = "auto";
+    return parameters.get("autoload") === "1" && this.url.value !== "";
+  }
+
+  /** @param {Example[]} examples */
+  showExamples(examples) {
+    const list = byId("examples", HTMLElement);
+    list.hidden = examples.length === 0;
+    const choose = (/** @type {Example} */ example) => {
+      this.#choose([]);
+      this.url.value = example.url;
+      this.url.focus();
+    };
+    byId("example-list", HTMLElement).replaceChildren(
+      ...examples.map((example) => {
+        const note = [example.bytes && format.bytes(example.bytes), example.note].filter(Boolean).join(" · ");
+        return h("li", {}, h("button", { type: "button", class: "link", onclick: () => choose(example) }, example.title), note && h("span", {}, note));
+      }),
+    );
+  }
+
+  /**
+   * What the form asks for; null (and the browser's own message at the field) when it is incomplete.
+   * @returns {LoadRequest | null}
+   */
+  request() {
+    const [model, ...companions] = this.#files;
+    const text = this.url.value.trim();
+    this.url.setCustomValidity(model || text ? "" : "Enter the model's address, or choose its file.");
+    if (!this.form.reportValidity()) return null;
+    const device = String(new FormData(this.form).get("device") ?? "auto");
+    const threads = this.threads.valueAsNumber;
+    return {
+      source: model ?? text,
+      companions,
+      device: device === "wasm" || device === "webgpu" ? device : "auto",
+      threads: Number.isNaN(threads) ? undefined : threads,
+    };
+  }
+
+  /** @param {File[]} files */
+  #choose(files) {
+    // The model is the .onnx file, or the first when none is called so; all others are taken for weights.
+    const model = files.find((file) => file.name.toLowerCase().endsWith(".onnx")) ?? files[0];
+    this.#files = model ? [model, ...files.filter((file) => file !== model)] : [];
+    if (model) this.url.value = "";
+    else this.files.value = "";
+    this.url.setCustomValidity("");
+    this.chosen.textContent = this.#files.map((file) => `${file.name}, ${format.bytes(file.size)}`).join(" · ");
+    this.chosen.hidden = this.#files.length === 0;
+  }
+
+  /** Files may be dropped anywhere on the page. */
+  #acceptDrops() {
+    const carriesFiles = (/** @type {DragEvent} */ event) => event.dataTransfer?.types.includes("Files") ?? false;
+    addEventListener("dragover", (event) => {
+      if (!carriesFiles(event)) return;
+      event.preventDefault();
+      this.drop.dataset["over"] = "true";
+    });
+    addEventListener("dragleave", (event) => {
+      if (event.relatedTarget === null) delete this.drop.dataset["over"];
+    });
+    addEventListener("drop", (event) => {
+      if (!carriesFiles(event)) return;
+      event.preventDefault();
+      delete this.drop.dataset["over"];
+      this.#choose([...(event.dataTransfer?.files ?? [])]);
+      this.load.focus();
+    });
+  }
+
+  /** @param {boolean} loading */
+  setLoading(loading) {
+    this.load.disabled = loading;
+    this.stop.hidden = !loading;
+    this.form.setAttribute("aria-busy", String(loading));
+  }
+
+  /**
+   * Put what was loaded into the page's address, so that it can be kept and shared.
+   * @param {LoadRequest} request
+   */
+  remember({ source, device, threads }) {
+    const parameters = new URLSearchParams();
+    if (typeof source === "string") parameters.set("model", source);
+    if (device !== "auto") parameters.set("device", device);
+    if (threads !== undefined) parameters.set("threads", String(threads));
+    history.replaceState(null, "", parameters.size ? `?${parameters}` : location.pathname);
+  }
+}

@@ -1,0 +1,86 @@
+/** The outputs of the latest run: shape, range, first values, highest scores, and each as a .npy file. */
+
+import { download, h } from "./dom.js";
+import * as format from "./format.js";
+import { writeNpy } from "./npy.js";
+import { summarize } from "./summary.js";
+
+/** @typedef {import("./tensors.js").Tensor} Tensor */
+/** @typedef {import("./summary.js").Summary} Summary */
+
+export class OutputsView {
+  #latest = 0;
+
+  /** @param {HTMLElement} container */
+  constructor(container) {
+    this.container = container;
+  }
+
+  /**
+   * Show outputs; a call made while an earlier one still computes replaces it.
+   * @param {Record<string, Tensor>} outputs
+   */
+  async show(outputs) {
+    const call = ++this.#latest;
+    const cards = [];
+    for (const [name, tensor] of Object.entries(outputs)) {
+      const summary = await summarize(tensor);
+      if (call !== this.#latest) return;
+      cards.push(card(name, tensor, summary));
+    }
+    const focused = document.activeElement instanceof HTMLElement ? document.activeElement.dataset["output"] : undefined;
+    this.container.replaceChildren(...cards);
+    if (focused !== undefined) {
+      const button = [...this.container.querySelectorAll("button")].find((element) => element.dataset["output"] === focused);
+      button?.focus();
+    }
+  }
+
+  clear() {
+    this.#latest++;
+    this.container.replaceChildren();
+  }
+}
+
+/**
+ * @param {string} name
+ * @param {Tensor} tensor
+ * @param {Summary} summary
+ */
+function card(name, tensor, summary) {
+  const { min, max, mean, notNumbers, first, ranked, rankedRow } = summary;
+  const empty = tensor.data.length === 0;
+  const values = first.map(format.number).join(", ") + (tensor.data.length > first.length ? ", …" : "");
+  /** @type {[string, string][]} */
+  const facts = empty ? [] : [["min", format.number(min)], ["max", format.number(max)], ["mean", format.number(mean)]];
+  return h(
+    "article",
+    { class: "output", "aria-label": `Output ${name}` },
+    h(
+      "header",
+      {},
+      h("h3", {}, h("code", {}, name)),
+      h("span", { class: "type" }, `${tensor.type} · ${format.shape(tensor.dims)}`),
+      h("button", { type: "button", class: "quiet", "data-output": name, onclick: () => save(name, tensor) }, "Save .npy"),
+    ),
+    h("dl", { class: "facts" }, ...facts.map(([term, text]) => h("div", {}, h("dt", {}, term), h("dd", { "data-fact": term }, text)))),
+    notNumbers > 0 && h("p", { class: "warning" }, `${format.plural(notNumbers, "element")} of ${tensor.data.length} are not numbers (NaN).`),
+    empty ? h("p", {}, "No elements.") : h("p", { class: "values" }, h("code", {}, values)),
+    ranked &&
+      h(
+        "table",
+        { class: "ranked" },
+        h("caption", {}, `Highest of ${tensor.dims.at(-1)}${rankedRow ? `, ${rankedRow}` : ""}`),
+        h("thead", {}, h("tr", {}, ...["Index", "Value", "Softmax"].map((text) => h("th", { scope: "col" }, text)))),
+        h("tbody", {}, ...ranked.map((entry) => h("tr", {}, h("td", {}, String(entry.index)), h("td", {}, format.number(entry.value)), h("td", {}, format.percent(entry.share))))),
+      ),
+  );
+}
+
+/**
+ * @param {string} name
+ * @param {Tensor} tensor
+ */
+function save(name, tensor) {
+  download(`${name.replace(/[^\w.-]+/g, "_")}.npy`, writeNpy(tensor), "application/octet-stream");
+}
