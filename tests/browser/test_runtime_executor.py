@@ -1,0 +1,358 @@
+"""The executor and the CPU device in Chromium, on plans written by hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from nnjit.target import Target
+
+from . import hand_plans as hand
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+    from nnjit_build.server import SiteServer
+
+OPEN = """async ([root, threads, signature, file]) => {
+  const { Executor, ExecutorClient } = await import(root + "runtime/executor.js");
+  const urls = { executor: root + "runtime/executor.worker.js", pool: root + "runtime/pool.worker.js" };
+  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const unpack = (c) => ({ ...c, blobs: c.blobs.map(bytes) });
+  const self = {
+    asked: [],
+    plansOnDemand: [],
+    bytes, unpack,
+    executor: new Executor(urls, async (inputs) => {
+      self.asked.push(inputs);
+      const next = self.plansOnDemand.shift();
+      if (!next) throw new Error("no plan for these inputs");
+      await self.add(next);
+    }),
+    add: ({ plan, blobs }) => self.executor.addPlan(JSON.stringify(plan), blobs.map(bytes)),
+    run: async (x, client = self.executor) => {
+      const { outputs } = await client.run({ x: { data: Float32Array.from(x), dims: [x.length], type: "float32" } });
+      return [...outputs.y.data];
+    },
+    failure: async (work) => {
+      try {
+        await work();
+        return null;
+      } catch (error) {
+        return { code: error.code, name: error.name, message: error.message };
+      }
+    },
+    ExecutorClient,
+  };
+  globalThis.t = self;
+  self.facts = await self.executor.open({ device: "wasm", threads });
+  await self.executor.setSignature(signature);
+  await self.executor.setFiles({ "": bytes(file).buffer });
+  return self.facts;
+}"""
+
+
+class Session:
+    """An executor opened in the page, reached through the global `t`."""
+
+    def __init__(self, site: SiteServer, page: Page, threads: int) -> None:
+        self.page = page
+        self.threads = threads
+        page.goto(site.publish("empty.html", b"<!doctype html><title>test</title>"))
+        arguments = [site.url + "/", threads, hand.SIGNATURE, hand.encode(hand.MODEL_FILE)]
+        self.facts = page.evaluate(OPEN, arguments)
+        self.target = Target(
+            relaxed_simd=self.facts["relaxedSimd"],
+            shared_memory=self.facts["threads"] > 1,
+            threads=self.facts["threads"],
+            max_pages=self.facts["maxPages"],
+        )
+
+    def js(self, body: str, argument: Any = None) -> Any:
+        return self.page.evaluate(f"async (a) => {{ {body} }}", argument)
+
+    def add_plan(self, **options: Any) -> dict:
+        return self.js("return t.add(a)", hand.plan(self.target, **options))
+
+    def run(self, x: list[float]) -> list[float]:
+        return self.js("return t.run(a)", x)
+
+    def failure(self, body: str, argument: Any = None) -> dict:
+        return self.page.evaluate(f"(a) => t.failure(async () => {{ {body} }})", argument)
+
+    def measure(self, candidates: list[dict], **options: Any) -> dict:
+        request = {"plan": 0, "unit": 1, "samples": 3, "tolerance": 1e-5, **options}
+        return self.js(
+            "return t.executor.measure({ ...a[0], candidates: a[1].map(t.unpack) })", [request, candidates]
+        )
+
+
+@pytest.fixture(params=[1, 2])
+def session(request: pytest.FixtureRequest, site: SiteServer, page: Page) -> Session:
+    return Session(site, page, request.param)
+
+
+@pytest.fixture
+def single(site: SiteServer, page: Page) -> Session:
+    return Session(site, page, 1)
+
+
+X = [1.0, -2.0, 0.5, 4.0, 8.0, -0.25]
+
+
+def test_uses_the_threads_asked_for(session: Session) -> None:
+    assert session.facts["threads"] == session.threads
+
+
+def test_a_plan_computes_what_its_kernels_say(session: Session) -> None:
+    session.add_plan()
+    assert session.run(X) == hand.expected(X)
+
+
+def test_threads_share_the_tasks_of_heavy_steps(session: Session) -> None:
+    session.add_plan(work=10**6)
+    long = [float(i % 97) for i in range(5001)]
+    assert session.run(long) == hand.expected(long)
+
+
+def test_the_same_plan_serves_other_lengths(session: Session) -> None:
+    session.add_plan(work=10**6)
+    lengths = [2, 1000, 3, 20000, 1000]
+    runs = [[float(i) for i in range(n)] for n in lengths]
+    assert [session.run(x) for x in runs] == [hand.expected(x) for x in runs]
+
+
+def test_many_inferences_at_once_are_all_answered(session: Session) -> None:
+    session.add_plan(work=10**6)
+    count = session.js(
+        "const all = await Promise.all(Array.from({ length: 200 }, (_, i) => t.run([i, 2 * i, 3 * i])));"
+        "return all.filter((y, i) => y[0] === i * 3 + 4 && y[2] === 9 * i - 1).length"
+    )
+    assert count == 200
+
+
+def test_a_second_client_runs_through_a_port_of_its_own(single: Session) -> None:
+    single.add_plan()
+    answer = single.js("return t.run(a, new t.ExecutorClient(await t.executor.connect()))", X)
+    assert answer == hand.expected(X)
+
+
+def test_the_callers_array_stays_usable(single: Session) -> None:
+    single.add_plan()
+    length = single.js(
+        "const data = new Float32Array(4);"
+        "await t.executor.run({ x: { data, dims: [4], type: 'float32' } });"
+        "return data.length"
+    )
+    assert length == 4
+
+
+def test_asks_for_a_plan_when_none_fits(single: Session) -> None:
+    single.js("t.plansOnDemand = a", [hand.plan(single.target)])
+    assert single.run(X) == hand.expected(X)
+    assert single.js("return t.asked") == [{"x": {"type": "float32", "dims": [6], "value": None}}]
+
+
+def test_a_failed_guard_asks_for_another_plan(single: Session) -> None:
+    single.add_plan(guards=[["ge", "s0", 4]])
+    single.js("t.plansOnDemand = [a]", hand.plan(single.target, guards=[["le", "s0", 3]]))
+    assert single.run([1.0, 2.0]) == hand.expected([1.0, 2.0])
+    assert single.run(X) == hand.expected(X)
+    assert len(single.js("return t.asked")) == 1
+
+
+def test_simultaneous_requests_share_one_compilation(single: Session) -> None:
+    single.js("t.plansOnDemand = [a]", hand.plan(single.target))
+    answers = single.js("return Promise.all([t.run(a), t.run(a), t.run(a)])", X)
+    assert answers == [hand.expected(X)] * 3
+
+
+def test_a_failed_compilation_reaches_the_caller_and_the_next_run_tries_again(single: Session) -> None:
+    assert "no plan for these inputs" in single.failure("await t.run(a)", X)["message"]
+    single.js("t.plansOnDemand = [a]", hand.plan(single.target))
+    assert single.run(X) == hand.expected(X)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ("{}", 'The input "x" (float32 [length]) is missing'),
+        ("{ x: good, z: good }", 'no input "z"'),
+        ("{ x: { ...good, data: new Int32Array(4), type: 'int32' } }", "pass float32"),
+        ("{ x: { ...good, data: new Float64Array(4) } }", "pass float32"),
+        ("{ x: { ...good, dims: [2, 2] } }", "has 1 dimensions"),
+        ("{ x: { ...good, dims: [5] } }", "has 4 elements"),
+        ("{ x: { ...good, dims: [-4] } }", "not negative"),
+        ("{ x: [1, 2, 3, 4] }", "typed array"),
+    ],
+)
+def test_inputs_that_do_not_fit_the_model_are_refused(single: Session, inputs: str, message: str) -> None:
+    single.add_plan()
+    error = single.failure(
+        "const good = { data: new Float32Array(4), dims: [4], type: 'float32' };"
+        f"await t.executor.run({inputs})"
+    )
+    assert error["code"] == "input"
+    assert message in error["message"]
+    assert single.run(X) == hand.expected(X)
+
+
+def test_one_named_dimension_has_one_value(single: Session) -> None:
+    ports = [{"name": n, "dtype": "float32", "shape": ["length"]} for n in ("x", "z")]
+    single.js("await t.executor.setSignature({ inputs: a, outputs: [] })", ports)
+    error = single.failure(
+        "const of = (n) => ({ data: new Float32Array(n), dims: [n], type: 'float32' });"
+        "await t.executor.run({ x: of(4), z: of(5) })"
+    )
+    assert error["name"] == "InputError"
+    assert "dimension length is 4" in error["message"]
+
+
+def test_candidates_are_timed_and_checked(session: Session) -> None:
+    session.add_plan()
+    session.run([float(i) for i in range(3000)])
+    target = session.target
+    kernels = [hand.bias_kernel("again"), hand.wrong_kernel(), hand.lazy_kernel()]
+    kernels += [hand.overflowing_kernel(), hand.trapping_kernel()]
+    candidates = [hand.candidate(k, target) for k in kernels]
+    candidates += [hand.candidate(hand.bias_kernel("broken"), target, blob=b"\0asm broken")]
+    candidates += [hand.repacking_candidate(target)]
+    measured = session.measure(candidates)
+    statuses = [r["status"] for r in measured["results"]]
+    assert statuses == ["ok", "wrong", "wrong", "out-of-bounds", "trap", "compile-error", "ok"]
+    assert measured["incumbentMs"] > 0
+    assert len(measured["results"][0]["ms"]) == 3
+    assert measured["results"][0]["maxError"] == 0
+
+
+def test_measuring_changes_no_answer(session: Session) -> None:
+    session.add_plan()
+    session.run(X)
+    target = session.target
+    session.measure([hand.candidate(k, target) for k in (hand.overflowing_kernel(), hand.wrong_kernel())])
+    assert session.run(X) == hand.expected(X)
+
+
+def test_inferences_are_served_while_candidates_are_measured(session: Session) -> None:
+    session.add_plan()
+    session.run([float(i) for i in range(3000)])
+    candidates = [hand.repacking_candidate(session.target) for _ in range(10)]
+    outcome = session.js(
+        """
+        const request = { plan: 0, unit: 1, samples: 5, tolerance: 1e-5, candidates: a[0].map(t.unpack) };
+        let measuring = true;
+        let served = 0;
+        const measured = t.executor.measure(request).finally(() => (measuring = false));
+        let right = true;
+        for (let n = 3000; measuring; n += 1000) {
+          const y = await t.run(new Float32Array(n % 50000 + 4).fill(1));
+          right &&= y[0] === 7 && y[3] === 3.5;
+          served += measuring;
+        }
+        return { served, right, statuses: (await measured).results.map((r) => r.status) };
+        """,
+        [candidates],
+    )
+    assert outcome["right"]
+    assert outcome["served"] >= 10
+    assert outcome["statuses"] == ["ok"] * 10
+
+
+def test_a_swapped_unit_gives_the_same_answers(session: Session) -> None:
+    session.add_plan()
+    session.run(X)
+    replacement = {"unit": 1, "with": hand.repacking_candidate(session.target)}
+    session.js(
+        "const r = { ...a, with: t.unpack(a.with) }; return t.executor.swap({ plan: 0, replacements: [r] })",
+        replacement,
+    )
+    assert session.run(X) == hand.expected(X)
+
+
+def test_a_swap_takes_effect(single: Session) -> None:
+    single.add_plan()
+    replacement = {"unit": 1, "with": hand.candidate(hand.wrong_kernel(), single.target)}
+    single.js(
+        "const r = { ...a, with: t.unpack(a.with) }; return t.executor.swap({ plan: 0, replacements: [r] })",
+        replacement,
+    )
+    assert single.run([1.0, 2.0]) == [4.0, 7.0]
+
+
+def test_a_failed_swap_leaves_the_plan_as_it_was(single: Session) -> None:
+    single.add_plan()
+    broken = hand.candidate(hand.bias_kernel("broken"), single.target, blob=b"\0asm broken")
+    error = single.failure(
+        "const r = { unit: 1, with: t.unpack(a) }; await t.executor.swap({ plan: 0, replacements: [r] })", broken
+    )
+    assert error is not None
+    assert single.run(X) == hand.expected(X)
+
+
+def test_profile_gives_a_time_for_every_unit(session: Session) -> None:
+    session.add_plan()
+    session.run([float(i) for i in range(3000)])
+    profile = session.js("return t.executor.profile({ plan: 0, repeat: 3 })")
+    assert [p["unit"] for p in profile] == [0, 1]
+    assert all(p["ms"] > 0 for p in profile)
+
+
+def test_a_trap_is_an_error_and_the_next_inference_works(session: Session) -> None:
+    session.add_plan()
+    trapping = {"unit": 1, "with": hand.candidate(hand.trapping_kernel(), session.target)}
+    good = {"unit": 1, "with": hand.candidate(hand.bias_kernel(), session.target)}
+    swap = "const r = { ...a, with: t.unpack(a.with) }; await t.executor.swap({ plan: 0, replacements: [r] });"
+    session.js(swap, trapping)
+    error = session.failure("await t.run(a)", X)
+    assert error["code"] == "device"
+    assert 'node "n1"' in error["message"]
+    session.js(swap, good)
+    assert session.run(X) == hand.expected(X)
+
+
+def test_a_missing_weights_file_is_an_error(single: Session) -> None:
+    plan = hand.plan(single.target)
+    plan["plan"]["buffers"][3]["source"]["file"] = "other.data"
+    error = single.failure("await t.add(a)", plan)
+    assert error["code"] == "external-data"
+    assert "other.data" in error["message"]
+
+
+def test_a_truncated_model_file_is_an_error(single: Session) -> None:
+    plan = hand.plan(single.target)
+    plan["plan"]["buffers"][4]["source"]["offset"] = 8
+    assert single.failure("await t.add(a)", plan)["code"] == "external-data"
+
+
+def test_too_large_a_request_is_out_of_memory_and_leaves_the_model_usable(single: Session) -> None:
+    plan = hand.plan(single.target, guards=[["le", "s0", 3]])
+    for buffer in plan["plan"]["buffers"]:
+        if buffer["id"] == "t":
+            buffer["elements"] = 2**31
+    single.js("return t.add(a)", plan)
+    single.add_plan(guards=[["ge", "s0", 4]])
+    error = single.failure("await t.run([1, 2])")
+    assert error["code"] == "out-of-memory"
+    assert "MiB" in error["message"]
+    assert single.run(X) == hand.expected(X)
+
+
+def test_plans_of_one_model_share_their_weights(single: Session) -> None:
+    single.add_plan()
+    before = single.js("return t.executor.stats()")["persistentBytes"]
+    single.add_plan()
+    assert single.js("return t.executor.stats()")["persistentBytes"] == before
+    assert single.run(X) == hand.expected(X)
+
+
+def test_calls_after_dispose_fail(session: Session) -> None:
+    session.add_plan()
+    session.js("t.executor.dispose()")
+    assert session.failure("await t.run(a)", X)["code"] == "device"
+
+
+def test_an_unknown_device_is_an_error(single: Session) -> None:
+    error = single.failure("await t.executor.open({ device: 'tpu', threads: 1 })")
+    assert error["code"] == "device"
+    assert "tpu" in error["message"]

@@ -1,0 +1,115 @@
+/**
+ * Calls across a message port, in both directions: `call` on one side runs a handler of that name on the other and
+ * gives its result or throws its error, typed. Handlers may answer with `transferring(result, buffers)`.
+ */
+
+import { DeviceError, errorFromPlain, errorToPlain, VerificationError } from "./errors.js";
+
+/** @typedef {{postMessage: Function, onmessage: any}} Port A Worker, MessagePort or worker's global scope. */
+/** @typedef {(args: any) => any} Handler May return a promise. */
+
+class Transferring {
+  /** @param {any} result @param {Transferable[]} buffers */
+  constructor(result, buffers) {
+    this.result = result;
+    this.buffers = buffers;
+  }
+}
+
+/**
+ * A handler's result whose buffers move to the other side instead of being copied.
+ * @param {any} result
+ * @param {Transferable[]} buffers
+ */
+export function transferring(result, buffers) {
+  return new Transferring(result, buffers);
+}
+
+export class Channel {
+  /**
+   * @param {Port} port
+   * @param {Record<string, Handler>} handlers
+   */
+  constructor(port, handlers = {}) {
+    this.port = port;
+    this.handlers = handlers;
+    this.next = 1;
+    /** @type {Map<number, {resolve: (value: any) => void, reject: (error: Error) => void}>} */
+    this.waiting = new Map();
+    /** @type {Error | null} */
+    this.closed = null;
+    port.onmessage = (/** @type {MessageEvent} */ event) => this.receive(event.data);
+  }
+
+  /**
+   * Run the other side's handler `method`.
+   * @param {string} method
+   * @param {any} [args]
+   * @param {Transferable[]} [transfer]
+   * @returns {Promise<any>}
+   */
+  call(method, args, transfer = []) {
+    if (this.closed) return Promise.reject(this.closed);
+    return new Promise((resolve, reject) => {
+      const id = this.next++;
+      this.waiting.set(id, { resolve, reject });
+      try {
+        this.port.postMessage({ id, method, args }, { transfer });
+      } catch (error) {
+        this.waiting.delete(id);
+        reject(error);
+      }
+    });
+  }
+
+  /**
+   * Fail all calls under way, and those to come.
+   * @param {Error} [error]
+   */
+  close(error = new DeviceError("The model was disposed of.")) {
+    this.closed = error;
+    for (const { reject } of this.waiting.values()) reject(error);
+    this.waiting.clear();
+  }
+
+  /** @param {any} message */
+  receive(message) {
+    if (message.method === undefined) {
+      const waiting = this.waiting.get(message.answer);
+      this.waiting.delete(message.answer);
+      if (message.error) waiting?.reject(errorFromPlain(message.error));
+      else waiting?.resolve(message.result);
+      return;
+    }
+    try {
+      const handler = this.handlers[message.method];
+      if (!handler) throw new VerificationError(`There is no handler for ${message.method}.`);
+      const result = handler(message.args);
+      if (result instanceof Promise) {
+        result.then(
+          (value) => this.answer(message.id, value),
+          (error) => this.refuse(message.id, error),
+        );
+      } else {
+        this.answer(message.id, result);
+      }
+    } catch (error) {
+      this.refuse(message.id, error);
+    }
+  }
+
+  /** @param {number} id @param {any} value */
+  answer(id, value) {
+    const { result, buffers } = value instanceof Transferring ? value : { result: value, buffers: [] };
+    try {
+      this.port.postMessage({ answer: id, result }, { transfer: buffers });
+    } catch (error) {
+      this.refuse(id, error);
+    }
+  }
+
+  /** @param {number} id @param {unknown} error */
+  refuse(id, error) {
+    this.port.postMessage({ answer: id, error: errorToPlain(error) });
+  }
+}

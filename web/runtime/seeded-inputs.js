@@ -1,0 +1,29 @@
+/** Inputs for measuring a model that nobody has run yet. */
+
+import { arrayTypeOf, isFloat, longDtype, numberToHalf, shortDtype } from "./dtypes.js";
+import { evaluate, product } from "./expressions.js";
+
+/**
+ * Floats between −1 and 1 from a fixed sequence, zeros for everything else: a zero is a valid index and a valid id.
+ * @param {import("./types.js").Plan} plan with constant shapes
+ * @returns {Record<string, import("./dtypes.js").Tensor>}
+ */
+export function seededInputs(plan) {
+  let state = 12345;
+  const random = () => {
+    state = (Math.imul(state, 1103515245) + 12345) >>> 0;
+    return state / 2 ** 31 - 1;
+  };
+  /** @type {Record<string, import("./dtypes.js").Tensor>} */
+  const inputs = {};
+  for (const { name, dtype, shape } of plan.inputs) {
+    const dims = shape.map((dim) => evaluate(dim, {}));
+    const data = new (arrayTypeOf(dtype))(product(dims));
+    if (isFloat(shortDtype(dtype) ?? "")) {
+      const half = shortDtype(dtype) === "f16";
+      for (let i = 0; i < data.length; i++) data[i] = half ? numberToHalf(random()) : random();
+    }
+    inputs[name] = { data, dims, type: longDtype(dtype) };
+  }
+  return inputs;
+}

@@ -1,0 +1,157 @@
+/**
+ * The threads that share a WasmMemory, this one included (it is thread 0). A kernel is a slot in a table of functions
+ * that is the same on every thread; a program is walked by all of them after one wake-up.
+ */
+
+import { DeviceError } from "./errors.js";
+import { COMMAND_RUN, COMMAND_YIELD, CONTROL, execute, StepTrap } from "./program.js";
+
+/** @typedef {import("./wasm-memory.js").WasmMemory} WasmMemory */
+
+/** Milliseconds that a worker may take to start before the pool gives up on threads. */
+const START_TIMEOUT = 10000;
+
+export class ThreadPool {
+  /** @param {WasmMemory} memory */
+  constructor(memory) {
+    this.memory = memory;
+    /** @type {Worker[]} */
+    this.workers = [];
+    /** @type {Function[]} by slot */
+    this.functions = [];
+    /** @type {number[]} */
+    this.freeSlots = [];
+  }
+
+  get threads() {
+    return this.workers.length + 1;
+  }
+
+  /**
+   * Start the other threads; every one has answered when this resolves.
+   * @param {number} threads in total
+   * @param {string | URL} url of pool.worker.js
+   * @throws {DeviceError} when one does not start; the pool is then as before
+   */
+  async start(threads, url) {
+    const workers = [];
+    try {
+      for (let thread = 1; thread < threads; thread++) workers.push(new Worker(url, { type: "module", name: `nnjit-${thread}` }));
+      await Promise.all(
+        workers.map((worker, i) => ask(worker, { memory: this.memory.memory, thread: i + 1, threads }, START_TIMEOUT)),
+      );
+      this.workers = workers;
+    } catch (error) {
+      for (const worker of workers) worker.terminate();
+      throw error;
+    }
+  }
+
+  /**
+   * Instantiate modules on every thread.
+   * @param {{module: WebAssembly.Module, names: string[]}[]} modules with the exports wanted of each
+   * @returns {Promise<number[][]>} slots of the functions, in the order asked for
+   * @throws {WebAssembly.LinkError | Error} when a module cannot be instantiated here
+   */
+  async add(modules) {
+    const entries = [];
+    for (const { module, names } of modules) {
+      const instance = await WebAssembly.instantiate(module, { env: { memory: this.memory.memory } });
+      const functions = names.map((name) => {
+        const f = instance.exports[name];
+        if (typeof f !== "function") throw new DeviceError(`A compiled module has no function ${JSON.stringify(name)}.`);
+        const index = this.freeSlots.pop() ?? this.functions.length;
+        this.functions[index] = f;
+        return { index, name };
+      });
+      entries.push({ module, functions });
+    }
+    if (this.workers.length && entries.length) {
+      const answers = this.workers.map((worker) => ask(worker, { modules: entries }, START_TIMEOUT));
+      this.wake(COMMAND_YIELD);
+      await Promise.all(answers);
+    }
+    return entries.map(({ functions }) => functions.map(({ index }) => index));
+  }
+
+  /**
+   * Forget functions; their slots are used again.
+   * @param {Iterable<number>} slots
+   */
+  release(slots) {
+    for (const slot of slots) {
+      this.functions[slot] = released;
+      this.freeSlots.push(slot);
+    }
+  }
+
+  /** @param {number} command */
+  wake(command) {
+    const { control } = this.memory;
+    control[CONTROL.COMMAND] = command;
+    Atomics.add(control, CONTROL.WAKE, 1);
+    Atomics.notify(control, CONTROL.WAKE);
+  }
+
+  /**
+   * Walk words [start, end) of a program with all threads.
+   *
+   * @param {Int32Array} words
+   * @param {number} start
+   * @param {number} end
+   * @param {number} address where the pool may read a copy of them; 4-byte aligned
+   * @param {number} repeat
+   * @param {boolean} shared whether any step is for more than this thread
+   * @throws {StepTrap}
+   */
+  run(words, start, end, address, repeat, shared) {
+    if (!this.workers.length || !shared) {
+      execute(words, start, end, this.functions, 0, 1, null, repeat);
+      return;
+    }
+    const { control, memory } = this.memory;
+    new Int32Array(memory.buffer, address, end - start).set(words.subarray(start, end));
+    control[CONTROL.RUN_ADDRESS] = address;
+    control[CONTROL.RUN_WORDS] = end - start;
+    control[CONTROL.RUN_REPEAT] = repeat;
+    Atomics.store(control, CONTROL.FAILED_STEP, 0);
+    this.wake(COMMAND_RUN);
+    execute(words, start, end, this.functions, 0, this.threads, control, repeat);
+    const failed = Atomics.load(control, CONTROL.FAILED_STEP);
+    if (failed) throw new StepTrap(failed - 1, "trapped on a pool thread");
+  }
+
+  dispose() {
+    for (const worker of this.workers) worker.terminate();
+    this.workers = [];
+    this.functions = [];
+  }
+}
+
+function released() {
+  throw new DeviceError("A kernel was called after it had been replaced.");
+}
+
+/**
+ * Send a message and await the one answer.
+ * @param {Worker} worker
+ * @param {object} message
+ * @param {number} timeout in ms
+ */
+function ask(worker, message, timeout) {
+  return /** @type {Promise<void>} */ (
+    new Promise((resolve, reject) => {
+      const timer = setTimeout(() => reject(new DeviceError(`A thread did not answer within ${timeout / 1000} s.`)), timeout);
+      worker.onmessage = ({ data }) => {
+        clearTimeout(timer);
+        if (data.ready) resolve();
+        else reject(new DeviceError(`A thread failed: ${data.message}`));
+      };
+      worker.onerror = (event) => {
+        clearTimeout(timer);
+        reject(new DeviceError(`A thread did not start: ${event.message || "its script could not be loaded"}.`));
+      };
+      worker.postMessage(message);
+    })
+  );
+}
