@@ -11,8 +11,9 @@ from models import registry
 from onnx import TensorProto, helper, numpy_helper
 
 from nnjit.graph.graph import Graph, Initializer, Location, Node
+from nnjit.onnx.peek import peek_operators
 from nnjit.onnx.protobuf import BytesSource
-from nnjit.onnx.reader import peek_operators, read_model
+from nnjit.onnx.reader import read_model
 from nnjit.onnx.tensors import DTYPES, load
 
 OPSET = [helper.make_opsetid("", 18)]

@@ -11,7 +11,8 @@ from models import registry
 from onnx import TensorProto, helper, numpy_helper
 
 from nnjit.errors import ModelFormatError, NnjitError, UnsupportedError
-from nnjit.onnx.reader import peek_operators, read_model
+from nnjit.onnx.peek import peek_operators
+from nnjit.onnx.reader import read_model
 
 RELU = helper.make_node("Relu", ["x"], ["y"], name="relu")
 

@@ -20,6 +20,7 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _SEQUENTIAL_WINDOW = 1 << 16
 _FIRST_WINDOW = 1 << 10
 _MAX_FIELDS = 1 << 24
+_MAX_DEPTH = 32  # of graphs within graphs; published models reach 4
 _MAX_FIELD_HEADER = 20  # a tag and a length or value, each a varint of at most 10 bytes
 
 
@@ -155,6 +156,12 @@ class Reader:
         if rest:
             raise _not_protobuf(offset + length - len(rest), "a packed number without an end")
         return np.concatenate(parts) if parts else np.zeros(0, np.uint64)
+
+
+def check_depth(depth: int) -> None:
+    """Raise ModelFormatError where graphs nest so deep that only a damaged file can mean it."""
+    if depth > _MAX_DEPTH:
+        raise ModelFormatError(f"subgraphs within subgraphs more than {_MAX_DEPTH} deep: the file is damaged")
 
 
 def signed(value: int) -> int:
