@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nnjit_build import pyodide
 from nnjit_build.server import SiteServer
-from nnjit_build.site import Site
+from nnjit_build.site import prepare
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -32,8 +31,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def site() -> Iterator[SiteServer]:
     """The site, live from the working tree; `site.url` is its root, `site.publish` adds a file."""
-    pyodide.ensure()
-    server = SiteServer(Site())
+    server = SiteServer(prepare())
     server.start()
     yield server
     server.stop()

