@@ -21,7 +21,8 @@ f32; a store narrows by wrapping (floats: by rounding). bool is stored as one by
 
 Statements:
 
-    Declare(name, init)          a new local, dtype and lanes those of `init`; never assigned again = a let
+    Declare(name, init)          a new local, dtype and lanes those of `init`; never assigned again = a let.
+                                 A scalar i32 local that is never assigned may also be a variable of an IntExpr
     Assign(name, value)          to a declared local
     Store(buffer, index, value)  4 consecutive elements when value.lanes == 4
     For(var, extent, body)       var = 0 … extent − 1, serial; `unroll` is a lowering matter, not a statement
@@ -218,6 +219,16 @@ def mul(a: Expr, b: Expr) -> Expr:
 
 def div(a: Expr, b: Expr) -> Expr:
     return binary("div", a, b)
+
+
+def rebuild(e: Expr, args: tuple[Expr, ...]) -> Expr:
+    """`e` with other operands; lanes follow them."""
+    if all(a is b for a, b in zip(e.args, args, strict=True)):
+        return e
+    if e.op not in ("pack", "extract"):
+        args = _widen(args)
+    lanes = 1 if e.op == "extract" else 4 if e.op in ("pack", "splat") else args[0].lanes
+    return expr(e.op, e.dtype, lanes, args, e.attr)
 
 
 class Stmt:

@@ -88,6 +88,8 @@ class _KernelEmitter(ValueEmitter):
         self.push(s.init)
         self.out += local_set(local)
         self.lets[s.name] = local, len(self.stack) - 1
+        if s.init.dtype == "i32" and s.init.lanes == 1 and s.name not in self.mutable:
+            self.variables[s.name] = self.lets[s.name]
         if shared and s.init.op not in ("const", "local", "index"):
             self.remember(s.init, local)
 

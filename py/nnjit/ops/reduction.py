@@ -127,7 +127,9 @@ def reduce(ctx: Context, node: Node, x: Tensor, axes_input: Tensor | None = None
         total = reduced(
             ctx, combine, x, axes, lambda v: ir.cast(v, "i32"), keepdims=keepdims, dtype="i32", label=node.op
         )
-        return ctx.b.elementwise(lambda v: ir.binary("ne", v, ir.const(0, "i32")), total, dtype="bool")
+        # Not "ne": over nothing, the maximum is the lowest integer, and must be false.
+        test = "gt" if combine == "max" else "ne"
+        return ctx.b.elementwise(lambda v: ir.binary(test, v, ir.const(0, "i32")), total, dtype="bool")
     total = reduced(ctx, combine, x, axes, before, keepdims=keepdims, label=node.op)
     return ctx.b.elementwise(after, total, label=node.op) if after else total
 

@@ -112,6 +112,7 @@ class _Tracer:
                 symbol = first if self.b.env.eq(first, symbol) else symbol
             dims.append(symbol)
         tensor = Source("input", tuple(dims), spec.dtype, info.name, info.name)
+        self.b.inputs.append(tensor)
         if (
             spec.value is not None
             and info.name in self.demanded

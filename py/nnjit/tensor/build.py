@@ -27,6 +27,8 @@ class Builder:
     def __init__(self, env: Env) -> None:
         self.env = env
         self.node = ""
+        self.inputs: list[Source] = []
+        """The model's inputs, in order."""
         self.computes: list[Compute] = []
         """Every Compute in order of creation, which is a topological order."""
 

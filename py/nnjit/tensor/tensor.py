@@ -48,6 +48,9 @@ class Tensor:
         """The element at `coords`, in the compute dtype."""
         if len(coords) != len(self.shape):
             raise ValueError(f"{len(coords)} coordinates for rank {len(self.shape)}")
+        if self.content is not None and all(isinstance(c, int) for c in coords):
+            value, dtype = self.content[coords], ir.COMPUTE_OF[self.dtype]
+            return ir.cast(ir.index(value), dtype) if isinstance(value, IntExpr) else ir.const(value, dtype)
         return self._read(coords)
 
     def _read(self, coords: Shape) -> ir.Expr:

@@ -1,0 +1,236 @@
+"""The compiler's front: a Graph and the inputs at hand become a Plan."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from . import __version__, ir
+from .errors import UnsupportedError
+from .graph.graph import Graph
+from .lower.specify import specify
+from .ops.trace import InputSpec, check_operators, trace
+from .passes.fuse import Fuser, Group, reads, storage_of
+from .plan import FORMAT, BufferTable, Emitter, Item, Scheduler, UnitCode, digest
+from .symbolic import to_json
+from .target import Target
+from .tensor.build import Builder
+from .tensor.env import Env
+from .tensor.tensor import Compute, Parts, Source, Storage, Tensor
+
+
+class CompiledPlan:
+    """A plan as JSON text and blobs, and what the tuner needs to make other units for it."""
+
+    __slots__ = ("json", "blobs", "items", "units", "scheduler", "target")
+
+    def __init__(
+        self,
+        text: str,
+        blobs: list[bytes],
+        items: list[Item],
+        units: list[UnitCode],
+        scheduler: Scheduler,
+        target: Target,
+    ) -> None:
+        self.json = text
+        self.blobs = blobs
+        self.items = items
+        self.units = units
+        self.scheduler = scheduler
+        self.target = target
+
+
+def static_inputs(graph: Graph) -> dict[str, InputSpec] | None:
+    """The inputs' shapes when the model declares all of them as constants; then it can be compiled before any are given."""
+    specs = {}
+    for info in graph.inputs:
+        if info.shape is None or not all(isinstance(d, int) for d in info.shape) or not info.dtype:
+            return None
+        if all(d == 1 for d in info.shape) and info.dtype not in ("f32", "f64", "f16"):
+            return None  # Its value may decide a branch or a shape.
+        specs[info.name] = InputSpec(info.dtype, tuple(d for d in info.shape if isinstance(d, int)), None)
+    return specs
+
+
+def compile_model(
+    graph: Graph,
+    inputs: Mapping[str, InputSpec],
+    target: Target,
+    schedules: Mapping[str, str] | None = None,
+) -> CompiledPlan:
+    """The plan of `graph` for the inputs at hand; `schedules` (task → schedule text) take the place of the defaults.
+
+    Raises InputError, UnsupportedError or ModelFormatError.
+    """
+    ir.forget_interned()
+    env = Env()
+    builder = Builder(env)
+    outputs = [_materialized(t, builder) for t in trace(graph, inputs, builder)]
+    return _Assembly(graph, env, builder, outputs, target, schedules or {}).run()
+
+
+def _materialized(t: Tensor, builder: Builder) -> Storage:
+    """The output as row-major storage that a kernel writes."""
+    return builder.materialize(t)
+
+
+class _Assembly:
+    def __init__(
+        self,
+        graph: Graph,
+        env: Env,
+        builder: Builder,
+        outputs: list[Storage],
+        target: Target,
+        schedules: Mapping[str, str],
+    ) -> None:
+        self.graph = graph
+        self.env = env
+        self.builder = builder
+        self.outputs = outputs
+        self.target = target
+        self.schedules = schedules
+        self.table = BufferTable(target)
+        self.scheduler = Scheduler(target, self.table)
+
+    def run(self) -> CompiledPlan:
+        fuser = Fuser(self.env)
+        # Distinct outputs may be one tensor: each gets memory of its own.
+        seen: set[Storage] = set()
+        for n, t in enumerate(self.outputs):
+            if t in seen or (isinstance(t, Compute) and t.into):
+                self.outputs[n] = self.builder.materialize(self.builder.view(t, t.shape, lambda *c: c))
+            seen.add(self.outputs[n])
+        groups = fuser.run(self.builder.computes, list(self.outputs))
+        needed = self._needed(groups, fuser)
+        items: list[Item] = []
+        units: list[UnitCode] = []
+        emitter = Emitter(self.target)
+        for group in groups:
+            specified = specify(group, needed, self.env, self.target)
+            for s in specified.tensors:
+                self._buffer(s, group.static)
+            root = next((c for c in group.members if c.combine), group.members[0])
+            op = root.label or ("reduce" if root.combine else "map")
+            nodes = list(dict.fromkeys(c.node for c in group.members if c.node))
+            item = Item(len(items), specified, group.static, _label(nodes, op), nodes[0] if nodes else "", _word(op))
+            self._key(item)
+            items.append(item)
+            units.append(self._unit(item))
+        for unit in units:
+            for extent, least in unit.requires:
+                self.env.require(extent, least)
+        self._check_bindings(items)
+        body = {
+            "format": FORMAT,
+            "generator": __version__,
+            "device": self.target.device,
+            "symbols": self.env.symbols,
+            "guards": self.env.guards(),
+            "inputs": self._inputs(),
+            "outputs": [
+                {
+                    "name": info.name,
+                    "dtype": t.dtype,
+                    "shape": [to_json(d) for d in t.shape],
+                    "buffer": self.table.ids[t],
+                }
+                for info, t in zip(self.graph.outputs, self.outputs, strict=True)
+            ],
+            "buffers": [*self.table.specs.values(), *self._extra_buffers(units)],
+            "units": [emitter.unit(u) for u in units],
+        }
+        blobs = self.table.blobs
+        body["modules"], body["kernels"] = emitter.finish(blobs)
+        return CompiledPlan(json.dumps(body), blobs, items, units, self.scheduler, self.target)
+
+    def _needed(self, groups: list[Group], fuser: Fuser) -> set[Compute]:
+        """Members whose elements another kernel, or the caller, reads from memory."""
+        needed = {t for t in self.outputs if isinstance(t, Compute)}
+        for g in groups:
+            for c in g.members:
+                if c.into is not None:
+                    needed.add(c)
+                for t, _ in reads(c.body):
+                    s = storage_of(t)
+                    if isinstance(s, Compute) and (fuser.group_of[s] is not g or t is not s):
+                        needed.add(s)
+        return needed
+
+    def _buffer(self, s: Storage, static: bool) -> None:
+        if isinstance(s, Source):
+            self.table.add(s, s.kind)
+        elif any(s is t for t in self.outputs):
+            self.table.add(s, "output")
+        elif isinstance(s, Parts):
+            self.table.add(s, "persistent" if static else "temp")
+        else:
+            self.table.add(s, "persistent" if static else "temp")
+
+    def _key(self, item: Item) -> None:
+        """Content that is made at load gets a key from what it is made of."""
+        if not item.static:
+            return
+        sources = []
+        for b, s in zip(item.spec.buffers, item.tensors, strict=True):
+            if b.access == "r":
+                sources.append(self.table.keys.get(self.table.ids[s], ""))
+        for n, (b, s) in enumerate(zip(item.spec.buffers, item.tensors, strict=True)):
+            name = self.table.ids[s]
+            spec = self.table.specs[name]
+            if b.access != "r" and spec["kind"] == "persistent":
+                known = self.table.keys.get(name, "")
+                spec["key"] = self.table.keys[name] = digest(known, str(item.spec), str(n), *sources)
+
+    def _unit(self, item: Item) -> UnitCode:
+        candidates = self.scheduler.candidates(item)
+        chosen = candidates[0]
+        wanted = self.schedules.get(item.task or "")
+        if wanted is not None:
+            chosen = next((s for s in candidates if str(s) == wanted), chosen)
+        return self.scheduler.unit(item, chosen)
+
+    @staticmethod
+    def _extra_buffers(units: list[UnitCode]) -> list[dict]:
+        return list({spec["id"]: spec for u in units for spec in u.buffers}.values())
+
+    def _inputs(self) -> list[dict]:
+        sources = {s.origin: s for s in self.table.ids if isinstance(s, Source) and s.kind == "input"}
+        result = []
+        for t in self.builder.inputs:
+            used = sources.get(t.origin)
+            result.append(
+                {
+                    "name": t.origin,
+                    "dtype": t.dtype,
+                    "shape": [to_json(d) for d in t.shape],
+                    "buffer": self.table.ids[used] if used is not None else None,
+                }
+            )
+        return result
+
+    def _check_bindings(self, items: list[Item]) -> None:
+        """A kernel that binds more buffers than the GPU allows is refused at load."""
+        if self.target.device != "webgpu":
+            return
+        for item in items:
+            count = len(item.spec.buffers)
+            if count > self.target.max_storage_buffers:
+                raise UnsupportedError(
+                    f"{item.label} needs {count} storage buffers in one kernel, this GPU allows "
+                    f"{self.target.max_storage_buffers}; use the CPU (device 'wasm')"
+                )
+
+
+def _word(op: str) -> str:
+    return "".join(ch if ch.isalnum() else "_" for ch in op.lower())
+
+
+def _label(nodes: list[str], op: str) -> str:
+    if not nodes:
+        return op
+    return nodes[0] if len(nodes) == 1 else f"{nodes[0]} … {nodes[-1]}"
+
+
+__all__ = ["CompiledPlan", "InputSpec", "check_operators", "compile_model", "static_inputs"]

@@ -1,0 +1,635 @@
+"""KernelSpec × Schedule → loop IR.
+
+Vocabulary. A *point* is one position within a tile of the outer axes; all points of a tile are computed together, each in
+registers of its own (a vector register when the vector axis is among them). A *task* is one tile, or a serial run of them.
+
+Tiles never have tails: the last tile of an axis is moved back to end with the axis, so it overlaps its neighbour and
+writes some elements twice, with equal values. A tile is never larger than its axis; where the axis is a symbol, that
+becomes a requirement on it (`Lowered.requires`).
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import product as cartesian
+
+from .. import ir
+from ..schedule.schedule import Schedule
+from ..symbolic import IntExpr, ceildiv, floordiv, minimum, mod, product, substitute, variables, var
+from ..target import Target
+from .mathlib import expand
+from .spec import (
+    Index,
+    KernelSpec,
+    Reduce,
+    Stage,
+    StoreTo,
+    coefficient,
+    depends,
+    expr_depends,
+    substitute_expr,
+)
+
+LANES = 4
+IDENTITY = {"sum": 0, "prod": 1, "max": -math.inf, "min": math.inf}
+COMBINE = {"sum": "add", "prod": "mul", "max": "max", "min": "min"}
+VECTOR_DTYPES = ("f32", "i32", "u32", "bool")
+
+
+class Packed:
+    """An operand in tile order: `spec` fills it, from `source`, before the kernel runs."""
+
+    __slots__ = ("operand", "buffer", "storage", "elements", "spec", "source")
+
+    def __init__(
+        self, operand: int, buffer: str, storage: str, elements: Index, spec: KernelSpec, source: str
+    ) -> None:
+        self.operand = operand
+        self.buffer = buffer
+        self.storage = storage
+        self.elements = elements
+        self.spec = spec
+        self.source = source
+
+
+class Lowered:
+    """A kernel, the packed operands that it reads (buffers after the spec's own), and (size, least value) requirements."""
+
+    __slots__ = ("kernel", "packed", "requires")
+
+    def __init__(self, kernel: ir.Kernel, packed: list[Packed], requires: list[tuple[Index, int]]) -> None:
+        self.kernel = kernel
+        self.packed = packed
+        self.requires = requires
+
+
+def lower(spec: KernelSpec, schedule: Schedule, target: Target, name: str = "kernel") -> Lowered:
+    """The kernel that `schedule` makes of `spec`. Raises ValueError where the schedule does not fit the spec."""
+    return _Lowering(spec, schedule, target, name).run()
+
+
+class _Point:
+    """One position in the tile: axis → index, and the registers of the reductions there."""
+
+    __slots__ = ("mapping", "suffix", "memo", "depends_memo", "combined")
+
+    def __init__(self, mapping: dict[str, Index], suffix: str) -> None:
+        self.mapping = mapping
+        self.suffix = suffix
+        self.memo: dict[ir.Expr, ir.Expr] = {}
+        self.depends_memo: dict[ir.Expr, bool] = {}
+        self.combined: set[str] = set()
+        """Reductions whose lanes have been combined into one scalar."""
+
+
+class _Lowering:
+    def __init__(self, spec: KernelSpec, schedule: Schedule, target: Target, name: str) -> None:
+        self.spec = spec
+        self.schedule = schedule
+        self.target = target
+        self.name = name
+        self.requires: list[tuple[Index, int]] = []
+        self.tiles: dict[str, int] = {}
+        for axis, extent in spec.outer:
+            tile = max(1, min(schedule.tile(axis), spec.hint(extent)))
+            if tile > 1 and not isinstance(extent, int):
+                self.requires.append((extent, tile))
+            self.tiles[axis] = tile
+        if any(b.access == "rw" for b in spec.buffers):
+            # A tile that overlaps its neighbour would read what the neighbour's task has already replaced.
+            self.tiles = dict.fromkeys(self.tiles, 1)
+        outer_vector = schedule.vector if schedule.vector in self.tiles else ""
+        if outer_vector and (self.tiles[outer_vector] < LANES or not _vector_spec(spec)):
+            outer_vector = ""
+        self.outer_vector = outer_vector
+        if outer_vector and self.tiles[outer_vector] % LANES:
+            self.tiles[outer_vector] -= self.tiles[outer_vector] % LANES
+        self.vector_axis = outer_vector
+        self.bases: dict[str, Index] = {}
+        self.lanes_of: dict[str, int] = {}
+        self.lets: dict[ir.Expr, ir.Expr] = {}
+        self.counter = 0
+        self.packed: list[Packed] = []
+        self.packed_loads: dict[ir.Expr, tuple[Packed, Index]] = {}
+
+    # -- structure ----------------------------------------------------------------------------------------------
+
+    def run(self) -> Lowered:
+        spec = self.spec
+        order = list(self.schedule.order) or [v for v, _ in spec.outer]
+        if sorted(order) != sorted(v for v, _ in spec.outer):
+            raise ValueError(f"order {order} does not name the outer axes of the kernel")
+        serial = dict(self.schedule.serial)
+        tasks: Index = 1
+        body: list[ir.Stmt] = []
+        inner: list[tuple[str, str, Index]] = []
+        starts: dict[str, Index] = {}
+        rest: Index = ir.TASK
+        grid = [a for a in order if a not in serial or serial[a] > 0]
+        for n, axis in enumerate(reversed(grid)):
+            count = ceildiv(spec.extent(axis), self.tiles[axis])
+            chunk = serial.get(axis, 1)
+            steps = ceildiv(count, chunk)
+            tasks = tasks * steps
+            last = n == len(grid) - 1
+            number = rest if last else mod(rest, steps)
+            if steps == 1:
+                number = 0
+            if not last:
+                rest = floordiv(rest, steps)
+                if not isinstance(rest, int) and variables(rest) - {"task"} == set() and n + 2 < len(grid):
+                    rest = self._bind(body, f"{axis}_q", rest)
+            number = self._bind(body, f"{axis}_t", number)
+            if chunk > 1:
+                base = number * chunk
+                run: Index = chunk
+                if not (isinstance(count, int) and count % chunk == 0):
+                    run = self._bind(body, f"{axis}_run", minimum(chunk, count - base))
+                inner.append((axis, f"{axis}_c", run))
+                number = base + var(f"{axis}_c")
+            starts[axis] = number
+        for axis in order:
+            if serial.get(axis) == 0 and axis in serial:
+                inner.append((axis, f"{axis}_c", ceildiv(spec.extent(axis), self.tiles[axis])))
+                starts[axis] = var(f"{axis}_c")
+        block = body
+        for axis in order:
+            for a, loop_var, run in inner:
+                if a == axis:
+                    loop = ir.For(loop_var, run, [])
+                    block.append(loop)
+                    block = loop.body
+        self._tile(block, starts)
+        buffers = list(spec.buffers)
+        used = {b for b in self._read_buffers()}
+        for p in self.packed:
+            buffers.append(ir.Buffer(p.buffer, p.storage, "r"))
+        dropped = {p.source for p in self.packed} - used
+        buffers = [b for b in buffers if b.name not in dropped]
+        _expand_body(body, self.target)
+        kernel = ir.Kernel(self.name, buffers, spec.symbols, tasks, body)
+        return Lowered(kernel, self.packed, self.requires)
+
+    def _read_buffers(self) -> set[str]:
+        """Buffers that the kernel still touches when packed operands are read in their packed form."""
+        found: set[str] = set()
+        seen: set[ir.Expr] = set()
+
+        def walk(e: ir.Expr) -> None:
+            if e in seen or e in self.packed_loads:
+                return
+            seen.add(e)
+            if e.op == "load":
+                found.add(e.attr[0])  # type: ignore[index]
+                walk_index(e.attr[1])  # type: ignore[index]
+            elif e.op == "index":
+                walk_index(e.attr)  # type: ignore[arg-type]
+            for a in e.args:
+                walk(a)
+
+        def walk_index(i: Index) -> None:
+            if isinstance(i, IntExpr):
+                for mono in i.terms:
+                    for atom in mono:
+                        for arg in () if isinstance(atom, str) else atom.args:
+                            walk(arg) if isinstance(arg, ir.Expr) else walk_index(arg)
+
+        for s in self.spec.stages:
+            for r in s.reduces:
+                walk(r.value)
+            for w in s.stores:
+                found.add(w.buffer)
+                walk_index(w.index)
+                walk(w.value)
+        return found
+
+    def _bind(self, body: list[ir.Stmt], name: str, e: Index) -> Index:
+        """`e` under a name, so that it is computed once; constants and plain variables need none."""
+        if isinstance(e, int) or str(e) in variables(e):
+            return e
+        body.append(ir.Declare(name, ir.index(e)))
+        return var(name)
+
+    def _tile(self, block: list[ir.Stmt], starts: dict[str, Index]) -> None:
+        spec = self.spec
+        bases = self.bases
+        for axis, extent in spec.outer:
+            tile = self.tiles[axis]
+            start = starts[axis]
+            if tile > 1:
+                start = start * tile
+                if not (isinstance(extent, int) and extent % tile == 0):
+                    start = minimum(start, extent - tile)
+            bases[axis] = self._bind(block, f"{axis}_b", start)
+        self._plan_packs(starts)
+        steps = []
+        for axis, _ in spec.outer:
+            step = LANES if axis == self.outer_vector else 1
+            steps.append([(axis, off) for off in range(0, self.tiles[axis], step)])
+        points = []
+        for n, offsets in enumerate(cartesian(*steps)):
+            mapping = {axis: bases[axis] + off for axis, off in offsets}
+            points.append(_Point(mapping, f"_{n}"))
+        for stage in spec.stages:
+            self._stage(block, stage, points)
+
+    def _stage(self, block: list[ir.Stmt], stage: Stage, points: list[_Point]) -> None:
+        axes = list(stage.axes)
+        inner_vector = bool(axes) and not self.outer_vector and self._vectorizes(stage, axes[-1][0])
+        self.vector_axis = axes[-1][0] if inner_vector else self.outer_vector
+        for p in points:
+            p.memo, p.depends_memo = {}, {}
+        if not axes:
+            self.lets = {}
+            for p in points:
+                for w in stage.stores:
+                    self._store(block, w, p, {})
+            return
+        lanes = LANES if self.vector_axis else 1
+        unroll = self.schedule.unroll
+        copies = unroll if inner_vector and len(points) * unroll <= 16 else 1
+        for r in stage.reduces:
+            for p in points:
+                for copy in range(copies):
+                    init = _identity(r)
+                    wide = lanes > 1 and (inner_vector or self._varies(r.value, p))
+                    register = _register(r, p, copy)
+                    self.lanes_of[register] = LANES if wide else 1
+                    block.append(ir.Declare(register, ir.splat(init) if wide else init))
+        body = block
+        for v, d in axes[:-1]:
+            loop = ir.For(v, d, [])
+            body.append(loop)
+            body = loop.body
+        v, d = axes[-1]
+        step = (LANES if inner_vector else 1) * unroll
+        if isinstance(d, int) and d <= step and not inner_vector:
+            self._iterations(body, stage, points, [{v: n} for n in range(d)], 1)
+        else:
+            self._main_loop(body, stage, points, v, d, step, copies)
+            if inner_vector and step > LANES:
+                body = self._vector_tail(body, stage, points, v, d, step)
+        if inner_vector:
+            self._reduce_lanes(block, stage, points, copies)
+            self.vector_axis = ""
+            for p in points:
+                p.memo, p.depends_memo = {}, {}
+            done = d - mod(d, LANES)
+            self._scalar_tail(block, stage, points, axes, done)
+        elif step > 1 and not (isinstance(d, int) and (d <= step or d % step == 0)):
+            self._tail_loop(body, stage, points, v, d - mod(d, step), mod(d, step))
+
+    def _main_loop(
+        self,
+        body: list[ir.Stmt],
+        stage: Stage,
+        points: list[_Point],
+        v: str,
+        d: Index,
+        step: int,
+        copies: int,
+    ) -> None:
+        count = floordiv(d, step)
+        if isinstance(count, int) and count == 0:
+            return
+        lane_step = LANES if self.vector_axis == v else 1
+        if step == 1:
+            loop = ir.For(v, count, [])
+            shifts: list[dict[str, Index]] = [{}]
+        else:
+            loop = ir.For(f"{v}_u", count, [])
+            shifts = [{v: var(f"{v}_u") * step + n * lane_step} for n in range(step // lane_step)]
+        body.append(loop)
+        self._iterations(loop.body, stage, points, shifts, copies)
+
+    def _vector_tail(
+        self, body: list[ir.Stmt], stage: Stage, points: list[_Point], v: str, d: Index, step: int
+    ) -> list[ir.Stmt]:
+        """The whole vectors that unrolling left over."""
+        done = d - mod(d, step)
+        count = floordiv(d - done, LANES)
+        if not (isinstance(count, int) and count == 0):
+            loop = ir.For(f"{v}_w", count, [])
+            body.append(loop)
+            self._iterations(loop.body, stage, points, [{v: done + var(f"{v}_w") * LANES}], 1)
+        return body
+
+    def _scalar_tail(
+        self,
+        block: list[ir.Stmt],
+        stage: Stage,
+        points: list[_Point],
+        axes: list[tuple[str, Index]],
+        done: Index,
+    ) -> None:
+        v, d = axes[-1]
+        left = d - done
+        if isinstance(left, int) and left == 0:
+            return
+        body = block
+        for outer_v, outer_d in axes[:-1]:
+            loop = ir.For(outer_v, outer_d, [])
+            body.append(loop)
+            body = loop.body
+        self._tail_loop(body, stage, points, v, done, left)
+
+    def _tail_loop(
+        self, body: list[ir.Stmt], stage: Stage, points: list[_Point], v: str, done: Index, left: Index
+    ) -> None:
+        loop = ir.For(f"{v}_s", left, [])
+        body.append(loop)
+        self._iterations(loop.body, stage, points, [{v: done + var(f"{v}_s")}], 1)
+
+    def _iterations(
+        self,
+        body: list[ir.Stmt],
+        stage: Stage,
+        points: list[_Point],
+        shifts: list[dict[str, Index]],
+        copies: int,
+    ) -> None:
+        """One or several iterations of the innermost loop, for every point; equal loads are done once."""
+        self.lets = {}
+        for n, shift in enumerate(shifts):
+            for p in points:
+                p.memo = {}
+                for r in stage.reduces:
+                    self._accumulate(body, r, p, shift, n % copies)
+                for w in stage.stores:
+                    self._store(body, w, p, shift)
+
+    def _accumulate(
+        self, body: list[ir.Stmt], r: Reduce, p: _Point, shift: dict[str, Index], copy: int
+    ) -> None:
+        register = _register(r, p, copy)
+        if r.combine == "sum" and r.value.op == "mul" and r.value.dtype == "f32":
+            a, b = (self._value(x, p, shift) for x in r.value.args)
+            if max(a.lanes, b.lanes) == LANES:
+                a, b = ir.splat(a), ir.splat(b)
+            a, b = self._shared(body, a), self._shared(body, b)
+            old = ir.local(register, "f32", self.lanes_of[register])
+            body.append(ir.Assign(register, ir.fma(a, b, old)))
+            return
+        value = self._value(r.value, p, shift)
+        old = ir.local(register, r.value.dtype, self.lanes_of[register])
+        body.append(ir.Assign(register, ir.binary(COMBINE[r.combine], old, value)))
+
+    def _shared(self, body: list[ir.Stmt], e: ir.Expr) -> ir.Expr:
+        """A load (splatted or not) that several points use goes into a local of its own."""
+        core = e.args[0] if e.op == "splat" else e
+        if core.op != "load" and core.op != "cast":
+            return e
+        known = self.lets.get(e)
+        if known is None:
+            name = f"x{self.counter}"
+            self.counter += 1
+            body.append(ir.Declare(name, e))
+            known = self.lets[e] = ir.local(name, e.dtype, e.lanes)
+        return known
+
+    def _reduce_lanes(self, block: list[ir.Stmt], stage: Stage, points: list[_Point], copies: int) -> None:
+        """Combine the copies and the lanes of every vector accumulator into the scalar that later stages read."""
+        for r in stage.reduces:
+            op = COMBINE[r.combine]
+            for p in points:
+                total = ir.local(_register(r, p, 0), r.value.dtype, LANES)
+                for copy in range(1, copies):
+                    total = ir.binary(op, total, ir.local(_register(r, p, copy), r.value.dtype, LANES))
+                name = f"{r.name}{p.suffix}_v"
+                block.append(ir.Declare(name, total))
+                wide = ir.local(name, r.value.dtype, LANES)
+                low = ir.binary(op, ir.extract(wide, 0), ir.extract(wide, 1))
+                high = ir.binary(op, ir.extract(wide, 2), ir.extract(wide, 3))
+                p.combined.add(r.name)
+                register = _register(r, p, 0)
+                self.lanes_of[register] = 1
+                block.append(ir.Declare(register, ir.binary(op, low, high)))
+
+    # -- values -------------------------------------------------------------------------------------------------
+
+    def _store(self, body: list[ir.Stmt], w: StoreTo, p: _Point, shift: dict[str, Index]) -> None:
+        value = self._value(w.value, p, shift)
+        mapping = {**p.mapping, **shift}
+        v = self.vector_axis
+        if not v or not (depends(w.index, v) or value.lanes == LANES):
+            body.append(ir.Store(w.buffer, self._index(w.index, mapping), value))
+            return
+        if coefficient(w.index, v) == 1 and value.dtype in VECTOR_DTYPES:
+            body.append(ir.Store(w.buffer, self._index(w.index, mapping), ir.splat(value)))
+            return
+        if value.op != "local" and value.lanes == LANES:
+            name = f"x{self.counter}"
+            self.counter += 1
+            body.append(ir.Declare(name, value))
+            value = ir.local(name, value.dtype, LANES)
+        for lane in range(LANES):
+            at = self._index(w.index, self._lane(mapping, lane))
+            body.append(ir.Store(w.buffer, at, ir.extract(value, lane) if value.lanes == LANES else value))
+
+    def _lane(self, mapping: dict[str, Index], lane: int) -> dict[str, Index]:
+        v = self.vector_axis
+        return {**mapping, v: mapping.get(v, var(v)) + lane}
+
+    def _index(self, e: Index, mapping: dict[str, Index]) -> Index:
+        def on_value(atom: object) -> Index:
+            return ir.value_index(substitute_expr(atom.args[0], mapping))  # type: ignore[attr-defined]
+
+        return substitute(e, mapping, on_value=on_value)
+
+    def _varies(self, e: ir.Expr, p: _Point) -> bool:
+        """Whether the value differs between the lanes."""
+        if not self.vector_axis:
+            return False
+        names = {self.vector_axis}
+        if self.outer_vector and self.vector_axis == self.outer_vector:
+            names |= {
+                r.name
+                for s in self.spec.stages
+                for r in s.reduces
+                if self.lanes_of.get(_register(r, p, 0)) == LANES
+            }
+        return expr_depends(e, names, p.depends_memo)
+
+    def _value(self, e: ir.Expr, p: _Point, shift: dict[str, Index]) -> ir.Expr:
+        """`e` at a point: a vector where it differs between lanes, else a scalar."""
+        if not shift:
+            done = p.memo.get(e)
+            if done is None:
+                done = p.memo[e] = self._compute(e, p, shift)
+            return done
+        return self._compute(e, p, shift)
+
+    def _compute(self, e: ir.Expr, p: _Point, shift: dict[str, Index]) -> ir.Expr:
+        if e.op == "const":
+            return e
+        if not self._varies(e, p):
+            return self._scalar(e, {**p.mapping, **shift}, p)
+        if e.op == "local":
+            return self._register_of(e, p, LANES)
+        mapping = {**p.mapping, **shift}
+        if e.op == "load":
+            packed = self.packed_loads.get(e)
+            if packed is not None:
+                at = self._index(packed[1], mapping)
+                return ir.load(packed[0].buffer, at, e.dtype, LANES)
+            step = coefficient(e.attr[1], self.vector_axis)  # type: ignore[index]
+            if isinstance(step, int) and step == 1 and e.dtype in VECTOR_DTYPES:
+                return ir.load(e.attr[0], self._index(e.attr[1], mapping), e.dtype, LANES)  # type: ignore[index]
+        if e.op in ("load", "index") or not _has_vector_form(e):
+            return ir.pack(
+                tuple(self._scalar(e, self._lane(mapping, lane), p, lane) for lane in range(LANES))  # type: ignore[arg-type]
+            )
+        return ir.rebuild(e, tuple(self._value(a, p, shift) for a in e.args))
+
+    def _scalar(self, e: ir.Expr, mapping: dict[str, Index], p: _Point, lane: int | None = None) -> ir.Expr:
+        if e.op == "const":
+            return e
+        if e.op == "local":
+            wide = lane is not None and self._varies(e, p)
+            register = self._register_of(e, p, LANES if wide else 1)
+            return ir.extract(register, lane) if wide else register  # type: ignore[arg-type]
+        if e.op == "index":
+            return ir.index(self._index(e.attr, mapping))  # type: ignore[arg-type]
+        if e.op == "load":
+            packed = self.packed_loads.get(e)
+            if packed is not None:
+                return ir.load(packed[0].buffer, self._index(packed[1], mapping), e.dtype)
+            return ir.load(e.attr[0], self._index(e.attr[1], mapping), e.dtype)  # type: ignore[index]
+        return ir.rebuild(e, tuple(self._scalar(a, mapping, p, lane) for a in e.args))
+
+    def _register_of(self, e: ir.Expr, p: _Point, lanes: int) -> ir.Expr:
+        """The register that holds reduction `e` at a point."""
+        suffix = "h" if e.attr in p.combined else "0"
+        return ir.local(f"{e.attr}{p.suffix}_{suffix}", e.dtype, lanes)
+
+    def _vectorizes(self, stage: Stage, axis: str) -> bool:
+        """Whether running four iterations of `axis` at once pays: most loads touch neighbours along it."""
+        if self.schedule.vector != "inner" or self.target.device != "wasm":
+            return False
+        good = bad = 0
+        for r in stage.reduces:
+            if r.value.dtype not in ("f32", "i32"):
+                return False
+        for e in _loads(stage):
+            step = coefficient(e.attr[1], axis)  # type: ignore[index]
+            if step is None or not (isinstance(step, int) and step in (0, 1)):
+                bad += 1
+            else:
+                good += step == 1
+        for w in stage.stores:
+            if coefficient(w.index, axis) != 1 or not _vector_dtype(w.value):
+                return False
+        return good > bad
+
+    # -- packing ------------------------------------------------------------------------------------------------
+
+    def _plan_packs(self, starts: dict[str, Index]) -> None:
+        if not self.schedule.pack:
+            return
+        operands = self.spec.contraction
+        if operands is None or not self.outer_vector:
+            raise ValueError("pack needs a contraction with a vector axis among its outer axes")
+        axis = self.outer_vector
+        tile = self.tiles[axis]
+        for number in self.schedule.pack:
+            load = operands[number]
+            while load.op == "cast":
+                load = load.args[0]
+            buffer, at = load.attr  # type: ignore[misc]
+            if not depends(at, axis):
+                raise ValueError(f"operand {number} does not depend on the vector axis {axis}")
+            outer = [(v, d) for v, d in self.spec.outer if v != axis and depends(at, v)]
+            inner = [(v, d) for v, d in self.spec.stages[0].axes if depends(at, v)]
+            extent = self.spec.extent(axis)
+            count = ceildiv(extent, tile)
+            axes = [*outer, (f"{axis}_p", count), *inner, (axis, tile)]
+            linear: Index = 0
+            for v, d in axes:
+                linear = linear * d + var(v)
+            start: Index = var(f"{axis}_p") * tile
+            if not (isinstance(extent, int) and extent % tile == 0):
+                start = minimum(start, extent - tile)
+            name = f"p{number}"
+            value = substitute_expr(load, {axis: start + var(axis)})
+            source = next(b for b in self.spec.buffers if b.name == buffer)
+            spec = KernelSpec(
+                tuple(axes),
+                [Stage((), [], [StoreTo(name, linear, value)])],
+                [ir.Buffer(buffer, source.storage, "r"), ir.Buffer(name, source.storage, "w")],
+                self.spec.hints,
+                self.spec.bounds,
+            )
+            spec.symbols = self.spec.symbols
+            packed = Packed(number, name, source.storage, product([d for _, d in axes]), spec, buffer)
+            self.packed.append(packed)
+            # Within a tile, axis = base + offset: the packed position is that of the tile, plus the offset.
+            base = self.bases[axis]
+            tile_number = starts[axis]
+            self.packed_loads[load] = (
+                packed,
+                substitute(linear, {f"{axis}_p": tile_number, axis: var(axis) - base}),
+            )
+
+
+def _register(r: Reduce, p: _Point, copy: int) -> str:
+    return f"{r.name}{p.suffix}_{'h' if r.name in p.combined else copy}"
+
+
+def _identity(r: Reduce) -> ir.Expr:
+    dtype = r.value.dtype
+    value = IDENTITY[r.combine]
+    if dtype not in ("f32", "f64") and math.isinf(value):
+        bits = 63 if dtype == "i64" else 31
+        value = -(1 << bits) if value < 0 else (1 << bits) - 1
+        if dtype == "u32":
+            value = 0 if value < 0 else (1 << 32) - 1
+        if dtype == "bool":
+            value = value > 0
+    return ir.const(value, dtype)
+
+
+def _has_vector_form(e: ir.Expr) -> bool:
+    if e.dtype not in VECTOR_DTYPES or any(a.dtype not in VECTOR_DTYPES for a in e.args):
+        return False
+    if e.dtype in ("i32", "u32") and e.op in ("div", "rem"):
+        return False
+    return not (e.op == "cast" and "u32" in (e.dtype, e.args[0].dtype))
+
+
+def _vector_spec(spec: KernelSpec) -> bool:
+    """Whether every value that is reduced or stored fits a vector lane."""
+    return all(x.value.dtype in VECTOR_DTYPES for s in spec.stages for x in (*s.reduces, *s.stores))
+
+
+def _expand_body(body: list[ir.Stmt], target: Target) -> None:
+    """Replace intrinsics that the target lacks, in place."""
+    for s in body:
+        if isinstance(s, ir.Declare):
+            s.init = expand(s.init, target)
+        elif isinstance(s, (ir.Assign, ir.Store)):
+            s.value = expand(s.value, target)
+        elif isinstance(s, ir.For):
+            _expand_body(s.body, target)
+
+
+def _vector_dtype(e: ir.Expr) -> bool:
+    return e.dtype in VECTOR_DTYPES
+
+
+def _loads(stage: Stage) -> list[ir.Expr]:
+    found: dict[ir.Expr, None] = {}
+
+    def walk(e: ir.Expr) -> None:
+        if e.op == "load":
+            found[e] = None
+        for a in e.args:
+            walk(a)
+
+    for r in stage.reduces:
+        walk(r.value)
+    for w in stage.stores:
+        walk(w.value)
+    return list(found)
+
+
+__all__ = ["Lowered", "Packed", "lower"]

@@ -1,0 +1,336 @@
+"""KernelSpec: what a kernel computes, before anything is decided about how.
+
+    outer axes                              every point of them is independent of the others
+    stages, one after the other             each loops over its own axes, and
+        reduces (name, combine, value)      leaves a scalar per point of the outer axes, which later stages read, or
+        stores  (buffer, index, value)      writes elements
+
+A matrix product is outer (m, n), a stage over k that sums, and a stage without axes that stores; softmax is outer (row),
+a stage over columns for the maximum, one for the sum, one that stores. Buffers are flat: indices are linear in elements.
+The spec's text is the key of a tuning task: equal texts are equal kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .. import ir
+from ..symbolic import IntExpr, Opaque, bounds_of, product, recombine, substitute, terms_of, variables
+
+Index = int | IntExpr
+Axes = tuple[tuple[str, Index], ...]
+
+
+class Reduce:
+    __slots__ = ("name", "combine", "value")
+
+    def __init__(self, name: str, combine: str, value: ir.Expr) -> None:
+        self.name = name
+        self.combine = combine
+        self.value = value
+
+
+class StoreTo:
+    __slots__ = ("buffer", "index", "value")
+
+    def __init__(self, buffer: str, index: Index, value: ir.Expr) -> None:
+        self.buffer = buffer
+        self.index = index
+        self.value = value
+
+
+class Stage:
+    __slots__ = ("axes", "reduces", "stores")
+
+    def __init__(self, axes: Axes, reduces: list[Reduce], stores: list[StoreTo]) -> None:
+        self.axes = axes
+        self.reduces = reduces
+        self.stores = stores
+
+
+class KernelSpec:
+    """See the module's docstring. `hints` are the values at hand of the symbols, `low` their least values."""
+
+    __slots__ = ("outer", "stages", "buffers", "symbols", "hints", "bounds", "_text")
+
+    def __init__(
+        self,
+        outer: Axes,
+        stages: list[Stage],
+        buffers: list[ir.Buffer],
+        hints: dict[str, int],
+        bounds: dict[str, tuple[int, int | None]],
+    ) -> None:
+        self.outer = outer
+        self.stages = stages
+        self.buffers = buffers
+        self.hints = hints
+        self.bounds = bounds
+        self.symbols: list[str] = []
+        self._text = ""
+
+    def hint(self, e: Index) -> int:
+        """The value of a size for the inputs at hand."""
+        if isinstance(e, int):
+            return e
+        from ..symbolic import evaluate
+
+        return evaluate(e, self.hints)
+
+    def extent(self, axis: str) -> Index:
+        for v, d in self.outer:
+            if v == axis:
+                return d
+        for s in self.stages:
+            for v, d in s.axes:
+                if v == axis:
+                    return d
+        raise KeyError(axis)
+
+    def axis_bounds(self) -> dict[str, tuple[int, int | None]]:
+        """Ranges of all axes and symbols, for simplification."""
+        result: dict[str, tuple[int, int | None]] = dict(self.bounds)
+        for v, d in (*self.outer, *(a for s in self.stages for a in s.axes)):
+            result[v] = (0, bounds_of(d - 1, self.bounds)[1])
+        return result
+
+    @property
+    def contraction(self) -> tuple[ir.Expr, ir.Expr] | None:
+        """The two operand loads when this is a sum of products (matmul, convolution), else None."""
+        stage = self.stages[0]
+        if len(stage.reduces) == 1 and not stage.stores and stage.reduces[0].combine == "sum" and stage.axes:
+            v = stage.reduces[0].value
+            if v.op == "mul" and all(_plain_load(a) for a in v.args):
+                return v.args[0], v.args[1]
+        return None
+
+    def __str__(self) -> str:
+        if not self._text:
+            lines = [
+                f"outer {_axes(self.outer)} | "
+                + " ".join(f"{b.name}:{b.storage}:{b.access}" for b in self.buffers)
+            ]
+            for s in self.stages:
+                lines.append(f"stage {_axes(s.axes)}")
+                lines += [f"  {r.name} = {r.combine} {r.value}" for r in s.reduces]
+                lines += [f"  {w.buffer}[{w.index}] = {w.value}" for w in s.stores]
+            self._text = "\n".join(lines)
+        return self._text
+
+
+def _plain_load(e: ir.Expr) -> bool:
+    while e.op == "cast":
+        e = e.args[0]
+    return e.op == "load"
+
+
+def _axes(axes: Axes) -> str:
+    return "(" + ", ".join(f"{v}<{d}" for v, d in axes) + ")"
+
+
+def map_expr(
+    e: ir.Expr,
+    leaf: Callable[[ir.Expr], ir.Expr | None],
+    memo: dict[ir.Expr, ir.Expr],
+) -> ir.Expr:
+    """`e` rebuilt with `leaf`'s answer wherever it gives one."""
+    done = memo.get(e)
+    if done is None:
+        done = leaf(e)
+        if done is None:
+            done = ir.rebuild(e, tuple(map_expr(a, leaf, memo) for a in e.args)) if e.args else e
+        memo[e] = done
+    return done
+
+
+def substitute_expr(
+    e: ir.Expr, mapping: dict[str, Index], memo: dict[ir.Expr, ir.Expr] | None = None
+) -> ir.Expr:
+    """`e` with axis variables replaced in every index it holds."""
+    memo = {} if memo is None else memo
+
+    def on_value(atom: Opaque) -> Index:
+        return ir.value_index(substitute_expr(atom.args[0], mapping, memo))
+
+    def leaf(x: ir.Expr) -> ir.Expr | None:
+        if x.op == "index":
+            return ir.index(substitute(x.attr, mapping, on_value=on_value))  # type: ignore[arg-type]
+        if x.op == "load":
+            buffer, at = x.attr  # type: ignore[misc]
+            return ir.load(buffer, substitute(at, mapping, on_value=on_value), x.dtype, x.lanes)
+        return None
+
+    return map_expr(e, leaf, memo)
+
+
+def indices_of(spec: KernelSpec) -> set[Index]:
+    """Every index expression that the spec evaluates."""
+    found: set[Index] = set()
+    seen: set[ir.Expr] = set()
+
+    def walk(e: ir.Expr) -> None:
+        if e in seen:
+            return
+        seen.add(e)
+        if e.op == "index":
+            add(e.attr)  # type: ignore[arg-type]
+        elif e.op == "load":
+            add(e.attr[1])  # type: ignore[index]
+        for a in e.args:
+            walk(a)
+
+    def add(i: Index) -> None:
+        found.add(i)
+        for mono in terms_of(i):
+            for atom in mono:
+                if isinstance(atom, Opaque):
+                    for arg in atom.args:
+                        if isinstance(arg, ir.Expr):
+                            walk(arg)
+
+    for s in spec.stages:
+        for r in s.reduces:
+            walk(r.value)
+        for w in s.stores:
+            add(w.index)
+            walk(w.value)
+    return found
+
+
+def coefficient(e: Index, v: str) -> Index | None:
+    """c where e = c·v + rest with neither naming v; None when e is not linear in v."""
+    result: Index = 0
+    for mono, coef in terms_of(e).items():
+        count = 0
+        for atom in mono:
+            if isinstance(atom, str):
+                count += atom == v
+            elif mentions(atom, v):
+                return None
+        if count > 1:
+            return None
+        if count:
+            rest = list(mono)
+            rest.remove(v)
+            result = result + (IntExpr({tuple(rest): coef}) if rest else coef)
+    return result
+
+
+def mentions(atom: str | Opaque, v: str) -> bool:
+    """Whether an index atom depends on variable v, through loaded values too."""
+    if isinstance(atom, str):
+        return atom == v
+    return any(_expr_mentions(a, v) if isinstance(a, ir.Expr) else depends(a, v) for a in atom.args)
+
+
+def depends(e: Index, v: str) -> bool:
+    """Whether an index depends on variable v, through loaded values too."""
+    return any(mentions(atom, v) for mono in terms_of(e) for atom in mono)
+
+
+def _expr_mentions(e: ir.Expr, v: str) -> bool:
+    if e.op == "index":
+        return depends(e.attr, v)  # type: ignore[arg-type]
+    if e.op == "load":
+        return depends(e.attr[1], v)  # type: ignore[index]
+    return any(_expr_mentions(a, v) for a in e.args)
+
+
+def expr_depends(e: ir.Expr, names: set[str], memo: dict[ir.Expr, bool]) -> bool:
+    """Whether a value depends on any of the variables `names`."""
+    known = memo.get(e)
+    if known is None:
+        if e.op == "index":
+            known = any(depends(e.attr, v) for v in names)  # type: ignore[arg-type]
+        elif e.op == "load":
+            known = any(depends(e.attr[1], v) for v in names)  # type: ignore[index]
+        elif e.op == "local":
+            known = e.attr in names
+        else:
+            known = any(expr_depends(a, names, memo) for a in e.args)
+        memo[e] = known
+    return known
+
+
+def normalize(spec: KernelSpec) -> KernelSpec:
+    """Outer axes in the order of the result's memory, neighbours merged wherever every access is linear across them."""
+    store = next(w for s in reversed(spec.stages) for w in s.stores)
+
+    def stride(axis: tuple[str, Index]) -> int:
+        c = coefficient(store.index, axis[0])
+        return spec.hint(c) if c is not None else 0
+
+    spec.outer = tuple(sorted(spec.outer, key=stride, reverse=True))
+    spec = _merge(spec, None)
+    for n in range(len(spec.stages)):
+        spec = _merge(spec, n)
+    names: dict[str, None] = {}
+    sizes = [d for _, d in (*spec.outer, *(a for s in spec.stages for a in s.axes))]
+    axes = {v for v, _ in (*spec.outer, *(a for s in spec.stages for a in s.axes))}
+    for e in (*sizes, *indices_of(spec)):
+        for v in _deep_variables(e):
+            if v not in axes:
+                names[v] = None
+    spec.symbols = sorted(names)
+    return spec
+
+
+def _deep_variables(e: Index) -> set[str]:
+    result = variables(e)
+    for mono in terms_of(e):
+        for atom in mono:
+            if isinstance(atom, Opaque) and atom.op == "value":
+                stack = [atom.args[0]]
+                while stack:
+                    x = stack.pop()
+                    if x.op == "index":
+                        result |= _deep_variables(x.attr)
+                    elif x.op == "load":
+                        result |= _deep_variables(x.attr[1])
+                    stack.extend(x.args)
+    return result
+
+
+def _merge(spec: KernelSpec, stage: int | None) -> KernelSpec:
+    """Merge neighbouring axes: the outer ones, or those of all stages that loop over the same axes as `stage`."""
+    while True:
+        axes = spec.outer if stage is None else spec.stages[stage].axes
+        indices = indices_of(spec)
+        for (a, _), (b, extent) in zip(axes, axes[1:], strict=False):
+            if all(_mergeable(i, a, b, extent) for i in indices):
+                _merge_pair(spec, a, b, extent)
+                break
+        else:
+            return spec
+
+
+def _mergeable(e: Index, a: str, b: str, extent: Index) -> bool:
+    ca, cb = coefficient(e, a), coefficient(e, b)
+    return ca is not None and cb is not None and ca == cb * extent
+
+
+def _merge_pair(spec: KernelSpec, a: str, b: str, extent: Index) -> None:
+    """Axis a·extent + b takes the name b: every index is linear in it with b's coefficient, so a just becomes 0."""
+
+    def merged(axes: Axes) -> Axes:
+        if not any(v == a for v, _ in axes):
+            return axes
+        da = next(d for v, d in axes if v == a)
+        return tuple((v, da * d if v == b else d) for v, d in axes if v != a)
+
+    zero: dict[str, Index] = {a: 0}
+    memo: dict[ir.Expr, ir.Expr] = {}
+    spec.outer = merged(spec.outer)
+    for s in spec.stages:
+        s.axes = merged(s.axes)
+        for r in s.reduces:
+            r.value = substitute_expr(r.value, zero, memo)
+        for w in s.stores:
+            w.index = substitute(w.index, zero)
+            w.value = substitute_expr(w.value, zero, memo)
+
+
+__all__ = [
+    "KernelSpec", "Reduce", "Stage", "StoreTo", "coefficient", "depends", "expr_depends", "map_expr", "normalize",
+    "product", "recombine", "substitute_expr",
+]  # fmt: skip

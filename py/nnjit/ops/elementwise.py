@@ -1,0 +1,481 @@
+"""Elementwise arithmetic: unary functions, binary operators, comparisons, logic, bits, choices, casts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .. import ir
+from ..graph.graph import Node
+from ..onnx.tensors import DTYPES
+from ..tensor.interpret import NUMPY
+from ..tensor.tensor import Tensor
+from . import content as known
+from .content import FLOATS, Element
+from .registry import MAX_CONTENT, Context, operator
+
+SIGNED = ("i8", "i16", "i32", "i64")
+
+
+def like(v: ir.Expr, value: float) -> ir.Expr:
+    """The constant `value` in the dtype of v."""
+    return ir.const(value, v.dtype)
+
+
+def pointwise(
+    ctx: Context,
+    f: Callable[..., ir.Expr],
+    fold: Callable[..., Element] | None,
+    *xs: Tensor,
+    dtype: str | None = None,
+    exact: bool = True,
+) -> Tensor:
+    """f of every element, with numpy's broadcasting; `fold` does the same for known elements."""
+    if fold is not None and all(x.content is not None for x in xs):
+        extent = np.broadcast_shapes(*(x.content.shape for x in xs))  # type: ignore[union-attr]
+        if math.prod(extent) <= MAX_CONTENT:
+            folded = ctx.fold(lambda *c: known.apply(fold, *c), *xs, dtype=dtype, exact=exact)
+            if folded is not None:
+                return folded
+    return ctx.b.elementwise(f, *xs, dtype=dtype, label=ctx.node.op.lower())
+
+
+def same_dtype(ctx: Context, *xs: Tensor) -> None:
+    """Raise ModelFormatError unless all operands are of one dtype."""
+    for x in xs[1:]:
+        if x.dtype != xs[0].dtype:
+            raise ctx.malformed(f"operands are of dtype {xs[0].dtype} and {x.dtype}")
+
+
+# -- unary functions --------------------------------------------------------------------------------------------
+
+_INTRINSICS: dict[str, tuple[str, Any]] = {
+    "Exp": ("exp", np.exp), "Log": ("log", np.log), "Sqrt": ("sqrt", np.sqrt), "Sin": ("sin", np.sin),
+    "Cos": ("cos", np.cos), "Tan": ("tan", np.tan), "Asin": ("asin", np.arcsin), "Acos": ("acos", np.arccos),
+    "Atan": ("atan", np.arctan), "Sinh": ("sinh", np.sinh), "Cosh": ("cosh", np.cosh),
+    "Asinh": ("asinh", np.arcsinh), "Acosh": ("acosh", np.arccosh), "Atanh": ("atanh", np.arctanh),
+    "Tanh": ("tanh", np.tanh), "Erf": ("erf", np.frompyfunc(math.erf, 1, 1)),
+}  # fmt: skip
+
+
+@operator(*_INTRINSICS)
+def intrinsic(ctx: Context, node: Node, x: Tensor) -> Tensor:
+    """A function that the IR knows by name."""
+    name, function = _INTRINSICS[node.op]
+
+    def fold(content: np.ndarray) -> np.ndarray:
+        numbers = known.apply(lambda v: known.number(ctx.env, v), content).astype(NUMPY[x.dtype])
+        with np.errstate(all="ignore"):
+            return function(numbers).astype(object)
+
+    folded = ctx.fold(fold, x, exact=False)
+    return folded or ctx.b.elementwise(lambda v: ir.unary(name, v), x, label=name)
+
+
+@operator("Neg")
+def neg(ctx: Context, node: Node, x: Tensor) -> Tensor:
+    return pointwise(ctx, lambda v: ir.unary("neg", v), lambda v: -v, x)
+
+
+@operator("Abs")
+def abs_(ctx: Context, node: Node, x: Tensor) -> Tensor:
+    if x.dtype[0] == "u" or x.dtype == "bool":
+        return x
+    return pointwise(ctx, lambda v: ir.unary("abs", v), lambda v: known.absolute(ctx.env, v), x, exact=False)
+
+
+def _rounding(op: str, number: Callable[[float], float]) -> None:
+    def definition(ctx: Context, node: Node, x: Tensor) -> Tensor:
+        def fold(v: Element) -> Element:
+            return number(v) if isinstance(v, float) and math.isfinite(v) else v
+
+        return pointwise(ctx, lambda v: ir.unary(op.lower(), v), fold, x)
+
+    operator(op)(definition)
+
+
+_rounding("Floor", lambda v: float(math.floor(v)))
+_rounding("Ceil", lambda v: float(math.ceil(v)))
+_rounding("Round", lambda v: float(round(v)))
+
+
+@operator("Reciprocal")
+def reciprocal(ctx: Context, node: Node, x: Tensor) -> Tensor:
+    def fold(v: Element) -> Element:
+        return known.div_float(ctx.env, 1.0, known.number(ctx.env, v))
+
+    return pointwise(ctx, lambda v: ir.div(like(v, 1), v), fold, x, exact=False)
+
+
+@operator("Sign")
+def sign(ctx: Context, node: Node, x: Tensor) -> Tensor:
+    def f(v: ir.Expr) -> ir.Expr:
+        negative = v if x.dtype[0] == "u" else ir.select(ir.binary("lt", v, like(v, 0)), like(v, -1), v)
+        return ir.select(ir.binary("gt", v, like(v, 0)), like(v, 1), negative)
+
+    return pointwise(ctx, f, lambda v: known.sign(ctx.env, v), x, exact=False)
+
+
+@operator("IsNaN")
+def is_nan(ctx: Context, node: Node, x: Tensor) -> Tensor:
+    # By bits, where that is possible: a shader compiler may assume that there are no NaNs.
+    def f(v: ir.Expr) -> ir.Expr:
+        if v.dtype != "f32":
+            return ir.binary("ne", v, v)
+        return ir.binary("gt", _magnitude_bits(v), ir.const(0x7F800000, "u32"))
+
+    return pointwise(ctx, f, None, x, dtype="bool")
+
+
+@operator("IsInf")
+def is_inf(ctx: Context, node: Node, x: Tensor) -> Tensor:
+    signs = [s for s, name in ((0, "detect_positive"), (1, "detect_negative")) if ctx.attr_int(name, 1)]
+
+    def f(v: ir.Expr) -> ir.Expr:
+        if not signs:
+            return ir.const(False, "bool")
+        if v.dtype == "f32":
+            if len(signs) == 2:
+                return ir.binary("eq", _magnitude_bits(v), ir.const(0x7F800000, "u32"))
+            return ir.binary("eq", ir.bitcast(v, "u32"), ir.const(0x7F800000 | signs[0] << 31, "u32"))
+        tests = [ir.binary("eq", v, like(v, -math.inf if s else math.inf)) for s in signs]
+        return tests[0] if len(tests) == 1 else ir.binary("or", *tests)
+
+    return pointwise(ctx, f, None, x, dtype="bool")
+
+
+def _magnitude_bits(v: ir.Expr) -> ir.Expr:
+    return ir.binary("and", ir.bitcast(v, "u32"), ir.const(0x7FFFFFFF, "u32"))
+
+
+# -- binary arithmetic ------------------------------------------------------------------------------------------
+
+
+def legacy_broadcast(ctx: Context, x: Tensor, y: Tensor) -> Tensor:
+    """y shaped so that numpy's rule puts it where opsets before 7 did: along `axis` of x."""
+    if ctx.opset >= 7 or not ctx.attr_int("broadcast", 0) or y.rank == 0 or "axis" not in ctx.node.attrs:
+        return y
+    axis = ctx.axis(ctx.attr_int("axis", 0), x.rank)
+    return ctx.b.reshape(y, (*y.shape, *(1,) * (x.rank - axis - y.rank)))
+
+
+@operator("Add")
+def add(ctx: Context, node: Node, x: Tensor, y: Tensor) -> Tensor:
+    same_dtype(ctx, x, y)
+    return pointwise(ctx, ir.add, lambda a, b: known.add(ctx.env, a, b), x, legacy_broadcast(ctx, x, y))
+
+
+@operator("Sub")
+def sub(ctx: Context, node: Node, x: Tensor, y: Tensor) -> Tensor:
+    same_dtype(ctx, x, y)
+    return pointwise(ctx, ir.sub, lambda a, b: known.sub(ctx.env, a, b), x, legacy_broadcast(ctx, x, y))
+
+
+@operator("Mul")
+def mul(ctx: Context, node: Node, x: Tensor, y: Tensor) -> Tensor:
+    same_dtype(ctx, x, y)
+    return pointwise(ctx, ir.mul, lambda a, b: known.mul(ctx.env, a, b), x, legacy_broadcast(ctx, x, y))
+
+
+@operator("Div")
+def div(ctx: Context, node: Node, x: Tensor, y: Tensor) -> Tensor:
+    """Quotients; of integers towards zero."""
+    same_dtype(ctx, x, y)
+    y = legacy_broadcast(ctx, x, y)
+    if x.dtype in FLOATS:
+        return pointwise(ctx, ir.div, lambda a, b: known.div_float(ctx.env, a, b), x, y, exact=False)
+    signed = x.dtype in SIGNED
+
+    def f(a: ir.Expr, b: ir.Expr) -> ir.Expr:
+        return safe_division("div", a, b, signed)
+
+    return pointwise(ctx, f, lambda a, b: known.div_int(ctx.env, a, b), x, y, exact=False)
+
+
+def safe_division(op: str, a: ir.Expr, b: ir.Expr, signed: bool) -> ir.Expr:
+    """a div b or a rem b of integers that cannot trap: dividing by 0, or the least integer by −1, gives some number."""
+    if b.op == "const" and b.attr not in (0, -1):
+        return ir.binary(op, a, b)
+    one = like(b, 1)
+    divisor = ir.select(ir.binary("eq", b, like(b, 0)), one, b)
+    if not signed:
+        return ir.binary(op, a, divisor)
+    minus = ir.binary("eq", b, like(b, -1))
+    quotient = ir.binary(op, a, ir.select(minus, one, divisor))
+    return ir.select(minus, ir.unary("neg", a) if op == "div" else like(a, 0), quotient)
+
+
+@operator("Mod")
+def mod(ctx: Context, node: Node, x: Tensor, y: Tensor) -> Tensor:
+    """Remainders with the sign of the divisor, or of the dividend when fmod = 1."""
+    same_dtype(ctx, x, y)
+    truncating = bool(ctx.attr_int("fmod", 0))
+
+    def f(a: ir.Expr, b: ir.Expr) -> ir.Expr:
+        if x.dtype in FLOATS:
+            return ir.sub(a, ir.mul(b, ir.unary("trunc" if truncating else "floor", ir.div(a, b))))
+        remainder = safe_division("rem", a, b, x.dtype in SIGNED)
+        if truncating or x.dtype not in SIGNED:
+            return remainder
+        zero = like(a, 0)
+        opposite = ir.binary("xor", ir.binary("lt", remainder, zero), ir.binary("lt", b, zero))
+        wrong = ir.binary("and", ir.binary("ne", remainder, zero), opposite)
+        return ir.select(wrong, ir.add(remainder, b), remainder)
+
+    fold = known.mod_trunc if truncating else known.mod_floor
+    return pointwise(ctx, f, lambda a, b: fold(ctx.env, a, b), x, y, exact=False)
+
+
+@operator("Pow")
+def pow_(ctx: Context, node: Node, x: Tensor, y: Tensor) -> Tensor:
+    """x to the power of y, in the dtype of x; y may be of another dtype."""
+    y = legacy_broadcast(ctx, x, y)
+    if x.dtype in FLOATS:
+
+        def f(a: ir.Expr, b: ir.Expr) -> ir.Expr:
+            return _float_power(a, ir.cast(b, a.dtype))
+
+    elif y.dtype in FLOATS:
+
+        def f(a: ir.Expr, b: ir.Expr) -> ir.Expr:
+            return ir.cast(_float_power(ir.cast(a, b.dtype), b), a.dtype)
+
+    else:
+
+        def f(a: ir.Expr, b: ir.Expr) -> ir.Expr:
+            return _integer_power(a, ir.cast(b, a.dtype), x.dtype in SIGNED)
+
+    return pointwise(ctx, f, lambda a, b: known.power(ctx.env, a, b), x, y, exact=False)
+
+
+def _float_power(a: ir.Expr, b: ir.Expr) -> ir.Expr:
+    exponent = b.attr if b.op == "const" else None
+    if exponent == 0.5:
+        return ir.unary("sqrt", a)
+    if exponent in (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0):
+        power = like(a, 1)
+        for n in range(int(abs(exponent))):  # type: ignore[arg-type]
+            power = ir.mul(power, a) if n else a
+        return ir.div(like(a, 1), power) if exponent < 0 else power  # type: ignore[operator]
+    return ir.expr("pow", a.dtype, 1, (a, b))
+
+
+def _integer_power(a: ir.Expr, b: ir.Expr, signed: bool) -> ir.Expr:
+    """By squaring, for exponents below 64: larger ones overflow every base but −1, 0 and 1."""
+    result, square = like(a, 1), a
+    bits = range(6)
+    if b.op == "const":
+        exponent = int(b.attr)  # type: ignore[call-overload]
+        bits = range(exponent.bit_length() if exponent >= 0 else 1)
+    for bit in bits:
+        odd = ir.binary("ne", ir.binary("and", b, like(b, 1 << bit)), like(b, 0))
+        result = ir.select(odd, ir.mul(result, square), result)
+        square = ir.mul(square, square)
+    if not signed:
+        return result
+    unit = ir.binary("or", ir.binary("eq", a, like(a, 1)), ir.binary("eq", a, like(a, -1)))
+    parity = ir.select(ir.binary("eq", ir.binary("and", b, like(b, 1)), like(b, 0)), like(a, 1), a)
+    negative = ir.select(unit, parity, like(a, 0))
+    return ir.select(ir.binary("lt", b, like(b, 0)), negative, result)
+
+
+def _variadic(name: str, f: Callable[[ir.Expr, ir.Expr], ir.Expr], fold: Callable, exact: bool) -> None:
+    def definition(ctx: Context, node: Node, *xs: Tensor) -> Tensor:
+        same_dtype(ctx, *xs)
+        if len(xs) == 1:
+            return xs[0]
+
+        def chain(*vs: Any, f: Callable = f) -> Any:
+            total = vs[0]
+            for v in vs[1:]:
+                total = f(total, v)
+            if name != "Mean":
+                return total
+            return ir.mul(total, like(total, 1 / len(vs)))
+
+        def chain_known(*vs: Element) -> Element:
+            total = vs[0]
+            for v in vs[1:]:
+                total = fold(ctx.env, total, v)
+            return total
+
+        return pointwise(ctx, chain, None if name == "Mean" else chain_known, *xs, exact=exact)
+
+    operator(name)(definition)
+
+
+_variadic("Sum", ir.add, known.add, True)
+_variadic("Mean", ir.add, known.add, True)
+_variadic("Min", lambda a, b: ir.binary("min", a, b), known.minimum, False)
+_variadic("Max", lambda a, b: ir.binary("max", a, b), known.maximum, False)
+
+
+# -- comparisons and logic --------------------------------------------------------------------------------------
+
+_COMPARISONS = {"Less": "lt", "LessOrEqual": "le", "Greater": "gt", "GreaterOrEqual": "ge"}
+
+
+@operator(*_COMPARISONS)
+def compare(ctx: Context, node: Node, x: Tensor, y: Tensor) -> Tensor:
+    same_dtype(ctx, x, y)
+    y = legacy_broadcast(ctx, x, y)
+    op = _COMPARISONS[node.op]
+
+    def fold(a: Element, b: Element) -> Element:
+        return known.compare(ctx.env, op, a, b)
+
+    return pointwise(ctx, lambda a, b: ir.binary(op, a, b), fold, x, y, dtype="bool", exact=False)
+
+
+@operator("Equal")
+def equal(ctx: Context, node: Node, x: Tensor, y: Tensor) -> Tensor:
+    same_dtype(ctx, x, y)
+    y = legacy_broadcast(ctx, x, y)
+
+    def f(a: ir.Expr, b: ir.Expr) -> ir.Expr:
+        return ir.unary("not", ir.binary("xor", a, b)) if a.dtype == "bool" else ir.binary("eq", a, b)
+
+    def fold(a: Element, b: Element) -> Element:
+        return known.compare(ctx.env, "eq", a, b)
+
+    return pointwise(ctx, f, fold, x, y, dtype="bool", exact=False)
+
+
+_LOGIC: dict[str, tuple[str, Callable[[bool, bool], bool]]] = {
+    "And": ("and", lambda a, b: a and b), "Or": ("or", lambda a, b: a or b), "Xor": ("xor", lambda a, b: a != b),
+}  # fmt: skip
+
+
+@operator(*_LOGIC)
+def logic(ctx: Context, node: Node, x: Tensor, y: Tensor) -> Tensor:
+    same_dtype(ctx, x, y)
+    y = legacy_broadcast(ctx, x, y)
+    op, function = _LOGIC[node.op]
+
+    def fold(a: Element, b: Element) -> Element:
+        return function(known.truth(ctx.env, a), known.truth(ctx.env, b))
+
+    return pointwise(ctx, lambda a, b: ir.binary(op, a, b), fold, x, y, exact=False)
+
+
+@operator("Not")
+def not_(ctx: Context, node: Node, x: Tensor) -> Tensor:
+    def fold(v: Element) -> Element:
+        return not known.truth(ctx.env, v)
+
+    return pointwise(ctx, lambda v: ir.unary("not", v), fold, x, exact=False)
+
+
+_BITWISE = {"BitwiseAnd": "and", "BitwiseOr": "or", "BitwiseXor": "xor"}
+
+
+@operator(*_BITWISE, since=18)
+def bitwise(ctx: Context, node: Node, x: Tensor, y: Tensor) -> Tensor:
+    same_dtype(ctx, x, y)
+    return pointwise(ctx, lambda a, b: ir.binary(_BITWISE[node.op], a, b), None, x, y)
+
+
+@operator("BitwiseNot", since=18)
+def bitwise_not(ctx: Context, node: Node, x: Tensor) -> Tensor:
+    return pointwise(ctx, lambda v: ir.unary("not", v), None, x)
+
+
+@operator("BitShift", since=11)
+def bit_shift(ctx: Context, node: Node, x: Tensor, y: Tensor) -> Tensor:
+    same_dtype(ctx, x, y)
+    direction = ctx.attr_str("direction", "")
+    if direction not in ("LEFT", "RIGHT"):
+        raise ctx.malformed(f"the direction must be LEFT or RIGHT, not '{direction}'")
+    op = "shl" if direction == "LEFT" else "shr"
+    return pointwise(ctx, lambda a, b: ir.binary(op, a, b), None, x, y)
+
+
+@operator("Where")
+def where(ctx: Context, node: Node, condition: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    same_dtype(ctx, x, y)
+
+    def fold(c: Element, a: Element, b: Element) -> Element:
+        return a if known.truth(ctx.env, c) else b
+
+    return pointwise(ctx, ir.select, fold, condition, x, y, dtype=x.dtype, exact=False)
+
+
+@operator("Clip")
+def clip(
+    ctx: Context, node: Node, x: Tensor, low: Tensor | None = None, high: Tensor | None = None
+) -> Tensor:
+    """x limited to [low, high]: attributes before opset 11, inputs since."""
+    if ctx.opset < 11:
+        if "min" in node.attrs:
+            low = ctx.b.constant(np.asarray(ctx.attr_float("min", 0.0), np.float32), x.dtype)
+        if "max" in node.attrs:
+            high = ctx.b.constant(np.asarray(ctx.attr_float("max", 0.0), np.float32), x.dtype)
+    limits = [(op, t) for op, t in (("max", low), ("min", high)) if t is not None]
+    if not limits:
+        return x
+    operands = [x, *(ctx.b.reshape(t, ()) if t.rank else t for _, t in limits)]
+    same_dtype(ctx, *operands)
+
+    def f(v: ir.Expr, *bounds: ir.Expr) -> ir.Expr:
+        for (op, _), bound in zip(limits, bounds, strict=True):
+            v = ir.binary(op, v, bound)
+        return v
+
+    def fold(v: Element, *bounds: Element) -> Element:
+        for (op, _), bound in zip(limits, bounds, strict=True):
+            v = (known.maximum if op == "max" else known.minimum)(ctx.env, v, bound)
+        return v
+
+    return pointwise(ctx, f, fold, *operands, exact=False)
+
+
+# -- casts ------------------------------------------------------------------------------------------------------
+
+
+@operator("Cast")
+def cast(ctx: Context, node: Node, x: Tensor) -> Tensor:
+    """x in another dtype: floats to integers towards zero, anything to bool by comparison with zero."""
+    code = node.attrs.get("to", 1)
+    if isinstance(code, (str, bytes)):  # opsets before 6 give the type by name
+        name = code if isinstance(code, str) else code.decode()
+        codes = {
+            "FLOAT": 1,
+            "UINT8": 2,
+            "INT8": 3,
+            "INT32": 6,
+            "INT64": 7,
+            "BOOL": 9,
+            "FLOAT16": 10,
+            "DOUBLE": 11,
+        }
+        code = codes.get(name, 0)
+    return cast_to(ctx, x, DTYPES.get(int(code), str(code)))  # type: ignore[call-overload]
+
+
+@operator("CastLike", since=15)
+def cast_like(ctx: Context, node: Node, x: Tensor, target: Tensor) -> Tensor:
+    return cast_to(ctx, x, target.dtype)
+
+
+def cast_to(ctx: Context, x: Tensor, dtype: str) -> Tensor:
+    """x converted to `dtype`. Raises UnsupportedError for a dtype that kernels do not compute in."""
+    dtype = "f32" if dtype == "bf16" else dtype
+    if dtype not in ir.COMPUTE_OF:
+        raise ctx.unsupported(f"a cast to {dtype}")
+    if dtype == x.dtype:
+        return x
+
+    def fold(v: Element) -> Element:
+        return known.cast(ctx.env, v, dtype)
+
+    return pointwise(ctx, lambda v: converted(v, dtype), fold, x, dtype=dtype, exact=dtype != "bool")
+
+
+def converted(v: ir.Expr, dtype: str) -> ir.Expr:
+    """v as a value of the compute dtype of `dtype`."""
+    if dtype == "bool":
+        return v if v.dtype == "bool" else ir.binary("ne", v, like(v, 0))
+    return ir.cast(v, ir.COMPUTE_OF[dtype])

@@ -1,0 +1,339 @@
+"""Fusion: Computes that can run in one pass over their axes become one Group, and each Group one kernel.
+
+A Group has outer axes, which every member shares, and perhaps inner axes, which its row reductions run over:
+
+    contraction + epilogue   outer (m, n);   the reduction's own axis k is private to it
+    softmax, LayerNorm, …    outer (row,);   inner (column,): maxima and sums per row, then elements per column
+    elementwise chain        outer all axes; nothing is reduced
+
+Nothing here knows operators: the rules are about index maps alone. A member reads another member only at the very
+coordinates at which the group is, so that its value is still in a register (or is computed again, per stage).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .. import ir
+from ..symbolic import IntExpr, Opaque, product, terms_of, var
+from ..tensor.env import Env
+from ..tensor.tensor import Alias, Compute, Index, Parts, Shape, Source, Storage, Tensor
+
+Axes = list[tuple[str, Index]]
+
+
+class Group:
+    """Members that become one kernel. `coords[c][n]` is the group's variable (or 0) that axis n of member c is."""
+
+    __slots__ = (
+        "members",
+        "outer",
+        "inner",
+        "coords",
+        "reduce_vars",
+        "deps",
+        "first",
+        "last",
+        "static",
+        "rows",
+    )
+
+    def __init__(self, outer: Axes, inner: Axes, first: int, static: bool) -> None:
+        self.members: list[Compute] = []
+        self.outer = outer
+        self.inner = inner
+        self.coords: dict[Compute, Shape] = {}
+        self.reduce_vars: dict[Compute, tuple[str, ...]] = {}
+        """For each reduction: the variables of its reduce axes, inner ones of the group or private ones."""
+        self.deps: set[Group] = set()
+        self.first = first
+        self.last = first
+        self.static = static
+        """Depends on weights and constants only: runs once, when the model is loaded."""
+        self.rows = bool(inner)
+
+    @property
+    def reduces(self) -> list[Compute]:
+        return [c for c in self.members if c.combine]
+
+
+def reads(e: ir.Expr, seen: set[ir.Expr] | None = None) -> Iterator[tuple[Tensor, Shape]]:
+    """Every (tensor, coordinates) that `e` reads, those inside run-time indices included."""
+    seen = set() if seen is None else seen
+    if e in seen:
+        return
+    seen.add(e)
+    if e.op == "read":
+        tensor, coords = e.attr  # type: ignore[misc]
+        yield tensor, coords
+        for c in coords:
+            yield from _index_reads(c, seen)
+    elif e.op == "index":
+        yield from _index_reads(e.attr, seen)  # type: ignore[arg-type]
+    for a in e.args:
+        yield from reads(a, seen)
+
+
+def _index_reads(e: Index, seen: set[ir.Expr]) -> Iterator[tuple[Tensor, Shape]]:
+    if isinstance(e, IntExpr):
+        for mono in e.terms:
+            for atom in mono:
+                if isinstance(atom, Opaque):
+                    for arg in atom.args:
+                        if isinstance(arg, ir.Expr):
+                            yield from reads(arg, seen)
+                        else:
+                            yield from _index_reads(arg, seen)
+
+
+def storage_of(t: Tensor) -> Storage:
+    """The storage whose memory a read of `t` touches."""
+    if isinstance(t, Alias):
+        return t.base
+    assert isinstance(t, Storage)
+    return t
+
+
+def writers(t: Tensor) -> list[Compute]:
+    """The Computes that make the elements of `t`."""
+    s = storage_of(t)
+    if isinstance(s, Parts):
+        return s.parts
+    return [s] if isinstance(s, Compute) else []
+
+
+def reachable(outputs: list[Tensor]) -> set[Compute]:
+    """The Computes that the outputs depend on."""
+    found: set[Compute] = set()
+    stack = [c for t in outputs for c in writers(t)]
+    while stack:
+        c = stack.pop()
+        if c not in found:
+            found.add(c)
+            for t, _ in reads(c.body):
+                stack.extend(writers(t))
+    return found
+
+
+def _is_heavy(e: ir.Expr, depth: int = 0) -> bool:
+    """Costly enough that computing it again for every stage of a row would show."""
+    return e.op in ir.INTRINSICS or any(_is_heavy(a, depth + 1) for a in e.args)
+
+
+class Fuser:
+    """Forms groups; see the module's docstring."""
+
+    def __init__(self, env: Env) -> None:
+        self.env = env
+        self.group_of: dict[Compute, Group] = {}
+        self.groups: list[Group] = []
+        self.reads_of: dict[Compute, list[tuple[Tensor, Shape]]] = {}
+        self.static: dict[Compute, bool] = {}
+
+    def run(self, computes: list[Compute], outputs: list[Tensor]) -> list[Group]:
+        """Groups in an order in which they can run. `computes` is in topological order."""
+        alive = reachable(outputs)
+        for number, c in enumerate(computes):
+            if c in alive:
+                self._place(c, number)
+        return self._ordered()
+
+    def _place(self, c: Compute, number: int) -> None:
+        found = list(reads(c.body))
+        self.reads_of[c] = found
+        # A Parts tensor is made at load only as a whole.
+        boxes = c.into[0].parts if c.into else [c]
+        self.static[c] = all(
+            _symbol_free(b) and all(self._is_static(t) for t, _ in reads(b.body)) for b in boxes
+        )
+        needed = {self.group_of[w] for t, _ in found for w in writers(t)}
+        candidates = {self.group_of[s] for t, _ in found if isinstance(s := t, Compute) and s.into is None}
+        for g in sorted(candidates, key=lambda g: -g.last):
+            if g.static == self.static[c] and not self._cyclic(g, needed) and self._join(g, c, found):
+                break
+        else:
+            g = self._new_group(c, number, found)
+        g.members.append(c)
+        g.last = number
+        g.deps |= needed - {g}
+        self.group_of[c] = g
+
+    def _is_static(self, t: Tensor) -> bool:
+        s = storage_of(t)
+        if isinstance(s, Source):
+            return s.kind != "input"
+        return all(self.static[w] for w in writers(t))
+
+    def _new_group(self, c: Compute, number: int, found: list[tuple[Tensor, Shape]]) -> Group:
+        outer: Axes = []
+        coords: list[Index] = [0] * c.rank
+        for axis in c.order:
+            if c.shape[axis] != 1:
+                name = f"o{len(outer)}"
+                outer.append((name, c.shape[axis]))
+                coords[axis] = var(name)
+        private: Axes = [(f"k{n}", d) for n, d in enumerate(c.reduce_shape)]
+        inner: Axes = []
+        if c.combine and self._is_row_reduction(c, found):
+            inner = [(f"n{n}", d) for n, (_, d) in enumerate(private)]
+            private = inner
+        g = Group(outer, inner, number, self.static[c])
+        g.coords[c] = tuple(coords)
+        g.reduce_vars[c] = tuple(v for v, _ in private)
+        self.groups.append(g)
+        return g
+
+    def _is_row_reduction(self, c: Compute, found: list[tuple[Tensor, Shape]]) -> bool:
+        """Whether some operand's elements are each read exactly once: then later members may read it again per row."""
+        wanted = {var(f"i{n}") for n, d in enumerate(c.shape) if d != 1}
+        wanted |= {var(f"r{n}") for n, d in enumerate(c.reduce_shape) if d != 1}
+        return bool(c.reduce_shape) and any(
+            {x for x in coords if not isinstance(x, int)} == wanted
+            and product([d for d in t.shape]) == product([*c.shape, *c.reduce_shape])
+            for t, coords in found
+        )
+
+    def _cyclic(self, g: Group, needed: set[Group]) -> bool:
+        """Whether one of the needed groups, other than g, itself needs g."""
+        stack = [q for q in needed if q is not g]
+        seen: set[Group] = set()
+        while stack:
+            q = stack.pop()
+            if q in seen or q.last < g.first:
+                continue
+            seen.add(q)
+            if q is g:
+                return True
+            stack.extend(q.deps)
+        return False
+
+    # -- joining ------------------------------------------------------------------------------------------------
+
+    def _join(self, g: Group, c: Compute, found: list[tuple[Tensor, Shape]]) -> bool:
+        if c.combine:
+            return self._join_reduction(g, c, found)
+        mapping = self._match(g, found, c.shape, ())
+        if mapping is None:
+            return False
+        unmapped = [n for n, d in enumerate(c.shape) if d != 1 and f"i{n}" not in mapping]
+        if unmapped:
+            free = [(v, d) for v, d in g.inner if var(v) not in mapping.values()]
+            if [c.shape[n] for n in unmapped] != [d for _, d in free]:
+                return False
+            for n, (v, _) in zip(unmapped, free, strict=True):
+                mapping[f"i{n}"] = var(v)
+        if not self._covers(g, mapping):
+            return False
+        g.coords[c] = tuple(mapping.get(f"i{n}", 0) for n in range(c.rank))
+        return True
+
+    def _join_reduction(self, g: Group, c: Compute, found: list[tuple[Tensor, Shape]]) -> bool:
+        if not self._is_row_reduction(c, found):
+            return False
+        mapping = self._match(g, found, c.shape, c.reduce_shape)
+        if mapping is None:
+            return False
+        over = [mapping.get(f"r{n}") for n, d in enumerate(c.reduce_shape) if d != 1]
+        if not over or None in over:
+            return False
+        if not g.rows and not self._make_rows(g, over):
+            return False
+        if over != [var(v) for v, _ in g.inner]:
+            return False
+        if any(mapping.get(f"i{n}", 0) in over for n in range(c.rank)) or not self._covers(g, mapping):
+            return False
+        g.coords[c] = tuple(mapping.get(f"i{n}", 0) for n in range(c.rank))
+        names = {n: mapping[f"r{n}"] for n, d in enumerate(c.reduce_shape) if d != 1}
+        g.reduce_vars[c] = tuple(str(names[n]) if n in names else "" for n in range(len(c.reduce_shape)))
+        return True
+
+    def _make_rows(self, g: Group, over: list) -> bool:
+        """Turn an elementwise group into a row group whose inner axes are `over`, if that is cheap."""
+        if g.reduces or any(_is_heavy(m.body) for m in g.members):
+            return False
+        inner = [(v, d) for v, d in g.outer if var(v) in over]
+        outer = [(v, d) for v, d in g.outer if var(v) not in over]
+        if [var(v) for v, _ in inner] != over or self.env.hint(product([d for _, d in outer])) < 4:
+            return False
+        g.outer, g.inner, g.rows = outer, inner, True
+        return True
+
+    def _match(
+        self, g: Group, found: list[tuple[Tensor, Shape]], shape: Shape, reduce_shape: Shape
+    ) -> dict[str, Index] | None:
+        """Axis variable of the newcomer → variable of the group, from every read of a member; None if they disagree."""
+        extents = {var(f"i{n}"): d for n, d in enumerate(shape)}
+        extents |= {var(f"r{n}"): d for n, d in enumerate(reduce_shape)}
+        axis_extent = {var(v): d for v, d in (*g.outer, *g.inner)}
+        mapping: dict[str, Index] = {}
+        for t, coords in found:
+            s = storage_of(t)
+            if not any(self.group_of.get(w) is g for w in writers(s)):
+                continue
+            if t is not s or isinstance(s, Parts) or s.into is not None:  # type: ignore[attr-defined]
+                return None
+            for own, theirs in zip(coords, g.coords[s], strict=True):  # type: ignore[index]
+                if isinstance(theirs, int):
+                    if own != theirs:
+                        return None
+                    continue
+                if own not in extents or extents[own] != axis_extent[theirs]:
+                    return None
+                name = str(own)
+                if mapping.setdefault(name, theirs) != theirs:
+                    return None
+        if len(set(mapping.values())) != len(mapping):
+            return None
+        return mapping
+
+    @staticmethod
+    def _covers(g: Group, mapping: dict[str, Index]) -> bool:
+        used = set(mapping.values())
+        return all(var(v) in used for v, _ in g.outer)
+
+    # -- order --------------------------------------------------------------------------------------------------
+
+    def _ordered(self) -> list[Group]:
+        done: dict[Group, None] = {}
+
+        def visit(g: Group) -> None:
+            stack: list[tuple[Group, Iterator[Group]]] = [(g, iter(sorted(g.deps, key=lambda d: d.first)))]
+            while stack:
+                top, deps = stack[-1]
+                for d in deps:
+                    if d not in done:
+                        stack.append((d, iter(sorted(d.deps, key=lambda d: d.first))))
+                        break
+                else:
+                    done.setdefault(top)
+                    stack.pop()
+
+        for g in sorted(self.groups, key=lambda g: g.last):
+            if g not in done:
+                visit(g)
+        return list(done)
+
+
+def _symbol_free(c: Compute) -> bool:
+    """Whether shape and body name no symbol of the model: a static result must not change between inferences."""
+    return all(isinstance(d, int) for d in (*c.shape, *c.reduce_shape)) and not _names_symbol(c.body)
+
+
+def _names_symbol(e: ir.Expr) -> bool:
+    indices: tuple = ()
+    if e.op == "read":
+        indices = e.attr[1]  # type: ignore[index]
+    elif e.op == "index":
+        indices = (e.attr,)
+    for i in indices:
+        for mono in terms_of(i):
+            for atom in mono:
+                if isinstance(atom, str):
+                    if atom[0] == "s":
+                        return True
+                elif any(
+                    _names_symbol(a) if isinstance(a, ir.Expr) else _names_symbol(ir.index(a))
+                    for a in atom.args
+                ):
+                    return True
+    return any(_names_symbol(a) for a in e.args)

@@ -1,0 +1,268 @@
+"""The Plan: a compiled model as plain data, JSON beside a list of byte blobs. web/runtime/types.js names its fields.
+
+Also what one unit of it is before it has a place in a plan (`UnitCode`): a tuning candidate is a unit on its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+
+from . import ir
+from .emit.wasm import emit_module
+from .emit.wgsl import emit_shader
+from .lower.lower import Lowered, Packed, lower
+from .lower.spec import KernelSpec
+from .lower.specify import Specified
+from .schedule.schedule import Schedule
+from .schedule.space import space
+from .symbolic import product, to_json
+from .target import Target
+from .tensor.tensor import Index, Source, Storage
+
+FORMAT = 1
+
+
+class Step:
+    """One call of a kernel: `buffers` are buffer ids in the order of the kernel's parameters."""
+
+    __slots__ = ("kernel", "buffers", "flops", "bytes")
+
+    def __init__(self, kernel: ir.Kernel, buffers: list[str], flops: Index, bytes_: Index) -> None:
+        self.kernel = kernel
+        self.buffers = buffers
+        self.flops = flops
+        self.bytes = bytes_
+
+
+class UnitCode:
+    """A unit with the kernels and extra buffers that its schedule brings. `requires`: (size, least value)."""
+
+    __slots__ = ("task", "label", "node", "op", "schedule", "init", "steps", "buffers", "requires")
+
+    def __init__(self, task: str | None, label: str, node: str, op: str, schedule: Schedule) -> None:
+        self.task = task
+        self.label = label
+        self.node = node
+        self.op = op
+        self.schedule = schedule
+        self.init: list[Step] = []
+        self.steps: list[Step] = []
+        self.buffers: list[dict] = []
+        self.requires: list[tuple[Index, int]] = []
+
+
+class Item:
+    """A fused group ready to be scheduled: its spec, the buffers behind it, and what to call it."""
+
+    __slots__ = ("number", "spec", "tensors", "static", "label", "node", "op", "work", "traffic")
+
+    def __init__(
+        self, number: int, specified: Specified, static: bool, label: str, node: str, op: str
+    ) -> None:
+        self.number = number
+        self.spec = specified.spec
+        self.tensors = specified.tensors
+        self.static = static
+        self.label = label
+        self.node = node
+        self.op = op
+        self.work = work_of(self.spec)
+        self.traffic: Index = 0
+        for s in self.tensors:
+            self.traffic = self.traffic + s.size * ir.STORAGE_BYTES[s.dtype]
+
+    @property
+    def task(self) -> str | None:
+        """Key of the tuning task: equal keys are equal kernels. None where there is nothing to choose."""
+        return None if self.static else digest(str(self.spec), *self.hint_key())
+
+    def hint_key(self) -> list[str]:
+        """Sizes at hand of symbolic extents: a schedule is chosen for them."""
+        extents = [d for _, d in self.spec.outer] + [d for s in self.spec.stages for _, d in s.axes]
+        return [str(self.spec.hint(d)) for d in extents if not isinstance(d, int)]
+
+
+def digest(*texts: str) -> str:
+    """A short stable name for texts."""
+    return hashlib.sha1("\0".join(texts).encode()).hexdigest()[:20]
+
+
+def work_of(spec: KernelSpec) -> Index:
+    """Arithmetic operations of one run, counting a multiply-add as two and every other element as one."""
+    points = product([d for _, d in spec.outer])
+    total: Index = 0
+    for s in spec.stages:
+        each = product([d for _, d in s.axes])
+        total = total + points * each * (2 if s is spec.stages[0] and spec.contraction else 1)
+    return total
+
+
+class BufferTable:
+    """Buffers of a plan by storage: ids, kinds, and the keys under which plans of one model share content."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.ids: dict[Storage, str] = {}
+        self.specs: dict[str, dict] = {}
+        """Buffer id → its entry in the plan."""
+        self.keys: dict[str, str] = {}
+        self.blobs: list[bytes] = []
+
+    def add(self, s: Storage, kind: str, key: str = "") -> str:
+        """The id of the storage's buffer, made on the first call."""
+        known = self.ids.get(s)
+        if known is not None:
+            return known
+        name = f"t{len(self.ids)}"
+        self.ids[s] = name
+        spec: dict = {
+            "id": name, "kind": kind, "storage": self.target.storage(s.dtype), "elements": to_json(s.size),
+        }  # fmt: skip
+        if isinstance(s, Source) and s.kind == "weight":
+            data = s.origin.data  # type: ignore[attr-defined]
+            spec["source"] = {
+                "file": data.file, "offset": data.offset, "length": data.length, "dtype": s.origin.dtype,  # type: ignore[attr-defined]
+            }  # fmt: skip
+            key = f"weight:{data.file or ''}:{data.offset}:{spec['storage']}"
+        elif isinstance(s, Source) and s.kind == "const":
+            content = np.ascontiguousarray(s.origin, dtype=_NUMPY[spec["storage"]]).tobytes()
+            spec["blob"] = len(self.blobs)
+            self.blobs.append(content)
+            key = f"const:{spec['storage']}:{hashlib.sha1(content).hexdigest()}"
+        if key:
+            spec["key"] = key
+            self.keys[name] = key
+        self.specs[name] = spec
+        return name
+
+    def is_static(self, s: Storage) -> bool:
+        """Whether the content of a storage is fixed once the model is loaded."""
+        return self.specs[self.ids[s]]["kind"] in ("weight", "const", "persistent")
+
+
+_NUMPY = {
+    "f32": np.float32, "f64": np.float64, "f16": np.float16, "i64": np.int64, "i32": np.int32, "bool": np.uint8,
+    "u8": np.uint8, "i8": np.int8, "u16": np.uint16, "i16": np.int16, "u32": np.uint32, "u64": np.uint64,
+}  # fmt: skip
+
+
+class Scheduler:
+    """Makes UnitCode of Items; kernels of equal spec and schedule are lowered once."""
+
+    def __init__(self, target: Target, table: BufferTable) -> None:
+        self.target = target
+        self.table = table
+        self._lowered: dict[tuple, Lowered] = {}
+        self._names: dict[str, None] = {}
+
+    def candidates(self, item: Item) -> list[Schedule]:
+        """The lite space of the item, default first."""
+        return space(item.spec, self.target)
+
+    def unit(self, item: Item, schedule: Schedule) -> UnitCode:
+        """The item's kernels under `schedule`: packing of operands first (once, where they never change)."""
+        unit = UnitCode(item.task, item.label, item.node, item.op, schedule)
+        lowered = self._lower(item.spec, schedule, item.op, item.hint_key())
+        unit.requires = lowered.requires
+        ids = {b.name: self.table.ids[s] for b, s in zip(item.spec.buffers, item.tensors, strict=True)}
+        tensors = {b.name: s for b, s in zip(item.spec.buffers, item.tensors, strict=True)}
+        for packed in lowered.packed:
+            self._pack(unit, item, schedule, packed, ids, tensors[packed.source])
+        step = Step(lowered.kernel, [ids[b.name] for b in lowered.kernel.buffers], item.work, item.traffic)
+        (unit.init if item.static else unit.steps).append(step)
+        return unit
+
+    def _pack(
+        self, unit: UnitCode, item: Item, schedule: Schedule, packed: Packed, ids: dict[str, str], source: Storage
+    ) -> None:
+        once = item.static or self.table.is_static(source)
+        kernel = self._lower(packed.spec, space(packed.spec, self.target)[0], "pack", []).kernel
+        key = digest("pack", str(packed.spec), self.table.keys.get(ids[packed.source], "")) if once else ""
+        name = f"{key or f'u{item.number}:{schedule}'}:{packed.buffer}"
+        spec: dict = {
+            "id": name,
+            "kind": "persistent" if once else "temp",
+            "storage": packed.storage,
+            "elements": to_json(packed.elements),
+        }
+        if once:
+            spec["key"] = key
+        unit.buffers.append(spec)
+        ids[packed.buffer] = name
+        step = Step(
+            kernel,
+            [ids[packed.source], name],
+            0,
+            packed.elements * (2 * ir.STORAGE_BYTES[packed.storage]),
+        )
+        (unit.init if once else unit.steps).append(step)
+
+    def _lower(self, spec: KernelSpec, schedule: Schedule, op: str, hints: list[str]) -> Lowered:
+        key = (str(spec), schedule, *hints)
+        known = self._lowered.get(key)
+        if known is None:
+            name = f"{op}_{len(self._lowered)}"
+            known = self._lowered[key] = lower(spec, schedule, self.target, name)
+        return known
+
+
+class Emitter:
+    """Collects the kernels of units and emits them: one Wasm module for all, or a shader for each."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.kernels: dict[ir.Kernel, int] = {}
+
+    def step(self, step: Step) -> dict:
+        """The step as JSON, its kernel numbered."""
+        kernel = step.kernel
+        number = self.kernels.setdefault(kernel, len(self.kernels))
+        return {
+            "kernel": number,
+            "buffers": [[b, 0] for b in step.buffers],
+            "symbols": list(kernel.symbols),
+            "tasks": to_json(kernel.tasks),
+            "flops": to_json(step.flops),
+            "bytes": to_json(step.bytes),
+        }
+
+    def unit(self, unit: UnitCode) -> dict:
+        """The unit as JSON."""
+        return {
+            "task": unit.task,
+            "label": unit.label,
+            "node": unit.node,
+            "op": unit.op,
+            "schedule": str(unit.schedule),
+            "init": [self.step(s) for s in unit.init],
+            "steps": [self.step(s) for s in unit.steps],
+        }
+
+    def finish(self, blobs: list[bytes]) -> tuple[list[int], list[dict]]:
+        """(modules, kernels) of the JSON; what is emitted is appended to `blobs`."""
+        modules: list[int] = []
+        kernels: list[dict] = []
+        for kernel in self.kernels:
+            entry: dict = {"name": kernel.name, "buffers": [{"access": b.access} for b in kernel.buffers]}
+            if self.target.device == "wasm":
+                entry |= {"module": 0, "export": kernel.name}
+            else:
+                entry |= {"wgsl": emit_shader(kernel, self.target), "workgroup": kernel.workgroup}
+            kernels.append(entry)
+        if self.target.device == "wasm" and kernels:
+            modules.append(len(blobs))
+            blobs.append(emit_module(list(self.kernels), self.target))
+        return modules, kernels
+
+
+def candidate(unit: UnitCode, target: Target) -> dict:
+    """The unit as a Candidate of web/runtime/types.js: JSON text and blobs of its own."""
+    emitter = Emitter(target)
+    body = emitter.unit(unit)
+    blobs: list[bytes] = []
+    _, kernels = emitter.finish(blobs)
+    return {"json": json.dumps({"unit": body, "buffers": unit.buffers, "kernels": kernels}), "blobs": blobs}
+

@@ -1,0 +1,66 @@
+"""A Schedule: how a KernelSpec is turned into loops. Frozen, with a stable text form, e.g.
+
+tile o1=6 o2=8; vector o2; order o2 o1; pack 1
+
+tile A=T     T points of outer axis A are computed together, in registers
+vector A     the points of A (or the iterations of a stage's last axis) go four at a time into vector lanes
+order A B    grid axes from slowest to fastest; left out: the order of the spec
+serial A=C   C tiles of axis A are looped over inside a task (0: all of them)
+pack N       operand N (0 or 1) of the contraction is laid out in tile order first
+unroll U     the innermost reduction loop is unrolled U times
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Schedule:
+    tiles: tuple[tuple[str, int], ...] = ()
+    vector: str = ""
+    order: tuple[str, ...] = ()
+    serial: tuple[tuple[str, int], ...] = ()
+    pack: tuple[int, ...] = ()
+    unroll: int = 1
+
+    def tile(self, axis: str) -> int:
+        """Points of `axis` in a tile; 1 where nothing is said."""
+        return next((t for a, t in self.tiles if a == axis), 1)
+
+    def __str__(self) -> str:
+        parts = []
+        if self.tiles:
+            parts.append("tile " + " ".join(f"{a}={t}" for a, t in self.tiles))
+        if self.vector:
+            parts.append(f"vector {self.vector}")
+        if self.order:
+            parts.append("order " + " ".join(self.order))
+        if self.serial:
+            parts.append("serial " + " ".join(f"{a}={c}" for a, c in self.serial))
+        if self.pack:
+            parts.append("pack " + " ".join(map(str, self.pack)))
+        if self.unroll != 1:
+            parts.append(f"unroll {self.unroll}")
+        return "; ".join(parts) or "plain"
+
+
+def parse(text: str) -> Schedule:
+    """The schedule that prints as `text`. Raises ValueError for anything else."""
+    fields: dict = {}
+    for part in text.split("; ") if text != "plain" else ():
+        word, *rest = part.split(" ")
+        if word in ("tile", "serial"):
+            pairs = [r.split("=") for r in rest]
+            fields["tiles" if word == "tile" else word] = tuple((a, int(t)) for a, t in pairs)
+        elif word == "vector" and len(rest) == 1:
+            fields["vector"] = rest[0]
+        elif word == "order":
+            fields["order"] = tuple(rest)
+        elif word == "pack":
+            fields["pack"] = tuple(int(r) for r in rest)
+        elif word == "unroll" and len(rest) == 1:
+            fields["unroll"] = int(rest[0])
+        else:
+            raise ValueError(f"not a schedule: {text!r}")
+    return Schedule(**fields)

@@ -1,0 +1,266 @@
+"""The lite space: the schedules worth measuring for a KernelSpec on a Target, the most promising first.
+
+The first one is the default: what runs until something better has been measured. A family's constraints come from the
+web and the device: register tiles must fill, and not much exceed, the vector registers that the browser leaves; tiles
+must waste little of the actual extents; what the tile reads should be contiguous (or gets packed).
+"""
+
+from __future__ import annotations
+
+from .. import ir
+from ..lower.spec import Index, KernelSpec, coefficient, depends
+from ..target import Target
+from .schedule import Schedule
+
+MAX_CANDIDATES = 48
+MAP_CHUNK = 1024
+"""Elements that one task of an elementwise kernel should cover, so that decoding the task costs nothing."""
+
+
+def space(spec: KernelSpec, target: Target) -> list[Schedule]:
+    """Distinct schedules, best guess first, never empty, at most MAX_CANDIDATES."""
+    if spec.contraction is not None:
+        found = _contraction(spec, target)
+    elif target.device == "webgpu":
+        found = [Schedule()]
+    elif _is_rows(spec):
+        found = [Schedule(vector="inner", unroll=u) for u in (2, 4, 1)]
+        found.append(Schedule())
+    else:
+        found = _elementwise(spec)
+    return list(dict.fromkeys(found))[:MAX_CANDIDATES] or [Schedule()]
+
+
+def _is_rows(spec: KernelSpec) -> bool:
+    """Whether vectors should run along the stages' own axes rather than along an outer axis."""
+    if not any(s.axes for s in spec.stages):
+        return False
+    if any(s.axes and s.stores for s in spec.stages) or not spec.outer:
+        return True
+    last_outer = spec.outer[-1][0]
+    inner = along_outer = 0
+    for s in spec.stages:
+        if s.axes:
+            for e in _loads_of(s.reduces):
+                inner += coefficient(e.attr[1], s.axes[-1][0]) == 1  # type: ignore[index]
+                along_outer += coefficient(e.attr[1], last_outer) == 1  # type: ignore[index]
+    return inner > along_outer
+
+
+def _loads_of(items: list) -> list[ir.Expr]:
+    found: dict[ir.Expr, None] = {}
+    stack = [x.value for x in items]
+    while stack:
+        e = stack.pop()
+        if e.op == "load":
+            found[e] = None
+        stack.extend(e.args)
+    return list(found)
+
+
+def _elementwise(spec: KernelSpec) -> list[Schedule]:
+    """Vectors along the innermost axis of the result; inner axes loop inside a task until it is worth starting."""
+    if not spec.outer:
+        return [Schedule()]
+    axis, extent = spec.outer[-1]
+    width = spec.hint(extent)
+    serial: list[tuple[str, int]] = []
+    covered = 1
+    for v, d in reversed(spec.outer):
+        size = spec.hint(d)
+        if covered * size <= 2 * MAP_CHUNK and v != spec.outer[0][0]:
+            serial.append((v, 0))
+            covered *= max(1, size)
+            continue
+        break
+    found = []
+    reduces = any(s.axes for s in spec.stages)
+    for tile in (8, 4, 16) if reduces else (16, 8, 4):
+        if width < tile and tile > 4:
+            continue
+        runs = list(serial)
+        if not serial:
+            runs.append((axis, max(1, MAP_CHUNK // min(tile, max(1, width)))))
+        elif len(serial) < len(spec.outer):
+            v, d = spec.outer[-len(serial) - 1]
+            chunk = MAP_CHUNK // max(1, covered)
+            if chunk > 1:
+                runs.append((v, chunk))
+        if width >= 4:
+            found.append(Schedule(tiles=((axis, tile),), vector=axis, serial=tuple(runs)))
+        else:
+            found.append(Schedule(serial=tuple(runs)))
+    return found
+
+
+class _Roles:
+    """What the axes of a contraction are to its operands."""
+
+    def __init__(self, spec: KernelSpec) -> None:
+        operands = spec.contraction
+        assert operands is not None
+        self.loads: list[ir.Expr] = []
+        for e in operands:
+            while e.op == "cast":
+                e = e.args[0]
+            self.loads.append(e)
+        self.indices: list[Index] = [e.attr[1] for e in self.loads]  # type: ignore[index]
+        store = next(w for s in reversed(spec.stages) for w in s.stores)
+        self.columns = [
+            v for v, d in reversed(spec.outer)
+            if spec.hint(d) >= 4 and any(depends(i, v) for i in self.indices) and coefficient(store.index, v) == 1
+        ] or [
+            v for v, d in reversed(spec.outer)
+            if spec.hint(d) >= 4 and sum(depends(i, v) for i in self.indices) == 1
+        ]  # fmt: skip
+
+
+def _contraction(spec: KernelSpec, target: Target) -> list[Schedule]:
+    roles = _Roles(spec)
+    if target.device == "webgpu":
+        return _gpu_contraction(spec, roles)
+    scored: list[tuple[float, int, Schedule]] = []
+    for column in roles.columns[:1]:
+        scored += _register_tiles(spec, target, roles, column)
+    scored += _dot_products(spec, target, roles)
+    if not scored:
+        return _elementwise(spec)
+    scored.sort(key=lambda s: (s[0], s[1]))
+    return [s for _, _, s in scored]
+
+
+def _register_tiles(
+    spec: KernelSpec, target: Target, roles: _Roles, column: str
+) -> list[tuple[float, int, Schedule]]:
+    """Tiles of rows × columns with vectors along the columns: one splat per row, column vectors shared by all rows."""
+    width = spec.hint(spec.extent(column))
+    on_column = [n for n, i in enumerate(roles.indices) if depends(i, column)]
+    must_pack = tuple(n for n in on_column if coefficient(roles.indices[n], column) != 1)
+    row_axes = [
+        v for v, d in reversed(spec.outer)
+        if v != column and spec.hint(d) > 1 and any(not depends(roles.indices[n], v) for n in on_column)
+    ]  # fmt: skip
+    both = len(on_column) == 2
+    packings = [must_pack]
+    if not both and not must_pack:
+        packings.append(tuple(on_column))
+    orders = [tuple(v for v, _ in spec.outer)]
+    if row_axes:
+        rest = [v for v, _ in spec.outer if v != column]
+        orders.insert(
+            0, (*[v for v in rest if v not in row_axes], column, *[v for v in rest if v in row_axes])
+        )
+    found = []
+    number = 0
+    for rows in _row_tiles(spec, row_axes):
+        m = 1
+        waste = 1.0
+        for v, t in rows:
+            extent = spec.hint(spec.extent(v))
+            m *= t
+            waste *= -(-extent // t) * t / extent
+        for n in (4, 8, 12, 16, 32):
+            if n > width and n > 4:
+                continue
+            vectors = n // 4
+            accumulators = m * vectors
+            if accumulators > 24 or (accumulators < 4 and m == 1 and n < min(width, 16) and row_axes):
+                continue
+            operands = vectors * (m if both else 1) + (0 if both else 1)
+            spill = max(0, accumulators + vectors + 1 + (not target.relaxed_simd) - target.vector_registers)
+            loads = (vectors + vectors * m) if both else (vectors + m)
+            cost = waste * (-(-width // n) * n / width) * (1 + 0.12 * spill + 0.5 * loads / accumulators)
+            cost *= 1 + 2.0 / max(4, accumulators)
+            for packing in packings:
+                for position, order in enumerate(dict.fromkeys(orders)):
+                    tiles = (*rows, (column, n))
+                    penalty = 1 + 0.02 * position + (0.05 if packing != packings[-1] else 0)
+                    if operands > 12:
+                        penalty *= 1.5
+                    schedule = Schedule(tiles=tiles, vector=column, order=order, pack=packing)
+                    found.append((cost * penalty, number, schedule))
+                    number += 1
+    return found
+
+
+def _row_tiles(spec: KernelSpec, row_axes: list[str]) -> list[tuple[tuple[str, int], ...]]:
+    """Register tiles over the row axes: one axis, or two neighbouring ones where the inner one is short."""
+    if not row_axes:
+        return [()]
+    found: list[tuple[tuple[str, int], ...]] = []
+    first = row_axes[0]
+    extent = spec.hint(spec.extent(first))
+    for t in (6, 4, 8, 3, 2, 5, 7, 1):
+        if t <= extent:
+            found.append(((first, t),))
+    if len(row_axes) > 1 and extent < 8:
+        second = row_axes[1]
+        for t in range(1, extent + 1):
+            for u in (2, 3, 4):
+                if t * u in (4, 6, 8) and u <= spec.hint(spec.extent(second)):
+                    found.append(((second, u), (first, t)))
+    return found
+
+
+def _dot_products(spec: KernelSpec, target: Target, roles: _Roles) -> list[tuple[float, int, Schedule]]:
+    """Vectors along the reduction: nothing is packed, but every accumulator ends in a sum of its lanes."""
+    axis, extent = spec.stages[0].axes[-1]
+    if any(coefficient(i, axis) != 1 for i in roles.indices) or spec.hint(extent) < 8:
+        return []
+    free = [v for v, d in reversed(spec.outer) if spec.hint(d) > 1]
+    columns = [v for v in free if not depends(roles.indices[0], v)][:1]
+    rows = [v for v in free if not depends(roles.indices[1], v)][:1]
+    found = []
+    for m, n in ((4, 2), (3, 3), (2, 4), (1, 4), (1, 8), (4, 1), (1, 1)):
+        if (m > 1 and not rows) or (n > 1 and not columns):
+            continue
+        tiles = tuple((v, t) for v, t in (*((v, m) for v in rows), *((v, n) for v in columns)) if t > 1)
+        if any(t > spec.hint(spec.extent(v)) for v, t in tiles):
+            continue
+        ending = 1 + 16.0 / spec.hint(extent)
+        cost = ending * (1 + 0.5 * (m + n) / (m * n)) * (1 + 2.0 / max(4, m * n)) * 1.1
+        found.append((cost, 1000 + len(found), Schedule(tiles=tiles, vector="inner")))
+    return found
+
+
+def _gpu_contraction(spec: KernelSpec, roles: _Roles) -> list[Schedule]:
+    """Register tiles per invocation; small results get small tiles, so that enough invocations are in flight."""
+    column = roles.columns[0] if roles.columns else (spec.outer[-1][0] if spec.outer else "")
+    rows = [v for v, d in reversed(spec.outer) if v != column and spec.hint(d) > 1][:1]
+    points = 1
+    for _, d in spec.outer:
+        points *= spec.hint(d)
+    found = []
+    for m, n in (
+        (4, 4),
+        (8, 8),
+        (4, 8),
+        (8, 4),
+        (2, 4),
+        (2, 2),
+        (1, 4),
+        (4, 1),
+        (1, 1),
+        (8, 16),
+        (4, 16),
+        (1, 8),
+        (2, 8),
+    ):
+        tiles = tuple((v, t) for v, t in (*((v, m) for v in rows), (column, n)) if v and t > 1)
+        if any(t > spec.hint(spec.extent(v)) for v, t in tiles) or (m > 1 and not rows):
+            continue
+        found.append(Schedule(tiles=tiles))
+    found.sort(key=lambda s: _gpu_score(s, points))
+    return found
+
+
+def _gpu_score(schedule: Schedule, points: int) -> float:
+    """Lower is better: loads per product, and a penalty for too few invocations."""
+    size, border = 1, 0
+    for _, t in schedule.tiles:
+        size *= t
+        border += t
+    if len(schedule.tiles) < 2:
+        border += 1
+    invocations = points / size
+    return border / size + max(0.0, 512 / max(1.0, invocations) - 1) + (0.3 if size > 64 else 0)
