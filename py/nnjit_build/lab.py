@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import demo_model, wheel
+from . import wheel
 from .fetch import FetchFailed, gather, packages
 from .paths import CACHE, WEB
 
@@ -108,7 +108,7 @@ def nnjit_index() -> bytes:
 def _inputs() -> str:
     """A digest of everything that the built folder depends on."""
     digest = hashlib.sha256()
-    for path in (Path(__file__), Path(demo_model.__file__), *sorted(NOTEBOOKS.glob("*.ipynb"))):
+    for path in (Path(__file__), *sorted(NOTEBOOKS.glob("*.ipynb"))):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -152,12 +152,11 @@ def _tools_python() -> Path:
 
 
 def _add_notebooks() -> None:
-    """Put the notebooks and the model they use into files/, and list them for the file browser."""
+    """Put the notebooks into files/, and list them for the file browser."""
     files = SITE / "files"
     files.mkdir()
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
         shutil.copyfile(path, files / path.name)
-    (files / demo_model.FILE_NAME).write_bytes(demo_model.build())
     listing = SITE / "api" / "contents" / "all.json"
     listing.parent.mkdir(parents=True, exist_ok=True)
     listing.write_text(json.dumps(_entry("", "directory", content=list(_listed(files)))), encoding="utf-8")
@@ -165,8 +164,7 @@ def _add_notebooks() -> None:
 
 def _listed(folder: Path) -> Iterator[dict[str, Any]]:
     for path in sorted(folder.iterdir()):
-        kind = "notebook" if path.suffix == ".ipynb" else "file"
-        yield _entry(path.name, kind, size=path.stat().st_size)
+        yield _entry(path.name, "notebook", size=path.stat().st_size)
 
 
 def _entry(name: str, kind: str, **more: Any) -> dict[str, Any]:

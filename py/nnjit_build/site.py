@@ -8,7 +8,8 @@
     pyodide/                Python for the browser, with the wheels that the compiler needs
     vendor/                 the chart library of the page
     lab/                    JupyterLite, where it was built
-    models/                 models cached on this machine (served, never built into a site)
+    models/                 a small model to try, and models.json that lists it; when served, also the models that
+                            are cached on this machine
 
 All links between them are relative: the site works under any path of any host. The runtime is served under one URL
 only, because the same module under two URLs would be two modules with two states.
@@ -21,10 +22,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import lab, pyodide, vendor, wheel
+from . import demo_model, lab, pyodide, vendor, wheel
 from .paths import MODELS, ROOT, WEB
 
 Content = Path | bytes
+
+_EXAMPLES = "models/models.json"
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ class Site:
             "runtime/site.json": _site_json,
             wheel.file_name(): self._wheel_bytes,
             f"lab/{lab.NNJIT_INDEX}": lab.nnjit_index,
+            f"models/{demo_model.FILE_NAME}": demo_model.build,
+            _EXAMPLES: _examples,
         }
         self.folders = {
             "web/": Folder(WEB, without=("runtime", "notebooks", "sw.js")),
@@ -87,7 +92,9 @@ class Site:
     def files(self) -> Iterator[tuple[str, Content]]:
         """Everything that belongs into dist/, as (name, content)."""
         for name, make in self.made.items():
-            if name:
+            if name == _EXAMPLES:
+                yield name, _examples(cached=False)
+            elif name:
                 yield name, make()
         for prefix, folder in self.folders.items():
             if folder.kept:
@@ -114,5 +121,18 @@ def _site_json() -> bytes:
         "version": wheel.metadata()["version"],
         "wheel": f"../{wheel.file_name()}",
         "pyodide": "../pyodide/",
+        "examples": f"../{_EXAMPLES}",
     }
     return json.dumps(where).encode()
+
+
+def _examples(cached: bool = True) -> bytes:
+    """The models that the page offers to try; URLs relative to this list."""
+    size = len(demo_model.build())
+    entries = [{"title": "Classifier", "url": demo_model.FILE_NAME, "bytes": size, "note": demo_model.NOTE}]
+    if cached:
+        files = sorted(MODELS.glob("*.onnx"))
+        entries += [
+            {"title": path.stem, "url": path.name, "bytes": path.stat().st_size, "note": ""} for path in files
+        ]
+    return json.dumps(entries).encode()
