@@ -8,6 +8,7 @@ from ..symbolic import IntExpr
 from ..tensor.build import broadcast_at
 from ..tensor.tensor import Shape, Tensor
 from .contraction import contraction
+from .elementwise import like
 from .registry import Context, operator
 
 Index = int | IntExpr
@@ -43,12 +44,7 @@ def scaled(ctx: Context, x: Tensor, factor: float) -> Tensor:
     """x × factor; x itself when factor is 1."""
     if factor == 1.0:
         return x
-    return ctx.b.elementwise(lambda v: ir.mul(v, constant_like(v, factor)), x, label="scale")
-
-
-def constant_like(v: ir.Expr, value: float) -> ir.Expr:
-    """`value` in the compute dtype of v."""
-    return ir.const(value, v.dtype)
+    return ctx.b.elementwise(lambda v: ir.mul(v, like(v, factor)), x, label="scale")
 
 
 @operator("MatMul")
@@ -72,8 +68,8 @@ def gemm(ctx: Context, node: Node, x: Tensor, y: Tensor, c: Tensor | None = None
         return scaled(ctx, product, alpha)
 
     def epilogue(p: ir.Expr, q: ir.Expr) -> ir.Expr:
-        p = p if alpha == 1.0 else ir.mul(p, constant_like(p, alpha))
-        return ir.add(p, q if beta == 1.0 else ir.mul(q, constant_like(q, beta)))
+        p = p if alpha == 1.0 else ir.mul(p, like(p, alpha))
+        return ir.add(p, q if beta == 1.0 else ir.mul(q, like(q, beta)))
 
     return b.elementwise(epilogue, product, c, label="gemm")
 

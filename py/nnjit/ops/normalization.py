@@ -223,7 +223,13 @@ def embed_layer_normalization(
 
 
 def _group_norm(
-    ctx: Context, x: Tensor, groups: int, scale: Tensor | None, bias: Tensor | None, epsilon: float, label: str
+    ctx: Context,
+    x: Tensor,
+    groups: int,
+    scale: Tensor | None,
+    bias: Tensor | None,
+    epsilon: float,
+    label: str,
 ) -> Tensor:
     """Each of the groups of channels normalized together over its channels and the spatial axes."""
     b = ctx.b

@@ -12,8 +12,8 @@ from .. import ir
 from ..graph.graph import Node
 from ..symbolic import IntExpr, maximum, minimum
 from ..tensor.tensor import Tensor
-from .activations import Activation, activation
 from .contraction import contraction
+from .gates import Activation, activation
 from .registry import Context, operator
 
 Index = int | IntExpr
@@ -53,7 +53,9 @@ class _Layer:
             and all(ctx.env.eq(t.shape[1], gates * self.hidden) for t in (w, r))
         )
         if not fits:
-            raise ctx.malformed(f"weights {list(w.shape)} and {list(r.shape)} do not fit input {list(x.shape)}")
+            raise ctx.malformed(
+                f"weights {list(w.shape)} and {list(r.shape)} do not fit input {list(x.shape)}"
+            )
         self.steps = ctx.env.fix(self.x.shape[0])
         if self.steps > MAX_STEPS:
             raise ctx.unsupported(f"a sequence of {self.steps} steps (at most {MAX_STEPS})")
@@ -191,9 +193,7 @@ class _Layer:
         """The new state where the sequence still runs, else the old one."""
         if self.lengths is None:
             return new
-        return self.state(
-            lambda n, j: ir.select(self.running(n, step), new.at(n, j), old.at(n, j)), "hold"
-        )
+        return self.state(lambda n, j: ir.select(self.running(n, step), new.at(n, j), old.at(n, j)), "hold")
 
     def outputs(self, states: list[list[Tensor]]) -> Tensor:
         """Y from the states of each direction after each of its steps: [T, D, B, H], or batch first [B, T, D, H]."""
@@ -202,7 +202,9 @@ class _Layer:
         if not wanted[0] or not self.steps:
             cd = ir.COMPUTE_OF[self.x.dtype]
             return self._placed(
-                self.b.compute((0, self.directions, batch, h), self.x.dtype, lambda *_: ir.const(0, cd), "empty")
+                self.b.compute(
+                    (0, self.directions, batch, h), self.x.dtype, lambda *_: ir.const(0, cd), "empty"
+                )
             )
         sides = []
         for d, own in enumerate(states):

@@ -33,7 +33,9 @@ def reduced(
     """
     axes = list(axes)
     kept = [a for a in range(x.rank) if a not in axes]
-    shape = [1 if a in axes else x.shape[a] for a in range(x.rank)] if keepdims else [x.shape[a] for a in kept]
+    shape = (
+        [1 if a in axes else x.shape[a] for a in range(x.rank)] if keepdims else [x.shape[a] for a in kept]
+    )
 
     def element(*at: Index) -> ir.Expr:
         coords = list(at[: len(shape)]) if keepdims else [0] * x.rank
@@ -46,7 +48,9 @@ def reduced(
         value = x.at(*coords)
         return f(value, *(o.at(*outer) for o in others)) if f else value
 
-    return ctx.b.reduce(combine, shape, [x.shape[a] for a in axes], element, dtype or x.dtype, label or combine)
+    return ctx.b.reduce(
+        combine, shape, [x.shape[a] for a in axes], element, dtype or x.dtype, label or combine
+    )
 
 
 def count_of(x: Tensor, axes: Sequence[int], dtype: str) -> ir.Expr:

@@ -88,9 +88,13 @@ class Window:
         if isinstance(beyond, int):
             return self.begin[axis] != 0, beyond >= 0
         # Without padding, rounding down keeps the last window inside.
-        rounded_up = self.outputs[axis] != floordiv(
-            self.inputs[axis] + self.begin[axis] + self.end[axis] - self.span(axis), self.strides[axis]
-        ) + 1
+        rounded_up = (
+            self.outputs[axis]
+            != floordiv(
+                self.inputs[axis] + self.begin[axis] + self.end[axis] - self.span(axis), self.strides[axis]
+            )
+            + 1
+        )
         return self.begin[axis] != 0, padded or rounded_up
 
     def clamped(self, axis: int, at: Index, tap: Index) -> tuple[Index, list[ir.Expr]]:
@@ -116,7 +120,9 @@ def all_of(conditions: Sequence[ir.Expr]) -> ir.Expr | None:
     return result
 
 
-def padded(ctx: Context, x: Tensor, begin: Sequence[Index], end: Sequence[Index], value: float = 0.0) -> Tensor:
+def padded(
+    ctx: Context, x: Tensor, begin: Sequence[Index], end: Sequence[Index], value: float = 0.0
+) -> Tensor:
     """x, channels second, with `value` around its spatial axes; x itself when there is no padding.
 
     The result is a tensor of its own, so that what reads it needs no bounds checks. Negative padding crops.
