@@ -1,4 +1,4 @@
-"""What the test models are made of: `python -m tests.models.census [NAME ...]` prints Markdown.
+"""What the test models are made of: `PYTHONPATH=py:tests python -m models.census [NAME ...]` prints Markdown.
 
 Per model: inputs and outputs, initializers by dtype, operator counts (subgraphs of If and Loop apart), and the attribute
 values of the operators whose variants matter.

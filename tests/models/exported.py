@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .fetch import CACHE
+from nnjit_build.paths import CACHE
 
 REQUIREMENTS = ["torch==2.13.0", "transformers==4.57.6", "onnx==1.23.2"]
 ENVIRONMENT = CACHE / "venv-torch"

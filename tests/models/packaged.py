@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .fetch import member
+from nnjit_build.fetch import member
 
 _MAGIKA = ("magika==1.0.3", "magika/models/standard_v3_3/")
 _SILERO = ("silero-vad==6.2.3", "silero_vad/data/")

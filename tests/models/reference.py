@@ -16,8 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from nnjit_build.fetch import sha256
+from nnjit_build.paths import CACHE
+
 from . import registry
-from .fetch import CACHE, sha256
 
 FOLDER = CACHE / "references"
 

@@ -4,7 +4,7 @@
     inputs("magika", seed=0, batch=3)    numpy inputs; keyword arguments replace the entry's default dimensions
     names(marked=False)                  the default set; marked=True: the large ones, which need PyTorch to be made
 
-From a shell: `python -m tests.models.registry [NAME ...]` makes the models named (default: the default set).
+From a shell: `PYTHONPATH=py:tests python -m models.registry [NAME ...]` makes the models named (default: the default set).
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
+from nnjit_build.paths import MODELS as FOLDER
+
 from . import exported, minilm, packaged
-from .fetch import MODELS as FOLDER
 from .images import page
 
 Arrays = dict[str, np.ndarray]

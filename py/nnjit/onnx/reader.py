@@ -12,7 +12,8 @@ Measured in CPython 3.11 on a 2-core x86-64 machine, peak memory beyond numpy an
     RoBERTa-base, 496 MB       25 ms  + 1 MB      493 ms + 474 MB    1376 ms + 476 MB
     GPT-2, 654 MB, 2891 nodes  54 ms  + 5 MB     1496 ms + 625 MB     601 ms + 629 MB
 
-The reader copies less than 1 MB of each file. The times of the library on the large files are those of copying memory.
+The reader copies less than 1 MB of each file. In Pyodide 314 (Node 20, same machine) it takes 19, 27 and 79 ms for these three,
+over a Uint8Array that stays outside Python, whose heap is 45 MB after all of them.
 
 Field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 """
