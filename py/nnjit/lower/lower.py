@@ -36,6 +36,11 @@ COMBINE = {"sum": "add", "prod": "mul", "max": "max", "min": "min"}
 VECTOR_DTYPES = ("f32", "i32", "u32", "bool")
 
 
+def least_extent(hint: int) -> int:
+    """What a plan may require of a symbolic extent that is `hint` now: coarse steps, so that most sizes fit one plan."""
+    return next(n for n in (8, 4, 2, 1) if n <= max(1, hint))
+
+
 class Packed:
     """An operand in tile order: `spec` fills it, from `source`, before the kernel runs."""
 
@@ -93,7 +98,9 @@ class _Lowering:
         for axis, extent in spec.outer:
             tile = max(1, min(schedule.tile(axis), spec.hint(extent)))
             if tile > 1 and not isinstance(extent, int):
-                self.requires.append((extent, tile))
+                least = least_extent(spec.hint(extent))
+                tile = min(tile, least)
+                self.requires.append((extent, least))
             self.tiles[axis] = tile
         if any(b.access == "rw" for b in spec.buffers):
             # A tile that overlaps its neighbour would read what the neighbour's task has already replaced.

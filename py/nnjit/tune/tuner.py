@@ -1,0 +1,266 @@
+"""The tuner: measures schedules on this device, in the page, and swaps winners into the running plan.
+
+A *task* is one kernel specification; several units of a plan (the layers of a transformer) usually share it. Tasks are
+visited by what they may still gain: the time that their units take, less the longer they have been searched in vain.
+Every candidate's output is compared with the incumbent's on the activations of the latest inference before its time
+counts at all, and it replaces the incumbent only when it is faster by more than the noise of the samples.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from ..compiler import CompiledPlan
+from ..errors import DeviceError
+from ..plan import UnitCode, candidate
+from ..schedule.schedule import Schedule
+
+BATCH = 4
+"""Candidates measured at a time: the language border is crossed once for all of them."""
+SAMPLES = 5
+TOLERANCE = 1e-4
+"""Largest |candidate − incumbent| as a fraction of the largest |incumbent|: sums in another order differ by less than
+1e-5 of it even over thousands of terms (error of a float32 sum grows with the square root of its length)."""
+MIN_GAIN = 0.02
+"""A challenger must be faster by this fraction: the spread of medians of repeated samples on a quiet machine."""
+MIN_SHARE = 0.005
+"""Tasks below this fraction of an inference are not worth a measurement."""
+PATIENCE = 16
+"""Candidates in a row without a new best after which a task is left alone."""
+
+
+class Executor(Protocol):
+    """What the tuner asks of the executor (web/runtime/executor.worker.js)."""
+
+    def measure(self, plan: int, unit: int, candidates: list[dict], samples: int, tolerance: float) -> Awaitable[dict]:
+        """{"incumbentMs", "results": [{"status", "ms", "incumbentMs", "maxError", "message"}]}"""
+
+    def swap(self, plan: int, replacements: list[tuple[int, dict]]) -> Awaitable[Any]:
+        """Replace units between two inferences."""
+
+    def profile(self, plan: int, repeat: int) -> Awaitable[list[dict]]:
+        """[{"unit", "ms"}]: median time of each unit."""
+
+
+class Trial:
+    """One measured candidate."""
+
+    __slots__ = ("schedule", "status", "ms", "error", "message")
+
+    def __init__(self, schedule: Schedule, status: str, ms: float | None, error: float | None, message: str) -> None:
+        self.schedule = schedule
+        self.status = status
+        self.ms = ms
+        self.error = error
+        self.message = message
+
+
+class Task:
+    """A kernel specification with its schedules, the units that use it, and what was measured."""
+
+    __slots__ = ("key", "label", "op", "units", "waiting", "trials", "current", "ms", "first_ms", "since_gain")
+
+    def __init__(self, key: str, label: str, op: str, waiting: list[Schedule], current: Schedule) -> None:
+        self.key = key
+        self.label = label
+        self.op = op
+        self.units: list[int] = []
+        self.waiting = waiting
+        self.trials: list[Trial] = []
+        self.current = current
+        self.ms: float | None = None
+        """Time of one unit with the current schedule."""
+        self.first_ms: float | None = None
+        self.since_gain = 0
+
+    @property
+    def done(self) -> bool:
+        return not self.waiting or self.since_gain >= PATIENCE
+
+    def promise(self) -> float:
+        """Milliseconds of an inference that are still worth searching."""
+        return (self.ms or 0.0) * len(self.units) / (1 + 0.25 * self.since_gain)
+
+
+class Tuner:
+    """Tunes one plan. `on_event` hears of every candidate; `run` may be called again, and goes on where it stopped."""
+
+    def __init__(
+        self,
+        compiled: CompiledPlan,
+        plan: int,
+        executor: Executor,
+        on_event: Callable[[dict], None] | None = None,
+    ) -> None:
+        self.compiled = compiled
+        self.plan = plan
+        self.executor = executor
+        self.on_event = on_event
+        self.tasks: dict[str, Task] = {}
+        self.candidates = 0
+        self.stopped = False
+        self.paused = False
+        self.generation_ms = 0.0
+        """Python's time for schedules, lowering and emission, all candidates together."""
+        self._units = list(compiled.units)
+        self._profiled = False
+        for index, (item, unit) in enumerate(zip(compiled.items, compiled.units, strict=True)):
+            if unit.task is None:
+                continue
+            task = self.tasks.get(unit.task)
+            if task is None:
+                waiting = [s for s in compiled.scheduler.candidates(item) if s != unit.schedule]
+                task = self.tasks[unit.task] = Task(unit.task, unit.label, unit.op, waiting, unit.schedule)
+            task.units.append(index)
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left that is worth measuring."""
+        return self._profiled and self._next() is None
+
+    async def run(self, seconds: float) -> None:
+        """Measure for at most `seconds`; returns early when nothing promising is left, or `stopped` is set."""
+        deadline = time.monotonic() + seconds
+        if not self._profiled:
+            await self._profile()
+        while not self.stopped and time.monotonic() < deadline:
+            task = self._next()
+            if task is None:
+                break
+            await self._try_batch(task, deadline)
+        self._emit({"event": "idle", "secondsLeft": 0.0})
+
+    async def _profile(self) -> None:
+        for entry in await self.executor.profile(self.plan, 5):
+            key = self._units[int(entry["unit"])].task
+            if key is not None:
+                task = self.tasks[key]
+                ms = float(entry["ms"])
+                task.ms = ms if task.ms is None else min(task.ms, ms)
+        for task in self.tasks.values():
+            task.first_ms = task.ms
+        self._profiled = True
+
+    def _next(self) -> Task | None:
+        total = sum((t.ms or 0.0) * len(t.units) for t in self.tasks.values())
+        open_tasks = [t for t in self.tasks.values() if not t.done and t.promise() > MIN_SHARE * total]
+        return max(open_tasks, key=Task.promise, default=None)
+
+    async def _try_batch(self, task: Task, deadline: float) -> None:
+        schedules, task.waiting = task.waiting[:BATCH], task.waiting[BATCH:]
+        item = self.compiled.items[task.units[0]]
+        begin = time.perf_counter()
+        made: list[tuple[Schedule, dict]] = []
+        for schedule in schedules:
+            try:
+                unit = self.compiled.scheduler.unit(item, schedule)
+                made.append((schedule, candidate(unit, self.compiled.target)))
+            except ValueError as error:
+                self._record(task, Trial(schedule, "refused", None, None, str(error)), deadline)
+        self.generation_ms += (time.perf_counter() - begin) * 1e3
+        if not made:
+            return
+        answer = await self.executor.measure(
+            self.plan, task.units[0], [c for _, c in made], SAMPLES, TOLERANCE
+        )
+        best: Trial | None = None
+        for (schedule, _), result in zip(made, answer["results"], strict=True):
+            trial = _trial(schedule, result)
+            incumbent = result.get("incumbentMs") or answer.get("incumbentMs")
+            if trial.ms is not None and incumbent:
+                # Put on the scale of the incumbent's time: the two were sampled in turns.
+                if task.ms is None:
+                    task.ms = task.first_ms = float(incumbent)
+                trial.ms = trial.ms / float(incumbent) * task.ms
+            self._record(task, trial, deadline)
+            if trial.ms is not None and (best is None or best.ms is None or trial.ms < best.ms):
+                best = trial
+        if best is not None and best.ms is not None and task.ms and best.ms < task.ms * (1 - MIN_GAIN):
+            await self._adopt(task, best)
+        else:
+            task.since_gain += len(made)
+
+    async def _adopt(self, task: Task, winner: Trial) -> None:
+        begin = time.perf_counter()
+        replacements = []
+        units: list[tuple[int, UnitCode]] = []
+        for index in task.units:
+            unit = self.compiled.scheduler.unit(self.compiled.items[index], winner.schedule)
+            units.append((index, unit))
+            replacements.append((index, candidate(unit, self.compiled.target)))
+        self.generation_ms += (time.perf_counter() - begin) * 1e3
+        try:
+            await self.executor.swap(self.plan, replacements)
+        except DeviceError as error:
+            winner.status, winner.message, winner.ms = "refused", str(error), None
+            return
+        for index, unit in units:
+            self._units[index] = unit
+        task.current, task.ms, task.since_gain = winner.schedule, winner.ms, 0
+        self._emit({"event": "swap", "task": task.key, "label": task.label, "schedule": str(winner.schedule)})
+
+    def _record(self, task: Task, trial: Trial, deadline: float) -> None:
+        task.trials.append(trial)
+        self.candidates += 1
+        self._emit(
+            {
+                "event": "candidate",
+                "task": task.key,
+                "label": task.label,
+                "candidate": len(task.trials),
+                "of": len(task.trials) + len(task.waiting),
+                "schedule": str(trial.schedule),
+                "ms": trial.ms,
+                "best": task.ms,
+                "status": trial.status,
+                "message": trial.message,
+                "secondsLeft": max(0.0, deadline - time.monotonic()),
+            }
+        )
+
+    def _emit(self, event: dict) -> None:
+        if self.on_event is not None:
+            self.on_event(event)
+
+    # -- reports ------------------------------------------------------------------------------------------------
+
+    def unit(self, index: int) -> UnitCode:
+        """The code that unit `index` of the plan runs now."""
+        return self._units[index]
+
+    def schedules(self) -> dict[str, str]:
+        """Task → text of the schedule in use: what a later visit starts from."""
+        return {t.key: str(t.current) for t in self.tasks.values()}
+
+    def report(self) -> list[dict]:
+        """For each task: what was tried, what runs now, and the gain over the default."""
+        return [
+            {
+                "key": t.key,
+                "label": t.label,
+                "op": t.op,
+                "units": t.units,
+                "schedule": str(t.current),
+                "ms": t.ms,
+                "gain": t.first_ms / t.ms if t.first_ms and t.ms else 1.0,
+                "waiting": len(t.waiting),
+                "candidates": [
+                    {
+                        "schedule": str(x.schedule), "ms": x.ms, "status": x.status,
+                        "error": x.error, "message": x.message,
+                    }
+                    for x in t.trials
+                ],
+            }
+            for t in self.tasks.values()
+        ]  # fmt: skip
+
+
+def _trial(schedule: Schedule, result: dict) -> Trial:
+    samples = sorted(float(x) for x in result.get("ms") or [])
+    status = str(result["status"])
+    ms = samples[len(samples) // 2] if samples and status == "ok" else None
+    error = result.get("maxError")
+    return Trial(schedule, status, ms, None if error is None else float(error), str(result.get("message") or ""))
