@@ -3,30 +3,26 @@
  * to be recorded.
  */
 
+import { bytesOf } from "./dtypes.js";
 import { VerificationError } from "./errors.js";
 import { evaluate } from "./expressions.js";
-import { bytesOf } from "./dtypes.js";
 import { storageBytes } from "./webgpu-context.js";
 
 /** @typedef {import("./types.js").Step} Step */
 /** @typedef {import("./types.js").Environment} Environment */
 /** @typedef {import("./webgpu-pipelines.js").Compiled} Compiled */
 /** @typedef {string | number} Id */
-/** @typedef {{buffer: GPUBuffer, offset: number, bytes: number, storage: string}} Place Of a tensor; `bytes` are the tensor's. */
+/** @typedef {{buffer: GPUBuffer, offset: number, bytes: number, storage: string, slack?: number}} Place Of a tensor: `bytes`
+ *   are the tensor's, `slack` those after it that its binding lets kernels reach (none, unless writes there are looked for) */
 /** @typedef {{pipeline: GPUComputePipeline, group: GPUBindGroup, x: number, y: number, work: number}} Dispatch */
 
 /** Submit when this much work is recorded, in floating-point operations or bytes: the GPU starts while the rest is recorded. */
 const SUBMIT_WORK = 2e9;
 
-/**
- * One range of each program's steps, e.g. those of a unit.
- * @typedef {{dispatches: Dispatch[], starts: number[]}} Ranges `starts[u]`: first dispatch of range u, and the end of the last
- */
-
 export class Program {
   /**
    * @param {import("./webgpu-context.js").GpuContext} context
-   * @param {Step[][]} ranges
+   * @param {Step[][]} ranges runs of steps that may be run on their own, e.g. one for each unit
    * @param {Compiled[]} kernels
    * @param {Environment} environment
    * @param {(id: Id) => Place} locate
@@ -109,9 +105,11 @@ export class Program {
 
   /**
    * Run ranges [first, last); `finish` may record more into the last submission.
+   * @template [T=void]
    * @param {number} first
    * @param {number} last
-   * @param {(encoder: GPUCommandEncoder) => void} [finish]
+   * @param {(encoder: GPUCommandEncoder) => T} [finish]
+   * @returns {T} what `finish` gave
    */
   submit(first, last, finish) {
     const { device } = this.context;
@@ -134,8 +132,9 @@ export class Program {
       }
     }
     pass.end();
-    finish?.(encoder);
+    const result = finish?.(encoder);
     device.queue.submit([encoder.finish()]);
+    return /** @type {T} */ (result);
   }
 
   dispose() {
@@ -162,7 +161,7 @@ function bindGroup(device, compiled, step, environment, locate, uniform) {
   const writable = new Map();
   /** @type {GPUBindGroupEntry[]} */
   const entries = step.buffers.map(([id, elements], binding) => {
-    const { buffer, offset, bytes, storage } = locate(id);
+    const { buffer, offset, bytes, storage, slack = 0 } = locate(id);
     const skipped = evaluate(elements, environment) * bytesOf(storage);
     const at = offset + skipped;
     if (at % align) {
@@ -174,7 +173,7 @@ function bindGroup(device, compiled, step, environment, locate, uniform) {
       throw new VerificationError(`A step writes the buffer ${id}, which it binds twice: WebGPU does not allow that.`);
     }
     writable.set(buffer, writes);
-    return { binding, resource: { buffer, offset: at, size: storageBytes(Math.max(bytes - skipped, 0)) } };
+    return { binding, resource: { buffer, offset: at, size: storageBytes(bytes - skipped) + slack } };
   });
   entries.push({ binding: entries.length, resource: uniform });
   return device.createBindGroup({ layout: compiled.layout, entries });

@@ -1,0 +1,470 @@
+/**
+ * The GPU: plans whose kernels are WGSL shaders. Implements `Device` of types.js. Python never runs here, and no call
+ * blocks: pipelines compile asynchronously, results come through mapped copies.
+ */
+
+import { apiArrayTypeOf, arrayTypeOf, bitsOf, bytesOf, convertArray, longDtype, shortDtype } from "./dtypes.js";
+import { InputError, UnsupportedError, VerificationError } from "./errors.js";
+import { evaluate, product } from "./expressions.js";
+import { neededInit } from "./init-steps.js";
+import { assignSlots, lifetimes } from "./placement.js";
+import { bytesOfBuffer, isPersistent, specOf } from "./plan-buffers.js";
+import { inferenceSteps, initSteps, replaceUnit, touched } from "./plan-edit.js";
+import { GpuContext } from "./webgpu-context.js";
+import { measure, profile } from "./webgpu-measure.js";
+import { Pipelines } from "./webgpu-pipelines.js";
+import { BufferPool } from "./webgpu-pool.js";
+import { Program } from "./webgpu-program.js";
+
+/** @typedef {import("./types.js").Plan} Plan */
+/** @typedef {import("./types.js").BufferSpec} BufferSpec */
+/** @typedef {import("./types.js").Environment} Environment */
+/** @typedef {import("./types.js").Step} Step */
+/** @typedef {import("./dtypes.js").Tensor} Tensor */
+/** @typedef {import("./webgpu-pipelines.js").Compiled} Compiled */
+/** @typedef {import("./webgpu-program.js").Place} Place */
+/** @typedef {string | number} Id */
+
+/** @typedef {{buffer: GPUBuffer, bytes: number, users: number}} Block Persistent data, shared by key. */
+
+/**
+ * A plan on the device.
+ * @typedef {object} LoadedPlan
+ * @property {number} id
+ * @property {Plan} plan
+ * @property {Uint8Array[]} blobs
+ * @property {Compiled[]} kernels
+ * @property {Map<Id, BufferSpec>} specs
+ * @property {Map<Id, string>} keys of the persistent blocks that inferences use
+ * @property {Map<string, Binding>} bindings
+ * @property {{environment: Environment, inputs: Record<string, Tensor>} | null} latest
+ */
+
+/**
+ * A plan with its symbols bound and its buffers placed; range u of the program is unit u.
+ * @typedef {object} Binding
+ * @property {number} epoch of the pool for which the bind groups hold
+ * @property {Program} program
+ * @property {(id: Id) => Place} locate
+ * @property {{name: string, dtype: string, place: Place}[]} inputs
+ * @property {{name: string, dtype: string, dims: number[], place: Place}[]} outputs
+ */
+
+/** Bindings that a plan keeps: a chat grows its sequence by one a step, and none of them comes back. */
+const MAX_BINDINGS = 64;
+
+/** Bytes of weights that may wait for the GPU to take them before more are read. */
+const UPLOAD_AHEAD = 1 << 28;
+
+export class WebGpuDevice {
+  /** @param {GpuContext} context */
+  constructor(context) {
+    this.context = context;
+    this.facts = context.facts();
+    this.pipelines = new Pipelines(context);
+    this.pool = new BufferPool(context);
+    /** @type {import("./weights.js").WeightFiles | null} */
+    this.files = null;
+    /** @type {Map<number, LoadedPlan>} */
+    this.plans = new Map();
+    /** @type {Map<string, Block>} */
+    this.blocks = new Map();
+    this.nextPlan = 0;
+    this.runs = 0;
+    this.uploading = 0;
+  }
+
+  /** @throws {import("./errors.js").DeviceError} when there is no WebGPU, or no adapter */
+  static async open() {
+    return new WebGpuDevice(await GpuContext.open());
+  }
+
+  /** @param {import("./weights.js").WeightFiles} files */
+  setFiles(files) {
+    this.files = files;
+  }
+
+  /**
+   * Compile a plan's pipelines, upload its weights and run its init steps.
+   * @param {Plan} plan
+   * @param {Uint8Array[]} blobs
+   */
+  async addPlan(plan, blobs) {
+    const start = performance.now();
+    /** @type {LoadedPlan} */
+    const loaded = {
+      id: this.nextPlan,
+      plan,
+      blobs,
+      kernels: await this.pipelines.compile(plan.kernels),
+      specs: new Map(plan.buffers.map((buffer) => [buffer.id, buffer])),
+      keys: new Map(),
+      bindings: new Map(),
+      latest: null,
+    };
+    const compiled = performance.now();
+    await this.placePersistent(loaded);
+    this.nextPlan += 1;
+    this.plans.set(loaded.id, loaded);
+    return { plan: loaded.id, compileMs: compiled - start, initMs: performance.now() - compiled };
+  }
+
+  /**
+   * Allocate and fill what inferences need of weights, constants and packed weights; all of it or, after an error, none.
+   * @param {LoadedPlan} loaded
+   */
+  async placePersistent(loaded) {
+    const { plan, keys } = loaded;
+    const ids = touched(inferenceSteps(plan));
+    for (const { buffer } of plan.outputs) if (buffer !== null) ids.add(buffer);
+    try {
+      await this.context.scope("loading the model's weights", () => this.fillPersistent(loaded, ids, initSteps(plan)));
+    } catch (error) {
+      this.releaseBlocks(keys.values());
+      keys.clear();
+      throw error;
+    }
+  }
+
+  /**
+   * @param {LoadedPlan} loaded
+   * @param {Iterable<Id>} ids of buffers that will be used
+   * @param {Step[]} init steps that make some of them
+   */
+  async fillPersistent(loaded, ids, init) {
+    const { specs, keys } = loaded;
+    /** @type {Set<Id>} */
+    const fresh = new Set();
+    for (const id of ids) this.claim(loaded, id, fresh);
+    for (const id of fresh) {
+      const spec = specOf(specs, id);
+      if (spec.kind !== "persistent") await this.fill(spec, loaded.blobs, this.blockOf(loaded, id).buffer);
+    }
+    await this.runInit(loaded, neededInit(init, specs, fresh, keys));
+    await this.context.settle();
+    this.uploading = 0;
+  }
+
+  /**
+   * Make the persistent block of a buffer this plan's, allocating it if no plan has it yet.
+   * @param {LoadedPlan} loaded
+   * @param {Id} id
+   * @param {Set<Id>} fresh gains `id` when the block is new
+   */
+  claim({ id: planId, specs, keys }, id, fresh) {
+    const spec = specOf(specs, id);
+    if (!isPersistent(spec) || keys.has(id)) return;
+    const key = spec.key ?? `${planId}:${id}`;
+    let block = this.blocks.get(key);
+    if (!block) {
+      const bytes = bytesOfBuffer(spec, {});
+      block = { buffer: this.context.storage(bytes, `The ${spec.kind} ${spec.key ?? id}`), bytes, users: 0 };
+      this.blocks.set(key, block);
+      fresh.add(id);
+    }
+    block.users += 1;
+    keys.set(id, key);
+  }
+
+  /**
+   * @param {LoadedPlan} loaded
+   * @param {Id} id
+   * @returns {Block}
+   */
+  blockOf(loaded, id) {
+    return /** @type {Block} */ (this.blocks.get(/** @type {string} */ (loaded.keys.get(id))));
+  }
+
+  /** @param {Iterable<string>} keys */
+  retainBlocks(keys) {
+    for (const key of keys) /** @type {Block} */ (this.blocks.get(key)).users += 1;
+  }
+
+  /** @param {Iterable<string>} keys */
+  releaseBlocks(keys) {
+    for (const key of keys) {
+      const block = this.blocks.get(key);
+      if (block && --block.users === 0) {
+        this.context.destroy(block.buffer);
+        this.blocks.delete(key);
+      }
+    }
+  }
+
+  /**
+   * Upload a weight or constant.
+   * @param {BufferSpec} spec
+   * @param {Uint8Array[]} blobs
+   * @param {GPUBuffer} buffer
+   */
+  async fill(spec, blobs, buffer) {
+    const bytes = await this.contentOf(spec, blobs);
+    const expected = bytesOfBuffer(spec, {});
+    if (bytes.byteLength !== expected) {
+      throw new VerificationError(
+        `The ${spec.kind} ${spec.key ?? spec.id} has ${bytes.byteLength} bytes where the plan says ${expected}.`,
+      );
+    }
+    this.context.write(buffer, bytes);
+    this.uploading += bytes.byteLength;
+    if (this.uploading > UPLOAD_AHEAD) {
+      await this.context.settle();
+      this.uploading = 0;
+    }
+  }
+
+  /**
+   * @param {BufferSpec} spec
+   * @param {Uint8Array[]} blobs
+   */
+  async contentOf(spec, blobs) {
+    if (spec.kind === "const") return blobs[/** @type {number} */ (spec.blob)];
+    if (!this.files) throw new VerificationError("addPlan came before setFiles.");
+    try {
+      return await this.files.read(spec);
+    } catch (error) {
+      if (!(error instanceof InputError)) throw error;
+      throw new UnsupportedError(`The weight ${spec.key ?? spec.id} cannot go to the GPU. ${error.message}`, { cause: error });
+    }
+  }
+
+  /**
+   * Run init steps one by one; buffers that inferences do not use exist only while they are needed. Call within `scope`.
+   * @param {LoadedPlan} loaded
+   * @param {Step[]} steps
+   */
+  async runInit(loaded, steps) {
+    const { specs, blobs, kernels, keys } = loaded;
+    const lives = lifetimes(steps);
+    /** @type {Map<Id, GPUBuffer>} */
+    const passing = new Map();
+    /** @type {(id: Id) => Place} */
+    const locate = (id) => {
+      const spec = specOf(specs, id);
+      const buffer = passing.get(id) ?? this.blockOf(loaded, id).buffer;
+      return { buffer, offset: 0, bytes: bytesOfBuffer(spec, {}), storage: spec.storage };
+    };
+    try {
+      for (const [at, step] of steps.entries()) {
+        for (const [id] of step.buffers) {
+          if (keys.has(id) || passing.has(id)) continue;
+          const spec = specOf(specs, id);
+          const buffer = this.context.storage(bytesOfBuffer(spec, {}), `The ${spec.kind} ${spec.key ?? id}`);
+          passing.set(id, buffer);
+          if (spec.kind === "weight" || spec.kind === "const") await this.fill(spec, blobs, buffer);
+        }
+        const program = new Program(this.context, [[step]], kernels, {}, locate);
+        program.submit(0, 1);
+        program.dispose();
+        for (const [id, buffer] of passing) {
+          if (/** @type {{last: number}} */ (lives.get(id)).last > at) continue;
+          this.context.destroy(buffer);
+          passing.delete(id);
+        }
+      }
+    } finally {
+      for (const buffer of passing.values()) this.context.destroy(buffer);
+    }
+  }
+
+  /**
+   * The plan with these symbol values, placed; cached.
+   * @param {LoadedPlan} loaded
+   * @param {Environment} environment
+   * @returns {Promise<Binding>}
+   */
+  async bind(loaded, environment) {
+    const { bindings, plan } = loaded;
+    const key = plan.symbols.map(({ name }) => environment[name]).join();
+    const cached = bindings.get(key);
+    if (cached?.epoch === this.pool.epoch) return cached;
+    cached?.program.dispose();
+    bindings.delete(key);
+    const binding = await this.context.scope("placing the model's buffers", () => this.place(loaded, environment));
+    bindings.set(key, binding);
+    if (bindings.size > MAX_BINDINGS) {
+      const [oldest, { program }] = /** @type {[string, Binding]} */ (bindings.entries().next().value);
+      program.dispose();
+      bindings.delete(oldest);
+    }
+    return binding;
+  }
+
+  /**
+   * @param {LoadedPlan} loaded
+   * @param {Environment} environment
+   * @returns {Binding}
+   */
+  place(loaded, environment) {
+    const { plan, specs, keys, kernels } = loaded;
+    const steps = inferenceSteps(plan);
+    const lives = lifetimes(steps);
+    for (const { buffer } of plan.inputs) {
+      // Inputs are written before the first step.
+      if (buffer !== null) lives.set(buffer, { first: -1, last: lives.get(buffer)?.last ?? -1 });
+    }
+    for (const { buffer } of plan.outputs) {
+      // Outputs are read after the last step.
+      if (buffer !== null) lives.set(buffer, { first: lives.get(buffer)?.first ?? 0, last: steps.length });
+    }
+    const passing = [...lives]
+      .filter(([id]) => !keys.has(id))
+      .map(([id, life]) => ({ id, bytes: bytesOfBuffer(specOf(specs, id), environment), ...life }));
+    const { slots, bytes } = assignSlots(passing);
+    const buffers = this.pool.take(bytes, "An intermediate result of the model");
+    /** @type {(id: Id) => Place} */
+    const locate = (id) => {
+      const spec = specOf(specs, id);
+      const buffer = keys.has(id) ? this.blockOf(loaded, id).buffer : buffers[/** @type {number} */ (slots.get(id))];
+      return { buffer, offset: 0, bytes: bytesOfBuffer(spec, environment), storage: spec.storage };
+    };
+    const unitSteps = plan.units.map((unit) => unit.steps);
+    return {
+      epoch: this.pool.epoch,
+      program: new Program(this.context, unitSteps, kernels, environment, locate),
+      locate,
+      inputs: plan.inputs
+        .filter(({ buffer }) => buffer !== null)
+        .map(({ name, dtype, buffer }) => ({ name, dtype, place: locate(/** @type {Id} */ (buffer)) })),
+      outputs: plan.outputs.map(({ name, dtype, shape, buffer }) => {
+        const dims = shape.map((dim) => evaluate(dim, environment));
+        return { name, dtype, dims, place: locate(/** @type {Id} */ (buffer)) };
+      }),
+    };
+  }
+
+  /**
+   * One inference. The inputs fit the plan: the executor has checked.
+   * @param {import("./types.js").Bound} bound
+   * @returns {Promise<Record<string, Tensor>>}
+   */
+  async run({ plan: id, environment, inputs }) {
+    this.context.check();
+    const loaded = this.loaded(id);
+    const binding = await this.bind(loaded, environment);
+    this.writeInputs(binding, inputs);
+    const parts = binding.outputs.map(({ dims, place: { buffer, offset, storage } }) => ({
+      buffer,
+      offset,
+      bytes: product(dims) * bytesOf(storage),
+    }));
+    const { units } = loaded.plan;
+    const staging = binding.program.submit(0, units.length, (encoder) => this.context.stage(encoder, parts));
+    const contents = await staging.take();
+    loaded.latest = { environment, inputs };
+    this.runs += 1;
+    /** @type {Record<string, Tensor>} */
+    const outputs = {};
+    binding.outputs.forEach(({ name, dtype, dims, place: { storage } }, i) => {
+      outputs[name] = { data: toApi(contents[i], storage, dtype), dims, type: longDtype(dtype) };
+    });
+    return outputs;
+  }
+
+  /** @param {number} id @returns {LoadedPlan} */
+  loaded(id) {
+    const found = this.plans.get(id);
+    if (!found) throw new VerificationError(`There is no plan ${id}.`);
+    return found;
+  }
+
+  /**
+   * @param {Binding} binding
+   * @param {Record<string, Tensor>} inputs
+   */
+  writeInputs(binding, inputs) {
+    for (const { name, dtype, place } of binding.inputs) {
+      const from = shortDtype(dtype) ?? dtype;
+      try {
+        this.context.write(place.buffer, convertArray(bitsOf(inputs[name].data), from, place.storage), place.offset);
+      } catch (error) {
+        if (error instanceof InputError) throw new InputError(`Input ${JSON.stringify(name)}: ${error.message}`);
+        throw error;
+      }
+    }
+  }
+
+  /**
+   * @param {import("./types.js").MeasureRequest} request
+   * @param {() => Promise<void>} pause
+   */
+  measure(request, pause) {
+    return measure(this, request, pause);
+  }
+
+  /**
+   * @param {{plan: number, repeat: number}} request
+   * @param {() => Promise<void>} pause
+   */
+  profile(request, pause) {
+    return profile(this, request, pause);
+  }
+
+  /**
+   * Exchange units for other implementations, between two inferences: all of them or, after an error, none.
+   * @param {{plan: number, replacements: import("./types.js").Replacement[]}} request
+   */
+  async swap({ plan: id, replacements }) {
+    const start = performance.now();
+    const old = this.loaded(id);
+    let loaded = old;
+    for (const { unit, with: candidate } of replacements) loaded = await this.withUnit(loaded, unit, candidate);
+    loaded = { ...loaded, keys: new Map(), bindings: new Map() };
+    await this.placePersistent(loaded);
+    for (const { program } of old.bindings.values()) program.dispose();
+    this.releaseBlocks(old.keys.values());
+    this.plans.set(id, loaded);
+    return { initMs: performance.now() - start };
+  }
+
+  /**
+   * The plan with one unit exchanged and its new kernels compiled; persistent buffers are still to be claimed.
+   * @param {LoadedPlan} loaded
+   * @param {number} unit
+   * @param {import("./types.js").Candidate} candidate
+   * @returns {Promise<LoadedPlan>}
+   */
+  async withUnit(loaded, unit, candidate) {
+    const plan = replaceUnit(loaded.plan, unit, candidate, loaded.blobs.length);
+    return {
+      ...loaded,
+      plan,
+      blobs: [...loaded.blobs, ...candidate.blobs],
+      kernels: [...loaded.kernels, ...(await this.pipelines.compile(candidate.kernels))],
+      specs: new Map(plan.buffers.map((buffer) => [buffer.id, buffer])),
+    };
+  }
+
+  stats() {
+    let persistent = 0;
+    for (const block of this.blocks.values()) persistent += block.bytes;
+    return {
+      peakWasmBytes: 0,
+      peakGpuBytes: this.context.peakBytes,
+      persistentBytes: persistent,
+      arenaBytes: this.pool.bytes,
+      pipelines: this.pipelines.compiled.size,
+      plans: this.plans.size,
+      runs: this.runs,
+    };
+  }
+
+  dispose() {
+    this.context.dispose();
+    this.plans.clear();
+    this.blocks.clear();
+    this.files = null;
+  }
+}
+
+/**
+ * Elements read back from the GPU as an array of the API.
+ * @param {ArrayBuffer} bytes
+ * @param {string} storage
+ * @param {string} dtype
+ */
+function toApi(bytes, storage, dtype) {
+  const converted = convertArray(new (arrayTypeOf(storage))(bytes), storage, shortDtype(dtype) ?? dtype);
+  const Api = apiArrayTypeOf(dtype);
+  return converted instanceof Api ? converted : new Api(converted.buffer);
+}
