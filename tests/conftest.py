@@ -45,7 +45,7 @@ def browser() -> Iterator[Browser]:
     from nnjit_build.chromium import launch
 
     with sync_playwright() as playwright:
-        chromium = launch(playwright)
+        chromium = launch(playwright, software_gpu=True)
         yield chromium
         chromium.close()
 

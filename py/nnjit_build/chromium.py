@@ -6,10 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from playwright.sync_api import Browser, Playwright, sync_playwright
+from playwright.sync_api import Browser, Playwright
 
 _COMMANDS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 _APPLICATIONS = (
@@ -20,21 +20,22 @@ _APPLICATIONS = (
 )
 
 _QUIET = ("--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync")
-# WebGPU where there may be no GPU: headless Chromium then offers SwiftShader, a software adapter.
-SOFTWARE_GPU = (
-    "--enable-unsafe-webgpu",
-    "--enable-features=Vulkan",
-    "--use-webgpu-adapter=swiftshader",
-)
+_WEBGPU = ("--enable-unsafe-webgpu", "--enable-features=Vulkan")
+_SOFTWARE_GPU = "--use-webgpu-adapter=swiftshader"
 
 
 class NoChromium(RuntimeError):
     """No Chromium was found and none could be installed; says what to do."""
 
 
-def launch(playwright: Playwright, *, extra: tuple[str, ...] = SOFTWARE_GPU) -> Browser:
-    """A headless Chromium with WebGPU; installs the browser when the machine has none."""
-    arguments = [*_QUIET, *extra]
+def launch(playwright: Playwright, *, software_gpu: bool = False, extra: Sequence[str] = ()) -> Browser:
+    """A headless Chromium with WebGPU; installs the browser when the machine has none.
+
+    WebGPU is on the machine's GPU or, where it has none or `software_gpu` is set, on SwiftShader.
+    """
+    arguments = [*_QUIET, *_WEBGPU, *extra]
+    if software_gpu:
+        arguments.append(_SOFTWARE_GPU)
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         arguments.append("--no-sandbox")  # Chromium refuses to start as root with it
     return playwright.chromium.launch(executable_path=ensure(playwright), args=arguments)
@@ -93,9 +94,3 @@ def _install_with_apt() -> None:
         )
         if result.returncode != 0:
             return
-
-
-def main() -> None:
-    """Print where the Chromium is that tests and `run` use."""
-    with sync_playwright() as playwright:
-        print(ensure(playwright))

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from .fetch import FetchFailed
 
 
 def main(arguments: list[str]) -> int:
-    """Run one command and return the exit code. What is not ours in `test` goes to pytest."""
-    parser = argparse.ArgumentParser(prog="python build.py", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("setup", help="install everything that the other commands need")
-    serve = commands.add_parser("serve", help="serve the page on this machine")
-    serve.add_argument("--port", type=int, default=8000, help="0 picks a free one (default: 8000)")
-    commands.add_parser("check", help="format, lint and types, without running the tests")
-    commands.add_parser(
-        "test", help="all checks and tests; arguments go to pytest; --models runs the large models instead"
-    )
-    commands.add_parser("build", help="write the site into dist/, for any static host")
+    """Run one command and return the exit code. What `test` does not know goes to pytest."""
+    parser = _parser()
     options, rest = parser.parse_known_args(arguments)
     if rest and options.command != "test":
         parser.error(f"unknown arguments: {' '.join(rest)}")
@@ -28,6 +20,29 @@ def main(arguments: list[str]) -> int:
     except FetchFailed as problem:
         print(f"build.py: {problem}", file=sys.stderr)
         return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python build.py", description="Build, serve, check and run nnjit.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("setup", help="install everything that the other commands need")
+    serve = commands.add_parser("serve", help="serve the page on this machine")
+    serve.add_argument("--port", type=int, default=8000, help="0 picks a free one (default: 8000)")
+    commands.add_parser("build", help="write the site into dist/, for any static host")
+    commands.add_parser("check", help="format, lint and types, without running the tests")
+    test = "all checks and tests; arguments go to pytest; --models runs the large models instead"
+    commands.add_parser("test", help=test)
+    run = commands.add_parser("run", help="run a model in a headless Chromium")
+    add = run.add_argument
+    add("model", metavar="MODEL", help="path or URL of an ONNX model")
+    add("--input", action="append", default=[], metavar="NAME=FILE.npy", help="may be repeated; else made up")
+    add("--dim", action="append", default=[], metavar="NAME=VALUE", help="of inputs that are made up; else 1")
+    add("--device", choices=["auto", "wasm", "webgpu"], default="auto")
+    add("--threads", type=int, metavar="N", help="of the CPU (default: what the machine has)")
+    add("--tune", type=float, default=0, metavar="SECONDS", help="tune for so long (default: not at all)")
+    add("--out", type=Path, metavar="DIR", help="write each output there as .npy")
+    add("--json", type=Path, metavar="FILE", help="write the report there (default: standard output)")
+    return parser
 
 
 def _setup(options: argparse.Namespace, rest: list[str]) -> int:
@@ -87,4 +102,10 @@ def _build(options: argparse.Namespace, rest: list[str]) -> int:
     return 0
 
 
-_COMMANDS = {"setup": _setup, "serve": _serve, "check": _check, "test": _test, "build": _build}
+def _run(options: argparse.Namespace, rest: list[str]) -> int:
+    from .run_model import run
+
+    return run(options)
+
+
+_COMMANDS = {"setup": _setup, "serve": _serve, "build": _build, "check": _check, "test": _test, "run": _run}

@@ -12,7 +12,7 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from .site import Content, Site
+from .site import Content, Folder, Site
 
 HOST = "127.0.0.1"
 ISOLATION = {
@@ -54,6 +54,7 @@ class SiteServer(ThreadingHTTPServer):
         self.site = site
         self.headers = dict(ISOLATION) if isolated else {}
         self.published: dict[str, Content] = {}
+        self.published_folders: dict[str, Folder] = {}
         self._folders = 0
         super().__init__((HOST, port), _Handler)
 
@@ -71,6 +72,13 @@ class SiteServer(ThreadingHTTPServer):
         self.published[path] = content
         return f"{self.url}/{urllib.parse.quote(path)}"
 
+    def publish_folder(self, source: Path) -> str:
+        """Serve every file below a folder; returns the URL that their names are appended to."""
+        self._folders += 1
+        prefix = f"t/{self._folders}/"
+        self.published_folders[prefix] = Folder(source)
+        return f"{self.url}/{prefix}"
+
     def start(self) -> None:
         """Answer requests in a thread of its own until `stop`."""
         threading.Thread(target=self.serve_forever, name="site", daemon=True).start()
@@ -82,7 +90,12 @@ class SiteServer(ThreadingHTTPServer):
 
     def find(self, name: str) -> Content | None:
         """What lies at a URL path without its leading slash."""
-        return self.published[name] if name in self.published else self.site.find(name)
+        if name in self.published:
+            return self.published[name]
+        for prefix, folder in self.published_folders.items():
+            if name.startswith(prefix):
+                return folder.find(name.removeprefix(prefix))
+        return self.site.find(name)
 
 
 class _Handler(BaseHTTPRequestHandler):
