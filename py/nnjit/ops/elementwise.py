@@ -252,14 +252,14 @@ def pow_(ctx: Context, node: Node, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _float_power(a: ir.Expr, b: ir.Expr) -> ir.Expr:
-    exponent = b.attr if b.op == "const" else None
+    exponent: Any = b.attr if b.op == "const" else None
     if exponent == 0.5:
         return ir.unary("sqrt", a)
     if exponent in (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0):
         power = like(a, 1)
-        for n in range(int(abs(exponent))):  # type: ignore[arg-type]
+        for n in range(int(abs(exponent))):
             power = ir.mul(power, a) if n else a
-        return ir.div(like(a, 1), power) if exponent < 0 else power  # type: ignore[operator]
+        return ir.div(like(a, 1), power) if exponent < 0 else power
     return ir.expr("pow", a.dtype, 1, (a, b))
 
 
@@ -438,7 +438,7 @@ def clip(
 @operator("Cast")
 def cast(ctx: Context, node: Node, x: Tensor) -> Tensor:
     """x in another dtype: floats to integers towards zero, anything to bool by comparison with zero."""
-    code = node.attrs.get("to", 1)
+    code: Any = node.attrs.get("to", 1)
     if isinstance(code, (str, bytes)):  # opsets before 6 give the type by name
         name = code if isinstance(code, str) else code.decode()
         codes = {
@@ -452,7 +452,7 @@ def cast(ctx: Context, node: Node, x: Tensor) -> Tensor:
             "DOUBLE": 11,
         }
         code = codes.get(name, 0)
-    return cast_to(ctx, x, DTYPES.get(int(code), str(code)))  # type: ignore[call-overload]
+    return cast_to(ctx, x, DTYPES.get(int(code), str(code)))
 
 
 @operator("CastLike", since=15)

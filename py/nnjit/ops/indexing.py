@@ -1,0 +1,391 @@
+"""Elements at indices that are data: gathering, scattering, one-hot, ranking, running sums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .. import ir
+from ..graph.graph import Node
+from ..symbolic import IntExpr, product
+from ..tensor.interpret import NUMPY
+from ..tensor.tensor import Compute, Index, Shape, Tensor
+from . import content as known
+from .elementwise import cast_to, like
+from .registry import Context, operator
+
+
+def index_at(element: ir.Expr, extent: Index) -> Index:
+    """A loaded integer as an index of an axis: negative ones count from the end, and none leaves the axis."""
+    if element.op == "const":
+        at = int(element.attr)  # type: ignore[call-overload]
+        if isinstance(extent, int):
+            return min(max(at + extent if at < 0 else at, 0), max(extent - 1, 0))
+    i = ir.cast(element, "i32")
+    size = ir.index(extent)
+    i = ir.select(ir.binary("lt", i, ir.const(0, "i32")), ir.add(i, size), i)
+    last = ir.sub(size, ir.const(1, "i32"))
+    return ir.value_index(ir.binary("max", ir.binary("min", i, last), ir.const(0, "i32")))
+
+
+# -- gathering --------------------------------------------------------------------------------------------------
+
+
+@operator("Gather")
+def gather(ctx: Context, node: Node, x: Tensor, indices: Tensor) -> Tensor:
+    """Slices of x along an axis; the shape of the indices takes that axis's place."""
+    axis = ctx.axis(ctx.attr_int("axis", 0), x.rank)
+    dims = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+    if indices.content is not None:
+        picked = _known_gather(ctx, x, indices, axis, dims)
+        if picked is not None:
+            return picked
+    after = axis + indices.rank
+
+    def element(*c: Index) -> ir.Expr:
+        at = index_at(indices.at(*c[axis:after]), x.shape[axis])
+        return x.at(*c[:axis], at, *c[after:])
+
+    return ctx.b.compute(dims, x.dtype, element, "gather")
+
+
+def _known_gather(ctx: Context, x: Tensor, indices: Tensor, axis: int, dims: Shape) -> Tensor | None:
+    """Gathering at known places: folded where x is known too, a view where there is one place."""
+    content = ctx.content(indices, "indices")
+    extent = x.shape[axis]
+    if x.content is not None and isinstance(extent, int):
+        places = known.apply(lambda i: ctx.env.fix(i), content).astype(np.int64)
+        if places.size and (places.min() < -extent or places.max() >= extent):
+            raise ctx.malformed(f"an index is out of range for an axis of {extent}")
+        return ctx.fold(lambda a, _: np.take(a, places, axis), x, indices)
+    if content.size != 1:
+        return None
+    at: Index = content.reshape(-1)[0]
+    if ctx.env.lt(at, 0):
+        at = at + extent
+    if not (ctx.env.ge(at, 0) and ctx.env.lt(at, extent)):
+        raise ctx.malformed(f"index {at} is out of range for an axis of {extent}")
+    after = axis + indices.rank
+    return ctx.b.view(x, dims, lambda *c: [*c[:axis], at, *c[after:]])
+
+
+@operator("GatherElements", since=11)
+def gather_elements(ctx: Context, node: Node, x: Tensor, indices: Tensor) -> Tensor:
+    """result[i, j] = x[indices[i, j], j] for axis 0, and so on."""
+    axis = ctx.axis(ctx.attr_int("axis", 0), x.rank)
+
+    def element(*c: Index) -> ir.Expr:
+        return x.at(*c[:axis], index_at(indices.at(*c), x.shape[axis]), *c[axis + 1 :])
+
+    return ctx.b.compute(indices.shape, x.dtype, element, "gather")
+
+
+@operator("GatherND", since=11)
+def gather_nd(ctx: Context, node: Node, x: Tensor, indices: Tensor) -> Tensor:
+    """Slices of x at tuples of indices: the last axis of `indices` runs over a tuple."""
+    batch = ctx.attr_int("batch_dims", 0)
+    width = ctx.env.fix(indices.shape[-1])
+    outer = indices.rank - 1
+
+    def element(*c: Index) -> ir.Expr:
+        at = [index_at(indices.at(*c[:outer], n), x.shape[batch + n]) for n in range(width)]
+        return x.at(*c[:batch], *at, *c[outer:])
+
+    dims = (*indices.shape[:-1], *x.shape[batch + width :])
+    return ctx.b.compute(dims, x.dtype, element, "gather")
+
+
+# -- scattering -------------------------------------------------------------------------------------------------
+
+# A scatter is written as a gather: every element of the result looks through the updates that may hit it. That takes
+# elements × updates steps, which small update counts can afford.
+
+_REDUCTIONS: dict[str, tuple[str, Callable[[ir.Expr, ir.Expr], ir.Expr]]] = {
+    "add": ("sum", ir.add),
+    "mul": ("prod", ir.mul),
+    "max": ("max", lambda a, b: ir.binary("max", a, b)),
+    "min": ("min", lambda a, b: ir.binary("min", a, b)),
+}
+
+
+@operator("Scatter", since=9)
+@operator("ScatterElements", since=11)
+def scatter_elements(ctx: Context, node: Node, x: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
+    """x with x[indices[i, j], j] set to updates[i, j] for axis 0, and so on; the last update of an element wins."""
+    axis = ctx.axis(ctx.attr_int("axis", 0), x.rank)
+    smaller = [a for a in range(x.rank) if a != axis and not ctx.env.eq(updates.shape[a], x.shape[a])]
+
+    def place(c: Shape, k: Index) -> list[Index]:
+        at = list(c)
+        at[axis] = k
+        for a in smaller:
+            at[a] = ir.value_index(_least(ir.index(c[a]), ir.index(updates.shape[a] - 1)))
+        return at
+
+    def hits(c: Shape, k: Index) -> ir.Expr:
+        hit = ir.binary("eq", _wrapped(indices.at(*place(c, k)), x.shape[axis]), ir.index(c[axis]))
+        for a in smaller:
+            hit = ir.binary("and", hit, ir.binary("lt", ir.index(c[a]), ir.index(updates.shape[a])))
+        return hit
+
+    return _scatter(ctx, x, x.shape, (indices.shape[axis],), hits, lambda c, k: updates.at(*place(c, k)))
+
+
+@operator("ScatterND", since=11)
+def scatter_nd(ctx: Context, node: Node, x: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
+    """x with the slices at tuples of indices set to slices of `updates`; the last update of a slice wins."""
+    width = ctx.env.fix(indices.shape[-1])
+    outer = indices.shape[:-1]
+    folded = _known_scatter_nd(ctx, x, indices, updates, width)
+    if folded is not None:
+        return folded
+    flat_indices = ctx.b.reshape(indices, (product(outer), width))
+    flat_updates = ctx.b.reshape(updates, (product(outer), *updates.shape[len(outer) :]))
+
+    def hits(c: Shape, k: Index) -> ir.Expr:
+        tests = [
+            ir.binary("eq", _wrapped(flat_indices.at(k, n), x.shape[n]), ir.index(c[n])) for n in range(width)
+        ]
+        hit = tests[0] if tests else ir.const(True, "bool")
+        for test in tests[1:]:
+            hit = ir.binary("and", hit, test)
+        return hit
+
+    return _scatter(
+        ctx, x, x.shape[:width], (product(outer),), hits, lambda c, k: flat_updates.at(k, *c[width:])
+    )
+
+
+def _known_scatter_nd(ctx: Context, x: Tensor, indices: Tensor, updates: Tensor, width: int) -> Tensor | None:
+    if ctx.attr_str("reduction", "none") != "none" or indices.content is None:
+        return None
+    if any(isinstance(i, IntExpr) for i in indices.content.reshape(-1)):
+        return None
+
+    def fold(a: np.ndarray, i: np.ndarray, u: np.ndarray) -> np.ndarray:
+        result = a.copy()
+        for position in np.ndindex(*i.shape[:-1]):
+            result[tuple(int(v) for v in i[position][:width])] = u[position]
+        return result
+
+    return ctx.fold(fold, x, indices, updates)
+
+
+def _scatter(
+    ctx: Context,
+    x: Tensor,
+    hit_shape: Shape,
+    count: Shape,
+    hits: Callable[[Shape, Index], ir.Expr],
+    update: Callable[[Shape, Index], ir.Expr],
+) -> Tensor:
+    """x with updates: `hits(c, k)` says whether update k hits position c of hit_shape."""
+    reduction = ctx.attr_str("reduction", "none")
+    rank = len(hit_shape)
+    if isinstance(count[0], int) and count[0] == 0:
+        return x
+    if reduction == "none":
+        minus = ir.const(-1, "i32")
+        winner = ctx.b.reduce(
+            "max", hit_shape, count, lambda *c: ir.select(hits(c[:rank], c[rank]), ir.index(c[rank]), minus), "i32",
+            "winner",
+        )  # fmt: skip
+
+        def chosen(*c: Index) -> ir.Expr:
+            last = winner.at(*c[:rank])
+            at = ir.value_index(ir.binary("max", last, ir.const(0, "i32")))
+            return ir.select(ir.binary("ge", last, ir.const(0, "i32")), update(c, at), x.at(*c))
+
+        return ctx.b.compute(x.shape, x.dtype, chosen, "scatter")
+    if reduction not in _REDUCTIONS:
+        raise ctx.unsupported(f"reduction '{reduction}'")
+    combine, join = _REDUCTIONS[reduction]
+
+    def contribution(*c: Index) -> ir.Expr:
+        value = update(c[: x.rank], c[x.rank])
+        return ir.select(hits(c[:rank], c[x.rank]), value, _identity(combine, x.dtype))
+
+    total = ctx.b.reduce(combine, x.shape, count, contribution, x.dtype, "scatter")
+    return ctx.b.elementwise(join, x, total, label="scatter")
+
+
+def _identity(combine: str, dtype: str) -> ir.Expr:
+    compute = ir.COMPUTE_OF[dtype]
+    if combine in ("sum", "prod"):
+        return ir.const(0 if combine == "sum" else 1, compute)
+    if dtype in known.FLOATS:
+        return ir.const(float("-inf") if combine == "max" else float("inf"), compute)
+    info = np.iinfo(NUMPY[dtype])
+    return ir.const(int(info.min) if combine == "max" else int(info.max), compute)
+
+
+def _wrapped(element: ir.Expr, extent: Index) -> ir.Expr:
+    """An index as an i32, negative ones counted from the end."""
+    i = ir.cast(element, "i32")
+    return ir.select(ir.binary("lt", i, ir.const(0, "i32")), ir.add(i, ir.index(extent)), i)
+
+
+def _least(a: ir.Expr, b: ir.Expr) -> ir.Expr:
+    return ir.binary("min", a, b)
+
+
+# -- one-hot, ranking, running sums -----------------------------------------------------------------------------
+
+
+@operator("OneHot", since=9)
+def one_hot(ctx: Context, node: Node, indices: Tensor, depth: Tensor, values: Tensor) -> Tensor:
+    """values = [off, on]: on where the coordinate along the new axis is the index, off elsewhere."""
+    size = ctx.scalar(depth, "depth")
+    extent: Index = size if isinstance(size, IntExpr) else int(size)  # type: ignore[call-overload]
+    axis = ctx.axis(ctx.attr_int("axis", -1), indices.rank + 1)
+    dims = (*indices.shape[:axis], extent, *indices.shape[axis:])
+
+    def element(*c: Index) -> ir.Expr:
+        at = _wrapped(indices.at(*c[:axis], *c[axis + 1 :]), extent)
+        return ir.select(ir.binary("eq", at, ir.index(c[axis])), values.at(1), values.at(0))
+
+    return ctx.b.compute(dims, values.dtype, element, "onehot")
+
+
+@operator("TopK")
+def top_k(ctx: Context, node: Node, x: Tensor, count: Tensor | None = None) -> list[Tensor]:
+    """The k largest (or smallest) elements along an axis, in order, and their indices; of equals the first comes first.
+
+    By counting: an element's rank is the number of elements that come before it. That takes extent² steps a row.
+    """
+    axis = ctx.axis(ctx.attr_int("axis", -1), x.rank)
+    k = ctx.attr_int("k", 1) if count is None else ctx.ints(count, "k")[0]
+    extent = x.shape[axis]
+    before = "gt" if ctx.attr_int("largest", 1) else "lt"
+    if not ctx.env.ge(extent, k):
+        raise ctx.malformed(f"k is {k}, but axis {axis} has {extent} elements")
+
+    def moved(c: Shape, i: Index) -> list[Index]:
+        return [i if a == axis else v for a, v in enumerate(c)]
+
+    def precedes(*c: Index) -> ir.Expr:
+        mine, other = x.at(*c[:-1]), x.at(*moved(c[:-1], c[-1]))
+        earlier = ir.binary("lt", ir.index(c[-1]), ir.index(c[axis]))
+        equal_before = ir.binary("and", ir.binary("eq", other, mine), earlier)
+        comes_first = ir.binary("or", ir.binary(before, other, mine), equal_before)
+        return ir.select(comes_first, ir.const(1, "i32"), ir.const(0, "i32"))
+
+    rank = ctx.b.reduce("sum", x.shape, (extent,), precedes, "i32", "rank")
+    dims = (*x.shape[:axis], k, *x.shape[axis + 1 :])
+
+    def place(*c: Index) -> ir.Expr:
+        here = ir.binary("eq", rank.at(*moved(c[:-1], c[-1])), ir.index(c[axis]))
+        return ir.select(here, ir.index(c[-1]), ir.const(0, "i32"))
+
+    places = ctx.b.reduce("sum", dims, (extent,), place, "i32", "topk")
+    values = ctx.b.compute(
+        dims, x.dtype, lambda *c: x.at(*moved(c, ir.value_index(_least(places.at(*c), ir.index(extent - 1))))), "topk"
+    )  # fmt: skip
+    return [values, cast_to(ctx, places, "i64")]
+
+
+_SCAN_LIMIT = 64
+"""Running sums over longer axes take log2(extent) passes instead of extent² steps."""
+
+
+@operator("CumSum", since=11)
+def cum_sum(ctx: Context, node: Node, x: Tensor, along: Tensor) -> Tensor:
+    axis = ctx.axis(ctx.fixed_ints(along, "axis")[0], x.rank)
+    exclusive, reverse = bool(ctx.attr_int("exclusive", 0)), bool(ctx.attr_int("reverse", 0))
+    extent = x.shape[axis]
+    folded = ctx.fold(lambda a: _running(a, axis, exclusive, reverse), x)
+    if folded is not None:
+        return folded
+    zero = ir.const(0, ir.COMPUTE_OF[x.dtype])
+
+    def moved(c: Shape, i: Index) -> list[Index]:
+        return [i if a == axis else v for a, v in enumerate(c)]
+
+    if isinstance(extent, int) and extent > _SCAN_LIMIT:
+        total = x
+        if exclusive:
+            total = _shifted(ctx, total, axis, 1, reverse, lambda here, there: there)
+        shift = 1
+        while shift < extent:
+            total = _shifted(ctx, total, axis, shift, reverse, ir.add)
+            shift *= 2
+        return total
+    op = {(False, False): "le", (True, False): "lt", (False, True): "ge", (True, True): "gt"}[
+        exclusive, reverse
+    ]
+
+    def element(*c: Index) -> ir.Expr:
+        inside = ir.binary(op, ir.index(c[-1]), ir.index(c[axis]))
+        return ir.select(inside, x.at(*moved(c[:-1], c[-1])), zero)
+
+    return ctx.b.reduce("sum", x.shape, (extent,), element, x.dtype, "cumsum")
+
+
+def _running(a: np.ndarray, axis: int, exclusive: bool, reverse: bool) -> np.ndarray:
+    a = np.flip(a, axis) if reverse else a
+    total = np.cumsum(a, axis, dtype=object)
+    total = total - a if exclusive else total
+    return np.flip(total, axis) if reverse else total
+
+
+def _shifted(
+    ctx: Context, x: Tensor, axis: int, by: int, reverse: bool, f: Callable[[ir.Expr, ir.Expr], ir.Expr]
+) -> Compute:
+    """f(element, element `by` places before it, or after it when reverse, 0 beyond the end)."""
+    extent = int(x.shape[axis])  # type: ignore[arg-type]
+
+    def element(*c: Index) -> ir.Expr:
+        here = ir.index(c[axis])
+        if reverse:
+            inside = ir.binary("lt", here, ir.const(extent - by, "i32"))
+            source = ir.value_index(_least(ir.index(c[axis] + by), ir.const(extent - 1, "i32")))
+        else:
+            inside = ir.binary("ge", here, ir.const(by, "i32"))
+            source = ir.value_index(ir.binary("max", ir.index(c[axis] - by), ir.const(0, "i32")))
+        value = x.at(*(source if a == axis else v for a, v in enumerate(c)))
+        return f(x.at(*c), ir.select(inside, value, like(value, 0)))
+
+    return ctx.b.compute(x.shape, x.dtype, element, "cumsum")
+
+
+# -- results whose shape depends on elements --------------------------------------------------------------------
+
+
+@operator("NonZero", since=9)
+def non_zero(ctx: Context, node: Node, x: Tensor) -> Tensor:
+    """Indices of the elements that are not 0, one column each; they must be known at compile time."""
+    content = known.apply(lambda v: known.truth(ctx.env, v), ctx.content(x, "input"))
+    return ctx.b.known(np.stack(np.nonzero(np.atleast_1d(content.astype(bool)))).astype(object), "i64")
+
+
+@operator("Compress", since=9)
+def compress(ctx: Context, node: Node, x: Tensor, condition: Tensor) -> Tensor:
+    """The slices along an axis where the condition, known at compile time, is true; without an axis x is flattened."""
+    if "axis" not in node.attrs:
+        x = ctx.b.reshape(x, (x.size,))
+    axis = ctx.axis(ctx.attr_int("axis", 0), x.rank)
+    flags = [known.truth(ctx.env, v) for v in ctx.content(condition, "condition").reshape(-1)]
+    places = ctx.b.known(np.flatnonzero(flags).astype(object), "i64")
+    dims = (*x.shape[:axis], *places.shape, *x.shape[axis + 1 :])
+    return ctx.b.compute(
+        dims, x.dtype, lambda *c: x.at(*c[:axis], index_at(places.at(c[axis]), x.shape[axis]), *c[axis + 1 :])
+    )  # fmt: skip
+
+
+@operator("Unique", since=11)
+def unique(ctx: Context, node: Node, x: Tensor) -> list[Tensor]:
+    """Distinct elements, known at compile time; also their first places, the inverse mapping and counts."""
+    content = known.apply(lambda v: known.number(ctx.env, v), ctx.content(x, "input")).astype(NUMPY[x.dtype])
+    axis = ctx.axis(ctx.attr_int("axis", 0), x.rank) if "axis" in node.attrs else None
+    values, first, inverse, counts = np.unique(
+        content, return_index=True, return_inverse=True, return_counts=True, axis=axis
+    )
+    inverse = inverse.reshape(-1)
+    if not ctx.attr_int("sorted", 1):
+        order = np.argsort(first)
+        values = np.take(values, order, 0 if axis is None else axis)
+        inverse = np.argsort(order)[inverse]
+        first, counts = first[order], counts[order]
+    results = [ctx.b.known(values.astype(object), x.dtype)]
+    return results + [ctx.b.known(a.astype(object), "i64") for a in (first, inverse, counts)]

@@ -1,0 +1,21 @@
+"""Operators that are not supported on purpose, and why."""
+
+from __future__ import annotations
+
+from .registry import refuse
+
+refuse(
+    "its results are random numbers", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
+    "Multinomial", "Bernoulli",
+)  # fmt: skip
+refuse(
+    "sequences of tensors are not supported", "SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase",
+    "SequenceInsert", "SequenceLength", "SequenceMap", "SplitToSequence", "ConcatFromSequence", "ReverseSequenceAt",
+)  # fmt: skip
+refuse(
+    "optional values are not supported", "Optional", "OptionalGetElement", "OptionalHasElement",
+)  # fmt: skip
+refuse(
+    "strings are not supported", "StringConcat", "StringNormalizer", "StringSplit", "RegexFullMatch",
+    "TfIdfVectorizer", "LabelEncoder", "ImageDecoder",
+)  # fmt: skip
