@@ -199,7 +199,7 @@ class Builder:
             index = tuple(substitute(e, mapping) for e in x.index)
             base = x.base
         t = View(base, shape, index)
-        if x.content is not None and all(isinstance(d, int) for d in shape):
+        if x.content is not None and _is_small(shape):
             content = np.empty(shape, dtype=object)
             for c in np.ndindex(*shape):  # type: ignore[arg-type]
                 at = f(*c)
@@ -303,6 +303,12 @@ class Builder:
         copy = self.compute(x.shape, x.dtype, lambda *c: x.at(*c), "copy")
         copy.frozen = True
         return copy
+
+
+def _is_small(shape: Shape) -> bool:
+    """Whether the content of so many elements is worth following."""
+    count = product(shape)
+    return isinstance(count, int) and count <= 4096
 
 
 def _reshape_groups(old: Shape, new: Shape) -> list[tuple[list[int], list[int]]] | None:
