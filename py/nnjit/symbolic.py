@@ -92,7 +92,7 @@ class IntExpr:
         terms: dict[tuple, int] = {}
         for m1, c1 in self.terms.items():
             for m2, c2 in other.terms.items():
-                mono = tuple(sorted(m1 + m2, key=str)) if m1 and m2 else m1 or m2
+                mono = _join(m1, m2) if m1 and m2 else m1 or m2
                 total = terms.get(mono, 0) + c1 * c2
                 if total:
                     terms[mono] = total
@@ -121,6 +121,14 @@ class IntExpr:
         return " + ".join(parts)
 
     __repr__ = __str__
+
+
+def _join(a: tuple, b: tuple) -> tuple:
+    """The product of two monomials: atoms sorted by their text."""
+    x, y = a[0], b[0]
+    if len(a) == 1 and len(b) == 1 and isinstance(x, str) and isinstance(y, str):
+        return (x, y) if x <= y else (y, x)
+    return tuple(sorted(a + b, key=str))
 
 
 def _make(terms: dict[tuple, int]) -> int | IntExpr:

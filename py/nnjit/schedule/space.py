@@ -169,7 +169,7 @@ def _register_tiles(
             operands = vectors * (m if both else 1) + (0 if both else 1)
             spill = max(0, accumulators + vectors + 1 + (not target.relaxed_simd) - target.vector_registers)
             loads = (vectors + vectors * m) if both else (vectors + m)
-            cost = waste * (-(-width // n) * n / width) * (1 + 0.12 * spill + 0.5 * loads / accumulators)
+            cost = waste * (-(-width // n) * n / width) * ((1.8 if spill else 1.0) + 0.5 * loads / accumulators)
             cost *= 1 + 2.0 / max(4, accumulators)
             for packing in packings:
                 for position, order in enumerate(dict.fromkeys(orders)):
