@@ -6,6 +6,7 @@
 import { apiArrayTypeOf, arrayTypeOf, bitsOf, bytesOf, longDtype } from "./dtypes.js";
 import { DeviceError, VerificationError } from "./errors.js";
 import { evaluate, product } from "./expressions.js";
+import { neededInit } from "./init-steps.js";
 import { alignUp, lifetimes, placeInArena, SLACK } from "./placement.js";
 import { inferenceSteps, initSteps, replaceUnit, touched } from "./plan-edit.js";
 import { StepTrap } from "./program.js";
@@ -579,29 +580,3 @@ const MAX_BINDINGS = 64;
 
 /** Room for the one record of an init step. */
 const RECORD_BYTES = 4096;
-
-/**
- * Those init steps whose results are needed and not there yet, in order.
- *
- * @param {Step[]} steps
- * @param {Map<Id, BufferSpec>} specs
- * @param {Set<Id>} fresh persistent buffers that are still empty
- * @param {Map<Id, string>} keys of persistent buffers that have a block
- */
-function neededInit(steps, specs, fresh, keys) {
-  const wanted = new Set(fresh);
-  const needed = [];
-  for (const step of [...steps].reverse()) {
-    if (!step.buffers.some(([id]) => wanted.has(id) && isComputed(id))) continue;
-    needed.push(step);
-    // What it reads must have been computed before, unless another plan has done so.
-    for (const [id] of step.buffers) if (isComputed(id) && !keys.has(id)) wanted.add(id);
-  }
-  return needed.reverse();
-
-  /** @param {Id} id */
-  function isComputed(id) {
-    const kind = specs.get(id)?.kind;
-    return kind === "persistent" || kind === "temp";
-  }
-}
