@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import numpy as np
-from playwright.sync_api import Error as BrowserError
 from playwright.sync_api import ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Error as BrowserError
 
 from . import chromium
 from .server import SiteServer
