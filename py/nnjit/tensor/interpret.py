@@ -111,7 +111,7 @@ class _Interpreter:
             return self.compute(t)
         shape = self.shape(t)
         if isinstance(t, Alias):
-            return self.values[id(t.base)].reshape(shape)
+            return self.values[id(t.base)].transpose(t.base.order).reshape(shape)  # as it lies in memory
         if isinstance(t, Parts):
             whole: np.ndarray = np.empty(shape, NUMPY[t.dtype])
             for part in t.parts:
