@@ -483,9 +483,7 @@ class _Lowering:
             if isinstance(step, int) and step == 1 and e.dtype in VECTOR_DTYPES:
                 return ir.load(e.attr[0], self._index(e.attr[1], mapping), e.dtype, LANES)  # type: ignore[index]
         if e.op in ("load", "index") or not _has_vector_form(e):
-            return ir.pack(
-                tuple(self._scalar(e, self._lane(mapping, lane), p, lane) for lane in range(LANES))  # type: ignore[arg-type]
-            )
+            return _packed_lanes([self._scalar(e, self._lane(mapping, lane), p, lane) for lane in range(LANES)])
         return ir.rebuild(e, tuple(self._value(a, p, shift) for a in e.args))
 
     def _scalar(self, e: ir.Expr, mapping: dict[str, Index], p: _Point, lane: int | None = None) -> ir.Expr:
@@ -593,6 +591,13 @@ def _identity(r: Reduce) -> ir.Expr:
         if dtype == "bool":
             value = value > 0
     return ir.const(value, dtype)
+
+
+def _packed_lanes(values: list[ir.Expr]) -> ir.Expr:
+    """Four scalars as one vector; bools as the lane mask."""
+    a, b, c, d = (ir.cast(v, "i32") if v.dtype == "bool" else v for v in values)
+    vector = ir.pack((a, b, c, d))
+    return ir.binary("ne", vector, ir.const(0, "i32")) if values[0].dtype == "bool" else vector
 
 
 def _has_vector_form(e: ir.Expr) -> bool:

@@ -110,9 +110,11 @@ class Builder:
         dtype = dtype or xs[0].dtype
         sunk = self._below_reshape(xs)
         if sunk:
-            base, operands = sunk
-            shape = xs[base].shape
-            return self.reshape(self.elementwise(f, *operands, dtype=dtype, label=label), shape)
+            reshaped, operands = sunk
+            return self.reshape(self._pointwise(f, operands, dtype, label), xs[reshaped].shape)
+        return self._pointwise(f, xs, dtype, label)
+
+    def _pointwise(self, f: Callable[..., ir.Expr], xs: Sequence[Tensor], dtype: str, label: str) -> Compute:
         shape = self.broadcast_shapes(*(x.shape for x in xs))
         order: tuple[int, ...] | None = None
         for x in xs:
