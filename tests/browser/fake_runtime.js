@@ -82,6 +82,11 @@ class FakeModel {
     this.timer = 0;
   }
 
+  async runTimed(inputs) {
+    const start = performance.now();
+    return { outputs: await this.run(inputs), ms: performance.now() - start };
+  }
+
   async run(inputs) {
     const [first] = Object.values(inputs);
     if (first.dims.includes(13)) throw new CodedError("input", "Input “x” has 13 elements; this model does not take 13.");
@@ -122,11 +127,11 @@ class FakeModel {
     }, 60);
   }
 
-  async tune() {
+  async resumeTuning() {
     this.#tune();
   }
 
-  pauseTuning() {
+  async pauseTuning() {
     clearInterval(this.timer);
   }
 

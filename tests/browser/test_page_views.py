@@ -307,7 +307,7 @@ def test_kernels_are_listed_by_share_with_candidates_and_source(open_page: Open)
     run_once(page)
     rows = page.locator("table.kernels tbody tr")
     expect(rows).to_have_count(8)
-    shares = [float(text.split()[0]) for text in rows.locator(".share").all_inner_texts()]
+    shares = [float(text.removeprefix("< ").split()[0]) for text in rows.locator(".share").all_inner_texts()]
     assert shares == sorted(shares, reverse=True)
     rows.first.get_by_role("button").click()
     detail = page.get_by_role("region", name="Chosen kernel")

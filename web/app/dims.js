@@ -14,7 +14,7 @@ export function symbolsOf(inputs) {
   /** @type {Set<string>} */
   const symbols = new Set();
   for (const { shape } of inputs) {
-    for (const dim of shape) {
+    for (const dim of shape ?? []) {
       if (typeof dim !== "string") continue;
       const names = SUM.test(dim) ? dim.split(/[+*]/).map((part) => part.trim()) : [dim];
       for (const name of names) if (!/^\d+$/.test(name)) symbols.add(name);
@@ -57,8 +57,8 @@ export function suggestedSize(symbol, inputs) {
   if (/channel|^c$/i.test(symbol)) return 3;
   if (/head/i.test(symbol)) return 8;
   for (const { shape } of inputs) {
-    const axis = shape.indexOf(symbol);
-    if (axis < 0) continue;
+    const axis = shape ? shape.indexOf(symbol) : -1;
+    if (!shape || axis < 0) continue;
     if (shape.length === 4) return [1, 3, 224, 224][axis] ?? 1;
     if (axis === 0 && shape.length > 1) return 1;
   }

@@ -2,7 +2,7 @@
 
 import { breathe } from "./dom.js";
 import { numberToHalf } from "../../runtime/dtypes.js";
-import { emptyTensor, kindOf } from "./tensors.js";
+import { elementCount, emptyTensor, kindOf } from "./tensors.js";
 
 /** @typedef {import("./tensors.js").Tensor} Tensor */
 /** @typedef {import("./tensors.js").TensorInfo} TensorInfo */
@@ -72,7 +72,7 @@ export function normal(seed) {
  * Nested arrays of numbers (or one flat array of the right length) as a tensor.
  * @param {string} text JSON
  * @param {string} type
- * @param {number[]} dims expected; a nested array brings its own
+ * @param {number[] | null} dims expected, null for any; a nested array brings its own
  * @returns {Promise<Tensor>}
  */
 export async function parseNumbers(text, type, dims) {
@@ -83,9 +83,8 @@ export async function parseNumbers(text, type, dims) {
   /** @type {number[]} */
   const own = [];
   for (let level = value; Array.isArray(level); level = level[0]) own.push(level.length);
-  const count = dims.reduce((product, dim) => product * dim, 1);
-  if (flat.length === count && (own.length <= 1 || own.length !== dims.length)) return fill(type, dims, (i) => flat[i] ?? 0);
-  if (own.reduce((product, dim) => product * dim, 1) !== flat.length) throw new Error("The nested lists differ in length.");
+  if (dims && flat.length === elementCount(dims) && (own.length <= 1 || own.length !== dims.length)) return fill(type, dims, (i) => flat[i] ?? 0);
+  if (elementCount(own) !== flat.length) throw new Error("The nested lists differ in length.");
   return fill(type, own, (i) => flat[i] ?? 0);
 }
 
@@ -103,6 +102,7 @@ export function suggestedFill({ name, dtype, shape }) {
   const kind = kindOf(dtype);
   /** @type {Guess} */
   const guess = { kind: "random", value: 1, bound: 1000 };
+  if (!shape) return { ...guess, kind: "json" };
   if (/mask/i.test(name)) return { ...guess, kind: "ones" };
   if (kind === "float" && dtype !== "float16" && /state|past|cache|^[hc]0?$/i.test(name)) return { ...guess, kind: "zeros" };
   if (kind === "float") return guess;

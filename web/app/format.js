@@ -37,7 +37,8 @@ export function bytes(value) {
 
 /** @param {number} value between 0 and 1 */
 export function percent(value) {
-  return `${(100 * value).toFixed(value < 0.0995 ? 1 : 0)} %`;
+  if (value > 0 && value < 0.0005) return "< 0.1 %";
+  return `${(100 * value).toFixed(value < 0.0995 && value > 0 ? 1 : 0)} %`;
 }
 
 /** @param {number | null | undefined} value how many times faster */

@@ -85,13 +85,14 @@ export class InputField {
   }
 
   #kinds() {
+    if (!this.info.shape) return /** @type {FillKind[]} */ (["json", "npy"]);
     /** @type {FillKind[]} */
     const kinds = ["random"];
     const kind = kindOf(this.info.dtype);
     if (kind === "integer") kinds.splice(0, 1, "tokens");
     kinds.push("zeros", "ones", "constant");
     if (kind !== "bool") kinds.push("range");
-    if (this.info.shape.length === 4 && kind !== "bool") kinds.push("image");
+    if (this.info.shape?.length === 4 && kind !== "bool") kinds.push("image");
     return [...kinds, /** @type {FillKind} */ ("npy"), /** @type {FillKind} */ ("json")];
   }
 
@@ -99,15 +100,14 @@ export class InputField {
     for (const [kind, controls] of this.options) for (const control of controls) control.hidden = kind !== this.kind.value;
   }
 
-  /** @param {number[]} dims for the chosen sizes of the symbols */
+  /** @param {number[] | null} dims for the chosen sizes of the symbols */
   show(dims) {
-    const names = this.info.shape.map((dim, axis) => (typeof dim === "string" && dim !== String(dims[axis]) ? `${dims[axis]}` : String(dim)));
-    this.shapeText.textContent = format.shape(names);
+    this.shapeText.textContent = dims ? format.shape(dims) : "any shape";
   }
 
   /**
    * The tensor that the form describes; made again only when something has changed.
-   * @param {number[]} dims
+   * @param {number[] | null} dims
    * @param {number} seed
    * @returns {Promise<Tensor>}
    * @throws {FieldError}
@@ -125,7 +125,7 @@ export class InputField {
   }
 
   /**
-   * @param {number[]} dims
+   * @param {number[] | null} dims
    * @param {number} seed
    * @param {File | undefined} file
    * @returns {Promise<Tensor>}
@@ -135,6 +135,10 @@ export class InputField {
     const kind = /** @type {FillKind} */ (this.kind.value);
     const control = { image: this.picture, npy: this.npy, json: this.json, constant: this.value, tokens: this.bound }[/** @type {string} */ (kind)] ?? this.kind;
     try {
+      if (kind === "json") return await parseNumbers(this.json.value || "null", dtype, dims);
+      if (kind === "npy" && file) return readNpy(await file.arrayBuffer(), dtype);
+      if (kind === "npy") throw new Error("Choose a .npy file.");
+      if (!dims || !shape) throw new Error("The model leaves the shape open; give numbers or a .npy file.");
       const ownSeed = seed * 1009 + this.index;
       if (kind === "zeros") return await fill(dtype, dims, () => 0);
       if (kind === "ones") return await fill(dtype, dims, () => 1);
@@ -142,9 +146,7 @@ export class InputField {
       if (kind === "range") return await fill(dtype, dims, (index) => index % (dims.at(-1) || 1));
       if (kind === "random") return await fill(dtype, dims, kindOf(dtype) === "bool" ? coin(ownSeed) : normal(ownSeed));
       if (kind === "tokens") return await fill(dtype, dims, below(this.bound, ownSeed));
-      if (kind === "json") return await parseNumbers(this.json.value || "null", dtype, dims);
-      if (!file) throw new Error(kind === "image" ? "Choose a picture." : "Choose a .npy file.");
-      if (kind === "npy") return readNpy(await file.arrayBuffer(), dtype);
+      if (!file) throw new Error("Choose a picture.");
       const layout = pictureLayout(shape, dims);
       if (!layout) throw new Error("A picture needs an input of 1 or 3 channels, by height and width.");
       return await drawPicture(file, dtype, dims, layout, /** @type {keyof typeof NORMALISATIONS} */ (this.scaling.value));

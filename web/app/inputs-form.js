@@ -10,6 +10,16 @@ import { FieldError, InputField } from "./input-field.js";
 /** Inputs shown before the rest is folded away: decoders have dozens, one for each cached state. */
 const SHOWN = 4;
 
+/**
+ * An input as the form shows it: dimensions that the model leaves nameless get a name, and a shape that it leaves out
+ * altogether stays null.
+ * @param {import("../../runtime/nnjit.js").Port} port
+ * @returns {TensorInfo}
+ */
+export function describeInput({ name, dtype, shape }) {
+  return { name, dtype, shape: shape?.map((dim, axis) => dim ?? `${name} axis ${axis}`) ?? null };
+}
+
 export class InputsForm {
   /** @type {InputField[]} */
   #fields = [];
@@ -59,7 +69,7 @@ export class InputsForm {
     const seed = this.seed.valueAsNumber || 0;
     /** @type {Record<string, Tensor>} */
     const tensors = {};
-    for (const field of this.#fields) tensors[field.info.name] = await field.tensor(resolve(field.info.shape, values), seed);
+    for (const field of this.#fields) tensors[field.info.name] = await field.tensor(field.info.shape && resolve(field.info.shape, values), seed);
     return tensors;
   }
 
@@ -76,7 +86,7 @@ export class InputsForm {
   #showShapes() {
     try {
       const values = this.#sizeValues();
-      for (const field of this.#fields) field.show(resolve(field.info.shape, values));
+      for (const field of this.#fields) field.show(field.info.shape && resolve(field.info.shape, values));
     } catch {
       // A size is being typed; the shapes stay as they are until it is a number again.
     }

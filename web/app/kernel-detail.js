@@ -117,6 +117,11 @@ export class KernelDetail {
     setTimeout(() => (this.copy.textContent = "Copy"), 1500);
   }
 
+  /** Bring the detail into view where little of it is. */
+  reveal() {
+    if (this.container.getBoundingClientRect().top > 0.6 * innerHeight) this.container.scrollIntoView({ block: "start" });
+  }
+
   clear() {
     this.#key = "";
     this.container.hidden = true;

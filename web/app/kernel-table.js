@@ -16,10 +16,12 @@ export class KernelTable {
 
   /**
    * @param {HTMLElement} container
-   * @param {(group: KernelGroup) => void} onSelect
+   * @param {(group: KernelGroup) => void} onSelect also called when a new report changes the chosen row
+   * @param {() => void} onOpen the person chose a row
    */
-  constructor(container, onSelect) {
+  constructor(container, onSelect, onOpen) {
     this.onSelect = onSelect;
+    this.onOpen = onOpen;
     this.body = h("tbody");
     this.more = h("button", { type: "button", class: "quiet", onclick: () => this.#toggleAll() });
     const columns = ["Kernel", "Share of time", "Time", "GFLOP/s", "Gain", "Schedule"];
@@ -68,9 +70,9 @@ export class KernelTable {
       h("th", { scope: "row" }, name, group.units.length > 1 && h("span", { class: "uses" }, ` ×${group.units.length}`)),
       h("td", { class: "share" }, bar, h("span", {}, format.percent(group.share))),
       h("td", { class: "numeric" }, format.milliseconds(group.ms)),
-      h("td", { class: "numeric", "data-title": "GFLOP/s" }, group.gflops === null ? "–" : format.number(Number(group.gflops.toPrecision(3)))),
+      h("td", { class: "numeric", "data-title": "GFLOP/s", "data-empty": group.gflops === null }, group.gflops === null ? "–" : format.number(Number(group.gflops.toPrecision(3)))),
       h("td", { class: "numeric gain", "data-better": group.gain !== null && group.gain > 1.005 }, format.times(group.gain)),
-      h("td", { class: "schedule" }, h("code", {}, group.schedule || "–")),
+      h("td", { class: "schedule", "data-empty": !group.schedule }, h("code", {}, group.schedule || "–")),
     );
   }
 
@@ -78,6 +80,7 @@ export class KernelTable {
   select(key) {
     this.#selected = key;
     this.show(this.#groups);
+    this.onOpen();
   }
 
   #toggleAll() {

@@ -6,7 +6,7 @@ import { byId, download, h } from "./dom.js";
 import { clearError, showError } from "./errors.js";
 import * as format from "./format.js";
 import { FieldError } from "./input-field.js";
-import { InputsForm } from "./inputs-form.js";
+import { describeInput, InputsForm } from "./inputs-form.js";
 import { KernelDetail } from "./kernel-detail.js";
 import { groupKernels } from "./kernel-groups.js";
 import { KernelTable } from "./kernel-table.js";
@@ -47,10 +47,10 @@ const detail = new KernelDetail(byId("kernel-detail", HTMLElement), async (kerne
   if (!model) throw new Error("No model is loaded.");
   return model.source(kernel);
 });
-const table = new KernelTable(byId("kernels", HTMLElement), (group) => detail.show(group));
+const table = new KernelTable(byId("kernels", HTMLElement), (group) => detail.show(group), () => detail.reveal());
 const tuning = new TuningView({
-  pause: () => model?.pauseTuning(),
-  resume: () => model?.tune({}).catch((error) => showError(runError, error)),
+  pause: () => model?.pauseTuning().catch((error) => showError(runError, error)),
+  resume: () => model?.resumeTuning().catch((error) => showError(runError, error)),
 });
 const form = new ModelForm({ load: loadModel, stop: () => loading?.abort() });
 
@@ -81,9 +81,9 @@ async function loadModel(request) {
     progress.finish("done", "The model is loaded.");
   } catch (error) {
     if (controller.signal.aborted) {
-      progress.finish("stopped", "Loading was stopped.");
+      progress.finish("failed", "Loading was stopped.");
     } else {
-      progress.finish("failed", "");
+      progress.finish("failed");
       showError(loadError, error);
     }
   } finally {
@@ -99,11 +99,13 @@ async function loadModel(request) {
 function startLoading({ source, companions, device, threads }, signal) {
   return load(source, {
     device,
-    threads,
+    threads: threads ?? null,
     files: companions,
     tune: "background",
     signal,
-    onProgress: (event) => progress.update(event),
+    onProgress: (event) => {
+      if (!signal.aborted) progress.update(event);
+    },
   });
 }
 
@@ -112,7 +114,7 @@ function openModel(loaded) {
   byId("welcome", HTMLElement).hidden = true;
   byId("run-form", HTMLElement).hidden = false;
   byId("results", HTMLElement).hidden = false;
-  inputs.show(loaded.inputs);
+  inputs.show(loaded.inputs.map(describeInput));
   loaded.on("tune", (event) => {
     if (loaded !== model) return;
     tuning.update(event);
@@ -121,6 +123,8 @@ function openModel(loaded) {
   });
   showLatency();
   byId("run", HTMLButtonElement).focus({ preventScroll: true });
+  const isOneColumn = !matchMedia("(min-width: 60rem)").matches;
+  if (isOneColumn) byId("inputs-title", HTMLElement).scrollIntoView({ block: "nearest" });
 }
 
 function closeModel() {
@@ -138,11 +142,11 @@ const loop = new RunLoop({
   run: async (tensors) => {
     if (!model) throw new Error("No model is loaded.");
     if (latency.first === null) progress.update({ stage: "first-run" });
-    return model.run(tensors);
+    return model.runTimed(tensors);
   },
   ran: (result, ms, more) => {
     const now = performance.now();
-    if (latency.first === null) progress.finish("done", "");
+    progress.finish("done");
     latency.add(now, ms);
     showLatency();
     if (!more || now - outputsShown > OUTPUT_INTERVAL) {
@@ -153,7 +157,7 @@ const loop = new RunLoop({
     if (!more) announcer.textContent = `The run took ${format.milliseconds(ms)}.`;
   },
   failed: (error) => {
-    if (latency.first === null) progress.finish("failed", "");
+    progress.finish("failed");
     showError(runError, error);
     if (!(error instanceof FieldError)) return;
     const folded = error.field.closest("details");

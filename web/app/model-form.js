@@ -51,19 +51,19 @@ export class ModelForm {
 
   /** @param {Example[]} examples */
   showExamples(examples) {
-    const list = byId("examples", HTMLElement);
-    list.hidden = examples.length === 0;
-    const choose = (/** @type {Example} */ example) => {
-      this.#choose([]);
-      this.url.value = example.url;
-      this.url.focus();
-    };
-    byId("example-list", HTMLElement).replaceChildren(
-      ...examples.map((example) => {
-        const note = [example.bytes && format.bytes(example.bytes), example.note].filter(Boolean).join(" · ");
-        return h("li", {}, h("button", { type: "button", class: "link", onclick: () => choose(example) }, example.title), note && h("span", {}, note));
-      }),
+    byId("examples", HTMLElement).hidden = examples.length === 0;
+    const select = byId("example", HTMLSelectElement);
+    select.replaceChildren(
+      h("option", { value: "" }, `${format.plural(examples.length, "model")}…`),
+      ...examples.map(({ title, url, bytes, note }) =>
+        h("option", { value: url }, [title, bytes && format.bytes(bytes), note].filter(Boolean).join(" · ")),
+      ),
     );
+    select.addEventListener("change", () => {
+      if (!select.value) return;
+      this.#choose([]);
+      this.url.value = select.value;
+    });
   }
 
   /**

@@ -12,12 +12,11 @@ export class RunLoop {
   /**
    * @param {{
    *   prepare: () => Promise<Record<string, Tensor>>,
-   *   run: (inputs: Record<string, Tensor>) => Promise<Record<string, Tensor>>,
+   *   run: (inputs: Record<string, Tensor>) => Promise<{ outputs: Record<string, Tensor>, ms: number }>,
    *   ran: (outputs: Record<string, Tensor>, ms: number, more: boolean) => void,
    *   failed: (error: unknown) => void,
    *   changed: (state: "idle" | "once" | "continuous") => void,
-   * }} actions `prepare` makes the inputs, which is not timed; `ran` gets the outputs, the time, and whether
-   *   another run follows
+   * }} actions `prepare` makes the inputs, `run` computes, `ran` is told whether another run follows
    */
   constructor(actions) {
     this.actions = actions;
@@ -36,9 +35,7 @@ export class RunLoop {
     try {
       do {
         const inputs = await this.actions.prepare();
-        const start = performance.now();
-        const outputs = await this.actions.run(inputs);
-        const ms = performance.now() - start;
+        const { outputs, ms } = await this.actions.run(inputs);
         this.actions.ran(outputs, ms, this.#continuous);
         if (this.#continuous) {
           const pause = Math.min(Math.max(ms, SHORTEST_PAUSE), LONGEST_PAUSE);

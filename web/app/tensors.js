@@ -3,7 +3,7 @@
 import { arrayTypeOf, halfToNumber, shortDtype } from "../../runtime/dtypes.js";
 
 /** @typedef {import("../../runtime/dtypes.js").Tensor} Tensor */
-/** @typedef {{ name: string, dtype: string, shape: (number | string)[] }} TensorInfo */
+/** @typedef {{ name: string, dtype: string, shape: (number | string)[] | null }} TensorInfo shape null: any */
 
 /** More elements than this are refused before they are allocated: the browser's tab would not survive them. */
 const MOST_ELEMENTS = 2 ** 28;

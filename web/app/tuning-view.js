@@ -3,10 +3,7 @@
 import { byId } from "./dom.js";
 import * as format from "./format.js";
 
-/**
- * @typedef {{ task: string, label: string, candidate?: number, candidates?: number, schedule: string, ms: number | null,
- *   best: number | null, status: string, secondsLeft?: number }} TuneEvent
- */
+/** @typedef {import("../../runtime/nnjit.js").TuneEvent} TuneEvent */
 
 export class TuningView {
   #paused = false;
@@ -38,9 +35,10 @@ export class TuningView {
     this.element.dataset["state"] = this.#paused ? "paused" : "running";
     if (event.status === "swapped") this.#swaps++;
     else this.#measured++;
-    const left = event.secondsLeft === undefined ? "" : `, about ${format.seconds(event.secondsLeft)} left`;
-    const best = event.best === null ? "" : `, best ${format.milliseconds(event.best)}`;
-    if (!this.#paused) this.text.textContent = `Tuning ${event.label}: ${format.plural(this.#measured, "candidate")} measured${best}${left}.`;
+    if (this.#paused) return;
+    const left = typeof event.secondsLeft === "number" ? `, about ${format.seconds(event.secondsLeft)} left` : "";
+    const best = typeof event.best === "number" ? `, best ${format.milliseconds(event.best)}` : "";
+    this.text.textContent = `Tuning ${event.label ?? ""}: ${format.plural(this.#measured, "candidate")} measured${best}${left}.`;
   }
 
   /** @param {boolean} paused */
