@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import threading
 import urllib.parse
 from email.utils import formatdate
@@ -87,6 +88,11 @@ class SiteServer(ThreadingHTTPServer):
         """Stop answering and give the port back."""
         self.shutdown()
         self.server_close()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Let a browser hang up; anything else is shown."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
     def find(self, name: str) -> Content | None:
         """What lies at a URL path without its leading slash."""
