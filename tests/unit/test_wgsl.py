@@ -90,6 +90,22 @@ def test_an_index_is_computed_outside_of_the_loops_that_do_not_change_it() -> No
     ]
 
 
+def test_a_declared_integer_is_a_variable_of_indices() -> None:
+    body: list[ir.Stmt] = [
+        Declare("row", ir.index(floordiv(TASK, 12))),
+        For("k", 2, [Store("out", var("row") * 2 + var("k"), x(floordiv(var("row"), 3)))]),
+    ]
+    assert body_of(kernel(body)) == [
+        "let row = task / 12;",
+        "let i2 = row / 3;",
+        "let i3 = row * 2;",
+        "for (var k = 0; k < 2; k++) {",
+        "  let i4 = i3 + k;",
+        "  out[i4] = x[i2];",
+        "}",
+    ]
+
+
 def test_a_buffer_of_aligned_vectors_is_declared_as_vectors() -> None:
     shader = emit_shader(kernel([Store("out", TASK * 4, x(TASK * 8 + 4, lanes=4))]), TARGET)
     assert "x: array<vec4f>" in shader
@@ -200,9 +216,10 @@ def test_more_buffers_than_the_device_binds_are_refused() -> None:
         [Assign("nowhere", ir.const(1.0, "f32"))],
         [Store("out", var("nowhere"), ir.const(1.0, "f32"))],
         [For("i", 2, [For("i", 2, [])])],
+        [Declare("i", ir.index(TASK)), Declare("i", ir.index(TASK + 1))],
         [Store("out", TASK, ir.unary("tan", ir.load("x", TASK, "f32")))],
     ],
-    ids=["barrier", "local", "index", "nested loops", "intrinsic"],
+    ids=["barrier", "local", "index", "nested loops", "variable twice", "intrinsic"],
 )
 def test_a_kernel_that_breaks_the_rules_of_the_ir_is_refused(body: list[ir.Stmt]) -> None:
     with pytest.raises(VerificationError, match="kernel k"):

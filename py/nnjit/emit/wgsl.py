@@ -162,8 +162,12 @@ class _Shader(ValueWriter):
             kind = "var" if s.name in self.mutable else "let"
             # A constant alone has no concrete type of its own.
             typed = f"{name}: {self.type_of(s.init.dtype, s.init.lanes)}" if s.init.op == "const" else name
-            self.line(f"{kind} {typed} = {value};")
+            if s.init.op != "index" or kind == "var" or not self.rename(value, name):
+                self.line(f"{kind} {typed} = {value};")
             self.scopes[-1].locals[s.name] = name
+            if kind == "let" and s.init.dtype == "i32" and s.init.lanes == 1:
+                known = bounds_of(s.init.attr, self.bounds) if s.init.op == "index" else (None, None)  # type: ignore[arg-type]
+                self.variable(s.name, name, known)
         elif isinstance(s, ir.Assign):
             value = self.texts(s.value)[s.value][0]
             self.line(f"{self.local(s.name)} = {value};")
@@ -197,19 +201,13 @@ class _Shader(ValueWriter):
 
     def _for(self, s: ir.For) -> None:
         extent = tight(self.index(s.extent, self.texts(*self.values_of(s.extent))), ADD)
-        if s.var in self.var_scope:
-            raise VerificationError(
-                f"kernel {self.kernel.name} has two loops over {s.var}, one inside the other"
-            )
         high = bounds_of(s.extent, self.bounds)[1]
-        self.bounds[s.var] = (0, None if high is None else max(high - 1, 0))
-        self.var_scope[s.var] = len(self.scopes)
         self.open()
-        name = self.names[s.var] = self.fresh(s.var)
+        name = self.fresh(s.var)
+        self.variable(s.var, name, (0, None if high is None else max(high - 1, 0)))
         for statement in s.body:
             self._statement(statement)
         body = self.close()
-        del self.bounds[s.var], self.var_scope[s.var], self.names[s.var]
         self.line(f"for (var {name} = 0; {name} < {extent}; {name}++) {{")
         self.scopes[-1].lines += body
         self.line("}")

@@ -32,12 +32,13 @@ def is_name(text: str) -> bool:
 class _Scope:
     """One open block: its lines, the names it owns, and what its locals and index terms are called."""
 
-    __slots__ = ("lines", "indent", "owned", "locals", "indices")
+    __slots__ = ("lines", "indent", "owned", "variables", "locals", "indices")
 
     def __init__(self, indent: str) -> None:
         self.lines: list[str] = []
         self.indent = indent
         self.owned: list[str] = []
+        self.variables: list[str] = []
         self.locals: dict[str, str] = {}
         self.indices: dict[object, str] = {}
 
@@ -80,6 +81,16 @@ class IndexWriter:
         self.line(f"let {name}{': ' if dtype else ''}{dtype} = {text};", scope)
         return name
 
+    def rename(self, bound: str, name: str) -> bool:
+        """Call the `let` that was written last `name` instead of `bound`; False if it is not the last."""
+        scope = self.scopes[-1]
+        start = f"{scope.indent}let {bound} = "
+        if not scope.lines or not scope.lines[-1].startswith(start):
+            return False
+        scope.lines[-1] = f"{scope.indent}let {name} = {scope.lines[-1][len(start) :]}"
+        scope.indices.update((key, name) for key, text in scope.indices.items() if text == bound)
+        return True
+
     def open(self) -> None:
         self.scopes.append(_Scope(self.scopes[-1].indent + "  "))
 
@@ -87,7 +98,20 @@ class IndexWriter:
         """End the innermost block; returns its lines."""
         scope = self.scopes.pop()
         self.taken.difference_update(scope.owned)
+        for variable in scope.variables:
+            del self.names[variable], self.var_scope[variable], self.bounds[variable]
         return scope.lines
+
+    def variable(self, name: str, text: str, bounds: tuple[int | None, int | None]) -> None:
+        """Let indices of the innermost block use the variable `name`, written `text`, with values in `bounds`."""
+        if name in self.var_scope:
+            raise VerificationError(
+                f"kernel {self.kernel_name} has two variables {name}, one hiding the other"
+            )
+        self.names[name] = text
+        self.var_scope[name] = len(self.scopes) - 1
+        self.bounds[name] = bounds  # type: ignore[assignment]
+        self.scopes[-1].variables.append(name)
 
     def values_of(self, e: int | IntExpr) -> tuple[Expr, ...]:
         """Run-time values that the index `e` holds."""
