@@ -6,6 +6,7 @@
 
 import { openDevice } from "./devices.js";
 import { UnsupportedError, VerificationError } from "./errors.js";
+import { evaluate } from "./expressions.js";
 import { bindSymbols, checkInputs, describeInputs } from "./inputs.js";
 import { Channel, transferring } from "./rpc.js";
 import { WeightFiles } from "./weights.js";
@@ -22,6 +23,8 @@ let device = null;
 let signature = null;
 /** @type {Map<number, Plan>} the newest first */
 let plans = new Map();
+/** @type {Map<number, import("./types.js").Environment>} symbols of each plan's latest inference */
+const environments = new Map();
 /** @type {Map<string, Promise<any>>} compilations under way, by the inputs that they are for */
 const compiling = new Map();
 
@@ -106,6 +109,7 @@ async function infer(inputs) {
   if (!chosen) return null;
   const start = performance.now();
   const outputs = await theDevice().run({ ...chosen, inputs });
+  environments.set(chosen.plan, chosen.environment);
   return { outputs, plan: chosen.plan, ms: performance.now() - start };
 }
 
@@ -154,6 +158,22 @@ function addPlan({ json, blobs }) {
   });
 }
 
+/**
+ * Times of all units on the latest inputs, with the work that they claim to do.
+ * @param {{plan: number, repeat: number}} request
+ */
+async function profile(request) {
+  const times = await theDevice().profile(request, pause);
+  const units = plans.get(request.plan)?.units ?? [];
+  const environment = environments.get(request.plan) ?? {};
+  const sum = (/** @type {any[]} */ steps, /** @type {"flops" | "bytes"} */ what) =>
+    steps.reduce((total, step) => total + evaluate(step[what], environment), 0);
+  return times.map(({ unit, ms }) => {
+    const { steps } = units[unit];
+    return { unit, ms, flops: sum(steps, "flops"), bytes: sum(steps, "bytes") };
+  });
+}
+
 /** What any client may ask for. */
 const forPages = {
   run,
@@ -172,7 +192,7 @@ const compiler = new Channel(/** @type {any} */ (self), {
   setFiles: (/** @type {Record<string, ArrayBuffer | Blob>} */ files) => theDevice().setFiles(new WeightFiles(files)),
   addPlan,
   measure: (/** @type {any} */ request) => enqueue(patient, () => theDevice().measure(request, pause)),
-  profile: (/** @type {any} */ request) => enqueue(patient, () => theDevice().profile(request, pause)),
+  profile: (/** @type {any} */ request) => enqueue(patient, () => profile(request)),
   swap: (/** @type {any} */ request) => enqueue(patient, () => theDevice().swap(request)),
   connect: (/** @type {{port: MessagePort}} */ { port }) => {
     new Channel(port, forPages);

@@ -63,6 +63,15 @@ export class Channel {
   }
 
   /**
+   * The same without an answer.
+   * @param {string} method
+   * @param {any} [args]
+   */
+  notify(method, args) {
+    if (!this.closed) this.port.postMessage({ id: 0, method, args });
+  }
+
+  /**
    * Fail all calls under way, and those to come.
    * @param {Error} [error]
    */
@@ -100,6 +109,7 @@ export class Channel {
 
   /** @param {number} id @param {any} value */
   answer(id, value) {
+    if (!id) return;
     const { result, buffers } = value instanceof Transferring ? value : { result: value, buffers: [] };
     try {
       this.port.postMessage({ answer: id, result }, { transfer: buffers });
@@ -110,6 +120,7 @@ export class Channel {
 
   /** @param {number} id @param {unknown} error */
   refuse(id, error) {
-    this.port.postMessage({ answer: id, error: errorToPlain(error) });
+    if (id) this.port.postMessage({ answer: id, error: errorToPlain(error) });
+    else console.error(error);
   }
 }

@@ -1,0 +1,80 @@
+"""A plan in the executor, as Python remembers it: which kernels each unit runs now, and how long they take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from ..compiler import CompiledPlan
+from ..errors import InputError
+from ..tune.tuner import Tuner
+from .session import Session
+
+
+class LoadedPlan:
+    """One plan. It is the executor of its tuner, because it must know of what is swapped in.
+
+    units     the plan's, those swapped in included
+    times     the latest profile, in the order of the units; `first_ms` are those of the first one
+    stale     what runs has changed since
+    """
+
+    def __init__(
+        self, id: int, compiled: CompiledPlan, session: Session, on_event: Callable[[dict], None]
+    ) -> None:
+        self.id = id
+        self.compiled = compiled
+        self.tuner = Tuner(compiled, id, self, on_event)
+        self._session = session
+        body = json.loads(compiled.json)
+        self.units: list[dict] = body["units"]
+        self._kernels: dict[str, dict] = {}
+        """Kernel name → its entry in the plan; "module" is the module's bytes."""
+        modules = [compiled.blobs[blob] for blob in body["modules"]]
+        self._register(self.units, body["kernels"], modules)
+        self.times: list[dict] = []
+        self.first_ms: list[float] = []
+        self.stale = True
+
+    async def measure(
+        self, plan: int, unit: int, candidates: list[dict], samples: int, tolerance: float
+    ) -> dict:
+        """Time and check candidates of a unit: see Session.measure."""
+        return await self._session.measure(plan, unit, candidates, samples, tolerance)
+
+    async def swap(self, plan: int, replacements: list[tuple[int, dict]]) -> None:
+        """Replace units, (index, candidate as plan.candidate() makes it), between two inferences."""
+        await self._session.swap(plan, replacements)
+        for unit, candidate in replacements:
+            body = json.loads(candidate["json"])
+            self._register([body["unit"]], body["kernels"], candidate["blobs"])
+            self.units[unit] = body["unit"]
+        self.stale = True
+
+    async def profile(self, plan: int, repeat: int) -> list[dict]:
+        """Time every unit on the latest inputs: [{"unit", "ms", "flops", "bytes"}]."""
+        self.times = await self._session.profile(plan, repeat)
+        self.first_ms = self.first_ms or [entry["ms"] for entry in self.times]
+        self.stale = False
+        return self.times
+
+    def _register(self, units: list[dict], kernels: list[dict], modules: list[bytes]) -> None:
+        for kernel in kernels:
+            entry = dict(kernel)
+            if "module" in kernel:
+                entry["module"] = modules[kernel["module"]]
+            self._kernels[kernel["name"]] = entry
+        for unit in units:
+            for name, steps in (("kernels", unit["steps"]), ("init_kernels", unit["init"])):
+                unit[name] = list(dict.fromkeys(kernels[step["kernel"]]["name"] for step in steps))
+
+    def source(self, kernel: str) -> str:
+        """The code of a kernel, as text. Raises InputError for a name that the plan does not have."""
+        entry = self._kernels.get(kernel)
+        if entry is None:
+            raise InputError(f"The plan has no kernel {kernel!r}; report() lists them.")
+        if "wgsl" in entry:
+            return entry["wgsl"]
+        from ..emit.wat import disassemble
+
+        return disassemble(entry["module"])

@@ -1,0 +1,363 @@
+"""`load` and `Model`: the Python interface. The page's compiler worker uses the same objects (page.py)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..compiler import InputSpec, check_operators, compile_model, static_inputs
+from ..errors import DeviceError, FetchError, InputError
+from ..graph.graph import Graph
+from ..onnx.external import check_files
+from ..onnx.reader import read_model
+from ..target import Target
+from .loaded_plan import LoadedPlan
+from .report import Report, make_report
+from .session import Session
+
+LONG_NAMES = {
+    "f32": "float32", "f64": "float64", "f16": "float16", "bf16": "bfloat16", "i8": "int8", "u8": "uint8",
+    "i16": "int16", "u16": "uint16", "i32": "int32", "u32": "uint32", "i64": "int64", "u64": "uint64", "bool": "bool",
+}  # fmt: skip
+SHORT_NAMES = {long: short for short, long in LONG_NAMES.items()}
+
+Progress = Callable[[dict], Any]
+"""Takes {"stage", "message"?, "loaded"?, "total"?, "secondsLeft"?}; stages: download, graph, kernels, weights."""
+
+
+async def load(
+    source: Any,
+    device: str = "auto",
+    threads: int | None = None,
+    tune: str = "background",
+    on_progress: Progress | None = None,
+    external_data: Mapping[str, Any] | None = None,
+) -> Model:
+    """Load an ONNX model from a URL or from its bytes.
+
+    source         a URL (str), bytes, or a JavaScript File, Blob or buffer
+    device         "auto", "wasm" (CPU) or "webgpu"
+    threads        CPU threads; None: as many as suit the machine
+    tune           "background": look for faster kernels while the model is in use; "off": only when `tune` is called
+    on_progress    called with each step: see `Progress`
+    external_data  location that the model gives → URL or bytes, where it is not to be found beside the model
+
+    A model whose input shapes are constant is compiled here, another one at its first run. Raises an NnjitError: the
+    type says whether it is the fetch, the file, the model or the device.
+    """
+    from .javascript import session_class
+
+    if tune not in ("background", "off"):
+        raise InputError(f'tune is "background" or "off", not {tune!r}')
+    session_type, urls = await session_class()
+    options = _options(source, device, threads, on_progress, external_data)
+    return await open_model(session_type.new(options, urls), tune, on_progress)
+
+
+def _options(
+    source: Any, device: str, threads: int | None, on_progress: Progress | None, external_data: Any
+) -> Any:
+    from js import Object
+    from pyodide.ffi import to_js
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, str):
+            return _absolute(value)
+        return to_js(value) if isinstance(value, (bytes, bytearray, memoryview)) else value
+
+    options = Object.new()
+    options.source = plain(source)
+    options.device = device
+    options.threads = threads
+    if external_data:
+        options.externalData = Object.fromEntries(to_js([[k, plain(v)] for k, v in external_data.items()]))
+    if on_progress:
+        options.onProgress = lambda event: on_progress(event.to_py())
+    return options
+
+
+def _absolute(url: str) -> str:
+    from js import URL, location
+    from pyodide.ffi import JsException
+
+    try:
+        # The address of a worker that was started from a Blob names nothing but its origin.
+        base = location.origin if location.protocol == "blob:" else location.href
+        return URL.new(url, base).href
+    except JsException as error:
+        raise FetchError(f"{url!r} is not a URL. Write it in full, like https://host/model.onnx.") from error
+
+
+async def open_model(
+    js_session: Any, tune: str, on_progress: Progress | None = None, on_event: Progress | None = None
+) -> Model:
+    """The model of a JavaScript Session that has begun to download it; disposes of the session when it fails."""
+    model: Model | None = None
+
+    async def needs_plan(described: dict) -> None:
+        if model is None:
+            raise DeviceError("The model is still being loaded.")
+        await model._compile(_specs(described))
+
+    session = Session(js_session, needs_plan)
+    report = on_progress or (lambda event: None)
+    timings: dict[str, float] = {}
+    try:
+        facts = await session.facts()
+        source = await session.model_bytes()
+        started = time.perf_counter()
+        report({"stage": "graph"})
+        graph = read_model(source)
+        check_operators(graph)
+        timings["graph"] = _since(started)
+        external = graph.external_files()
+        if external:
+            check_files(graph, await session.fetch_external_data(external))
+        await session.place(_signature(graph))
+        model = Model(graph, session, facts, tune, report, on_event)
+        model.timings |= timings
+        static = static_inputs(graph)
+        if static is not None:
+            await model._compile(static)
+    except BaseException:
+        session.dispose()
+        raise
+    return model
+
+
+def _since(started: float) -> float:
+    return (time.perf_counter() - started) * 1000
+
+
+def _specs(described: dict) -> dict[str, InputSpec]:
+    return {
+        name: InputSpec(SHORT_NAMES[d["type"]], tuple(d["dims"]), d["value"]) for name, d in described.items()
+    }
+
+
+def _signature(graph: Graph) -> dict:
+    def ports(infos: list) -> list[dict]:
+        return [
+            {
+                "name": info.name,
+                "dtype": LONG_NAMES.get(info.dtype, info.dtype),
+                "shape": None if info.shape is None else list(info.shape),
+            }
+            for info in infos
+        ]
+
+    return {"inputs": ports(graph.inputs), "outputs": ports(graph.outputs)}
+
+
+def target_of(facts: dict) -> Target:
+    """The compiler's target for the device that the runtime found."""
+    limits = facts["limits"]
+    gpu = {
+        "max_workgroup": limits.get("maxComputeInvocationsPerWorkgroup"),
+        "shared_bytes": limits.get("maxComputeWorkgroupStorageSize"),
+        "max_storage_buffers": limits.get("maxStorageBuffersPerShaderStage"),
+    }
+    return Target(
+        device=facts["device"],
+        relaxed_simd=facts["relaxedSimd"],
+        shared_memory=facts["threads"] > 1,
+        threads=facts["threads"],
+        max_pages=facts["maxPages"] or Target.max_pages,
+        features=frozenset(facts["features"]),
+        **{name: value for name, value in gpu.items() if value is not None},
+    )
+
+
+_BACKGROUND_SLICE = 3600.0
+"""Seconds of one call of the tuner in the background; it returns as soon as nothing is left to try."""
+
+
+class Model:
+    """A loaded model; made by `load`.
+
+    inputs, outputs   [{"name", "dtype", "shape"}]: a dimension is an int, a name, or None where the model does not say
+    device, facts     the device that runs it, and what was found about it
+    timings           milliseconds of loading's parts, and of compiling all plans so far
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        session: Session,
+        facts: dict,
+        tune: str,
+        on_progress: Progress,
+        on_event: Progress | None,
+    ) -> None:
+        signature = _signature(graph)
+        self.inputs: list[dict] = signature["inputs"]
+        self.outputs: list[dict] = signature["outputs"]
+        self.facts = facts
+        self.device: str = facts["device"]
+        self.timings: dict[str, float] = {"compile": 0.0, "init": 0.0}
+        self._graph = graph
+        self._session = session
+        self._target = target_of(facts)
+        self._tune_mode = tune
+        self._on_progress = on_progress
+        self._on_event = on_event or (lambda event: None)
+        self._plans: dict[int, LoadedPlan] = {}
+        self._current: LoadedPlan | None = None
+        self._stats: dict = {}
+        self._background: asyncio.Task | None = None
+        self._profiling: asyncio.Task | None = None
+        self._disposed = False
+
+    async def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """One inference: arrays by name in, arrays by name out.
+
+        The first run with new shapes may compile. Raises InputError for a missing or unknown input or one of the wrong
+        dtype or shape, DeviceError when the device fails.
+        """
+        self._check_alive()
+        outputs = await self._session.run(inputs)
+        if self._current and self._current.stale and not self._profiling:
+            # For `report`, which does not wait; the caller has its answer.
+            self._profiling = asyncio.ensure_future(self._profile_quietly())
+        return outputs
+
+    async def tune(self, seconds: float = 30, on_progress: Progress | None = None) -> None:
+        """Look for faster kernels for at most `seconds`; inferences may go on meanwhile, and use each winner at once.
+
+        on_progress   called with each candidate: {"task", "label", "schedule", "ms", "best", "status", "secondsLeft"};
+                      status is that of the measurement, or "swapped" for a winner put to use, or "done"
+        Returns early when nothing promising is left. Raises InputError when the model has dynamic shapes and was never
+        run.
+        """
+        self._check_alive()
+        current = self._current
+        if current is None:
+            raise InputError(
+                "This model has dynamic dimensions: run it once, so that tuning knows for which shapes."
+            )
+        await self.pause_tuning()
+        listener = self._on_event
+
+        def both(event: dict) -> None:
+            listener(event)
+            if on_progress:
+                on_progress(event)
+
+        self._on_event = both
+        try:
+            await current.tuner.run(seconds)
+        finally:
+            self._on_event = listener
+        await self.profile()
+        self._tune_in_background()
+
+    async def pause_tuning(self) -> None:
+        """Stop tuning in the background."""
+        task, self._background = self._background, None
+        if task is not None:
+            # It ends by itself after the batch at hand: cancelled, it might not know what was swapped in.
+            for plan in self._plans.values():
+                plan.tuner.stopped = True
+            await task
+            for plan in self._plans.values():
+                plan.tuner.stopped = False
+
+    async def resume_tuning(self) -> None:
+        """Tune in the background, also when the model was loaded with tune="off"."""
+        self._check_alive()
+        self._tune_mode = "background"
+        self._tune_in_background()
+
+    async def profile(self, repeat: int = 3) -> None:
+        """Time every unit of the current plan on the latest inputs; `report` shows it."""
+        self._check_alive()
+        current = self._current
+        if current is not None:
+            await current.profile(current.id, repeat)
+        self._stats = await self._session.stats()
+
+    async def profile_if_stale(self) -> None:
+        """Profile if what runs has changed since the last time."""
+        if self._current is not None and self._current.stale:
+            await self.profile()
+
+    def report(self) -> Report:
+        """What runs and how fast, as far as it was measured: a dict that prints as a table.
+
+        Kernels have times once the model has run and been profiled: `run` and `tune` see to that, `profile` at once.
+        """
+        self._check_alive()
+        return make_report(self.facts, self.timings, self._current, self._stats)
+
+    def source(self, kernel: str) -> str:
+        """The emitted code of a kernel that `report` names: readable WebAssembly text, or WGSL. Raises InputError."""
+        self._check_alive()
+        if self._current is None:
+            raise InputError("No kernels yet: this model is compiled at its first run.")
+        return self._current.source(kernel)
+
+    def dispose(self) -> None:
+        """Give back all memory; calls under way fail."""
+        if self._disposed:
+            return
+        self._disposed = True
+        for task in (self._background, self._profiling):
+            if task is not None:
+                task.cancel()
+        self._session.dispose()
+
+    async def _compile(self, inputs: dict[str, InputSpec]) -> None:
+        """Compile a plan for these inputs and add it to the executor."""
+        self._on_progress({"stage": "kernels"})
+        # Let the message out: from here on Python is busy.
+        await asyncio.sleep(0)
+        started = time.perf_counter()
+        known: dict[str, str] = {}
+        for plan in self._plans.values():
+            known |= plan.tuner.schedules()
+        compiled = compile_model(self._graph, inputs, self._target, known)
+        self.timings["compile"] += _since(started)
+        self._on_progress({"stage": "weights"})
+        added = await self._session.add_plan(compiled.json, compiled.blobs)
+        self.timings["init"] += added["initMs"]
+        loaded = LoadedPlan(added["plan"], compiled, self._session, self._tune_event)
+        self._plans[loaded.id] = self._current = loaded
+        self._tune_in_background()
+
+    def _tune_event(self, event: dict) -> None:
+        kind = event.get("event")
+        if kind != "candidate":
+            event = {**event, "status": "swapped" if kind == "swap" else "done"}
+        self._on_event(event)
+
+    def _tune_in_background(self) -> None:
+        if self._tune_mode == "background" and self._current and not self._disposed:
+            if self._background is None or self._background.done():
+                self._background = asyncio.ensure_future(self._tune_all())
+
+    async def _tune_all(self) -> None:
+        """Tune plans until nothing promising is left in any, the latest first; what fails ends it, not the model."""
+        try:
+            while True:
+                waiting = [p for p in self._plans.values() if not p.tuner.finished]
+                if not waiting or waiting[-1].tuner.stopped:
+                    break
+                await waiting[-1].tuner.run(_BACKGROUND_SLICE)
+        except DeviceError as error:
+            self._on_event({"event": "idle", "status": "done", "message": str(error)})
+
+    async def _profile_quietly(self) -> None:
+        try:
+            await self.profile()
+        except DeviceError:
+            pass  # Disposed of meanwhile; an inference that fails says so itself.
+        finally:
+            self._profiling = None
+
+    def _check_alive(self) -> None:
+        if self._disposed:
+            raise DeviceError("The model was disposed of.")

@@ -1,0 +1,80 @@
+"""What compiler.worker.js calls: models of a page by number, answers as JSON text {"result"} or {"error"}."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ..errors import DeviceError
+from .javascript import plain
+from .model import Model, open_model
+
+_models: dict[int, Model] = {}
+
+
+async def load(number: int, session: Any, tune: str, on_event: Any) -> str:
+    """Finish loading the model of a JavaScript Session; its inputs, outputs and facts."""
+
+    async def work() -> dict:
+        from js import Object
+        from pyodide.ffi import to_js
+
+        send_progress = session.progress
+
+        def progress(event: dict) -> None:
+            send_progress(to_js(event, dict_converter=Object.fromEntries))
+
+        model = await open_model(session, tune, progress, lambda event: on_event(json.dumps(event)))
+        _models[number] = model
+        return {"inputs": model.inputs, "outputs": model.outputs, "facts": model.facts}
+
+    return await _answer(work)
+
+
+async def call(number: int, method: str, args: str) -> str:
+    """One of the methods of a model that the page may call."""
+
+    async def work() -> Any:
+        model = _models.get(number)
+        if model is None:
+            raise DeviceError("The model was disposed of.")
+        return await _METHODS[method](model, **json.loads(args))
+
+    return await _answer(work)
+
+
+async def dispose(number: int) -> str:
+    """Forget a model."""
+
+    async def work() -> None:
+        model = _models.pop(number, None)
+        if model is not None:
+            model.dispose()
+
+    return await _answer(work)
+
+
+async def _report(model: Model) -> dict:
+    await model.profile_if_stale()
+    return model.report()
+
+
+async def _source(model: Model, kernel: str) -> str:
+    return model.source(kernel)
+
+
+_METHODS: dict[str, Callable[..., Awaitable[Any]]] = {
+    "tune": Model.tune,
+    "pause_tuning": Model.pause_tuning,
+    "resume_tuning": Model.resume_tuning,
+    "report": _report,
+    "source": _source,
+}
+
+
+async def _answer(work: Callable[[], Awaitable[Any]]) -> str:
+    try:
+        return json.dumps({"result": await work()})
+    except Exception as error:
+        return json.dumps({"error": plain(error)})

@@ -1,0 +1,106 @@
+/**
+ * The compiler of a page: Pyodide, numpy and the nnjit wheel, shared by all models of the page. A model's download and
+ * its executor start at once, while Python may still be starting.
+ */
+
+import { errorFromPlain, NnjitError } from "./errors.js";
+import { Channel, transferring } from "./rpc.js";
+import { Session } from "./session.js";
+
+/** @typedef {import("./session.js").Progress} Progress */
+
+const urls = {
+  executor: new URL("executor.worker.js", import.meta.url).href,
+  pool: new URL("pool.worker.js", import.meta.url).href,
+};
+
+/** @type {Map<number, Session>} */
+const sessions = new Map();
+
+/** Progress of the start, and who wants to hear of it. */
+let starting = "Python";
+/** @type {Set<(progress: Progress) => void>} */
+const listeners = new Set();
+
+/** @param {string} message */
+function report(message) {
+  starting = message;
+  for (const listener of listeners) listener({ stage: "compiler", message });
+}
+
+/**
+ * Start Python and import the compiler.
+ * @returns {Promise<any>} the Python module nnjit.runtime.page
+ */
+async function startPython() {
+  const siteUrl = new URL("site.json", import.meta.url);
+  const site = await (await fetchOrThrow(siteUrl)).json();
+  const indexURL = new URL(site.pyodide, siteUrl).href;
+  const wheel = fetchOrThrow(new URL(site.wheel, siteUrl)).then((response) => response.arrayBuffer());
+  wheel.catch(() => {});
+  const { loadPyodide } = await import(new URL("pyodide.mjs", indexURL).href);
+  const pyodide = await loadPyodide({ indexURL, packages: ["numpy"] });
+  report("nnjit");
+  pyodide.unpackArchive(await wheel, "wheel");
+  const page = pyodide.pyimport("nnjit.runtime.page");
+  listeners.clear();
+  return page;
+}
+
+/** @param {URL} url */
+async function fetchOrThrow(url) {
+  const response = await fetch(url);
+  if (!response.ok) throw new NnjitError(`${url}: the server answered ${response.status}; the site is incomplete.`);
+  return response;
+}
+
+const python = startPython();
+python.catch(() => {});
+
+/**
+ * Call a function of nnjit.runtime.page; it answers with JSON: {"result"} or {"error"}.
+ * @param {string} name
+ * @param {...any} args
+ */
+async function callPython(name, ...args) {
+  const answer = JSON.parse(await (await python)[name](...args));
+  if (answer.error) throw errorFromPlain(answer.error);
+  return answer.result;
+}
+
+const page = new Channel(/** @type {any} */ (self), {
+  ready: async () => {
+    await python;
+  },
+
+  load: async ({ id, options }) => {
+    /** @param {Progress} progress */
+    const onProgress = (progress) => page.notify("progress", { id, progress });
+    const session = new Session({ ...options, onProgress }, urls);
+    sessions.set(id, session);
+    onProgress({ stage: "compiler", message: starting });
+    listeners.add(onProgress);
+    try {
+      // What fails without Python fails at once.
+      await Promise.all([python, session.opening, session.downloading]);
+      const onEvent = (/** @type {string} */ json) => page.notify("event", { id, event: JSON.parse(json) });
+      const described = await callPython("load", id, session, options.tune, onEvent);
+      const port = await session.executor.connect();
+      return transferring({ ...described, port }, [port]);
+    } catch (error) {
+      session.dispose();
+      sessions.delete(id);
+      throw error;
+    } finally {
+      listeners.delete(onProgress);
+    }
+  },
+
+  call: ({ id, method, args }) => callPython("call", id, method, JSON.stringify(args)),
+
+  dispose: async ({ id }) => {
+    sessions.get(id)?.dispose();
+    sessions.delete(id);
+    await callPython("dispose", id);
+  },
+});

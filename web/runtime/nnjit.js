@@ -1,0 +1,271 @@
+/**
+ * nnjit for a page: load an ONNX model, run it, tune it.
+ *
+ *     import { load } from "./runtime/nnjit.js";
+ *     const model = await load("model.onnx", { device: "auto", tune: "background", onProgress: console.log });
+ *     const { y } = await model.run({ x: { data: new Float32Array(4), dims: [1, 4], type: "float32" } });
+ */
+
+import { DeviceError } from "./errors.js";
+import { ExecutorClient } from "./executor.js";
+import { Channel } from "./rpc.js";
+
+export * from "./errors.js";
+
+/** @typedef {import("./dtypes.js").Tensor} Tensor */
+/** @typedef {import("./types.js").Facts} Facts */
+/** @typedef {import("./session.js").Progress} Progress stages: compiler, download, graph, kernels, weights */
+/** @typedef {{name: string, dtype: string, shape: (number | string | null)[] | null}} Port */
+/**
+ * @typedef {object} TuneEvent
+ * @property {string} [task]
+ * @property {string} [label]
+ * @property {string} [schedule]
+ * @property {number | null} [ms]
+ * @property {number | null} [best]
+ * @property {string} status
+ * @property {number | null} [secondsLeft]
+ */
+/**
+ * @typedef {object} LoadOptions
+ * @property {"auto" | "wasm" | "webgpu"} [device]
+ * @property {number | null} [threads] CPU threads; null: as many as suit the machine
+ * @property {"background" | "off"} [tune]
+ * @property {(progress: Progress) => void} [onProgress]
+ * @property {AbortSignal} [signal] stops loading; `load` then throws an AbortError
+ * @property {Blob[]} [files] files chosen with a model file: its external data, found by name
+ * @property {Record<string, string | Blob | ArrayBuffer | Uint8Array>} [externalData] by the location that the model
+ *   gives, where it is not to be found beside the model
+ * @property {boolean} [cache] false: do not keep the model in the browser's cache
+ */
+
+/** The compiler worker of this page; starts Pyodide at the first use. */
+class Compiler {
+  constructor() {
+    /** @type {Map<number, {onProgress: (progress: Progress) => void, onEvent: (event: any) => void}>} */
+    this.models = new Map();
+    this.nextId = 1;
+    this.worker = new Worker(new URL("compiler.worker.js", import.meta.url), { type: "module", name: "nnjit-compiler" });
+    this.channel = new Channel(this.worker, {
+      progress: ({ id, progress }) => this.models.get(id)?.onProgress(progress),
+      event: ({ id, event }) => this.models.get(id)?.onEvent(event),
+    });
+    this.worker.onerror = (event) => {
+      this.fail(new DeviceError(`The compiler's worker failed: ${event.message || "its script could not be loaded"}.`));
+    };
+    this.ready = this.channel.call("ready");
+    this.ready.catch((error) => this.fail(error));
+  }
+
+  /**
+   * Give up on this worker; the next load starts another.
+   * @param {Error} error
+   */
+  fail(error) {
+    if (compiler === this) compiler = null;
+    this.channel.close(error);
+    this.worker.terminate();
+  }
+}
+
+/** @type {Compiler | null} */
+let compiler = null;
+
+/** Start the compiler before the first model is asked for; resolves when it is ready. */
+export async function prepare() {
+  compiler ??= new Compiler();
+  await compiler.ready;
+}
+
+/**
+ * Load a model: its file is fetched while the compiler starts; a model whose shapes are constant is compiled at once,
+ * another one at its first run.
+ *
+ * @param {string | URL | Blob | ArrayBuffer | Uint8Array} source a URL is resolved against the page
+ * @param {LoadOptions} [options]
+ * @returns {Promise<Model>}
+ * @throws {NnjitError} of a type that tells what is wrong: see errors.js
+ */
+export async function load(source, options = {}) {
+  const { onProgress = () => {}, signal, device = "auto", threads = null, tune = "background", ...rest } = options;
+  signal?.throwIfAborted();
+  compiler ??= new Compiler();
+  const owner = compiler;
+  const id = owner.nextId++;
+  const listeners = { onProgress, onEvent: () => {} };
+  owner.models.set(id, listeners);
+  const resolved = Object.fromEntries(
+    Object.entries(rest.externalData ?? {}).map(([name, value]) => [name, absolute(value)]),
+  );
+  const started = performance.now();
+  const loading = owner.channel.call("load", {
+    id,
+    options: { source: absolute(source), device, threads, tune, ...rest, externalData: resolved },
+  });
+  try {
+    const described = await abortable(loading, signal);
+    return new Model(owner, id, { ...described, loadMs: performance.now() - started }, listeners);
+  } catch (error) {
+    owner.models.delete(id);
+    owner.channel.call("dispose", { id }).catch(() => {});
+    throw error;
+  }
+}
+
+/**
+ * A URL made absolute, anything else as it is.
+ * @template T
+ * @param {T} source
+ * @returns {T | string}
+ */
+function absolute(source) {
+  if (typeof source !== "string" && !(source instanceof URL)) return source;
+  try {
+    return new URL(String(source), globalThis.document?.baseURI ?? globalThis.location?.href).href;
+  } catch {
+    return String(source);
+  }
+}
+
+/**
+ * @template T
+ * @param {Promise<T>} promise
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<T>}
+ */
+function abortable(promise, signal) {
+  if (!signal) return promise;
+  return new Promise((resolve, reject) => {
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+    promise.then(resolve, reject);
+  });
+}
+
+/** A loaded model. */
+export class Model {
+  /**
+   * @param {Compiler} owner
+   * @param {number} id
+   * @param {{inputs: Port[], outputs: Port[], facts: Facts, port: MessagePort, loadMs: number}} described
+   * @param {{onEvent: (event: any) => void}} listeners
+   */
+  constructor(owner, id, { inputs, outputs, facts, port, loadMs }, listeners) {
+    this.owner = owner;
+    this.id = id;
+    /** What the model takes and gives; a dimension is a number, a name, or null. */
+    this.inputs = inputs;
+    this.outputs = outputs;
+    /** The device that runs it, and what was found about it. */
+    this.device = facts.device;
+    this.facts = facts;
+    /** Milliseconds that loading took. */
+    this.loadMs = loadMs;
+    this.executor = new ExecutorClient(port);
+    /** @type {Map<string, Set<(event: any) => void>>} */
+    this.listeners = new Map();
+    this.disposed = false;
+    listeners.onEvent = ({ name, ...event }) => this.emit(name, event);
+  }
+
+  /**
+   * One inference. The arrays passed stay yours; those returned are new.
+   *
+   * @param {Record<string, Tensor>} inputs
+   * @returns {Promise<Record<string, Tensor>>} outputs by name
+   * @throws {InputError} for a missing or unknown input, or one of the wrong type or shape
+   * @throws {UnsupportedError | DeviceError | OutOfMemoryError} when these shapes cannot be compiled or run
+   */
+  async run(inputs) {
+    return (await this.executor.run(inputs)).outputs;
+  }
+
+  /**
+   * The same, with the milliseconds that the device took.
+   * @param {Record<string, Tensor>} inputs
+   * @returns {Promise<{outputs: Record<string, Tensor>, ms: number}>}
+   */
+  runTimed(inputs) {
+    return this.executor.run(inputs);
+  }
+
+  /**
+   * Look for faster kernels; inferences go on meanwhile, and use each winner from then on.
+   * @param {{seconds?: number, onProgress?: (event: TuneEvent) => void, signal?: AbortSignal}} [options] without
+   *   `seconds`: until every candidate was tried
+   * @returns {Promise<void>} when the time is over, all is tried, or `signal` or `pauseTuning` ends it
+   */
+  async tune({ seconds, onProgress, signal } = {}) {
+    const stop = onProgress ? this.on("tune", onProgress) : () => {};
+    const pause = () => this.pauseTuning();
+    signal?.addEventListener("abort", pause, { once: true });
+    try {
+      await this.ask("tune", { seconds: seconds ?? null });
+    } finally {
+      stop();
+      signal?.removeEventListener("abort", pause);
+    }
+  }
+
+  /** Stop tuning, in the background too; `resumeTuning` or `tune` goes on where it was. @returns {Promise<void>} */
+  pauseTuning() {
+    return this.ask("pause_tuning", {});
+  }
+
+  /** Tune in the background again. @returns {Promise<void>} */
+  resumeTuning() {
+    return this.ask("resume_tuning", {});
+  }
+
+  /**
+   * What runs and how fast: device, timings, kernels with their times, tuning tasks with their candidates, memory.
+   * @returns {Promise<any>} see Model.report in nnjit/runtime/model.py
+   */
+  report() {
+    return this.ask("report", {});
+  }
+
+  /**
+   * The emitted code of a kernel that `report` names: readable WebAssembly text, or WGSL.
+   * @param {string} kernel
+   * @returns {Promise<string>}
+   */
+  source(kernel) {
+    return this.ask("source", { kernel });
+  }
+
+  /**
+   * Listen to events: "tune", for each candidate tried and each unit swapped.
+   * @param {"tune"} event
+   * @param {(event: TuneEvent) => void} listener
+   * @returns {() => void} stops listening
+   */
+  on(event, listener) {
+    const listeners = this.listeners.get(event) ?? new Set();
+    this.listeners.set(event, listeners.add(listener));
+    return () => listeners.delete(listener);
+  }
+
+  /** @param {string} name @param {any} event */
+  emit(name, event) {
+    for (const listener of this.listeners.get(name) ?? []) listener(event);
+  }
+
+  /**
+   * @param {string} method
+   * @param {object} args
+   * @returns {Promise<any>}
+   */
+  ask(method, args) {
+    if (this.disposed) return Promise.reject(new DeviceError("The model was disposed of."));
+    return this.owner.channel.call("call", { id: this.id, method, args });
+  }
+
+  /** Give back all memory; calls under way fail. */
+  dispose() {
+    if (this.disposed) return;
+    this.disposed = true;
+    this.executor.dispose();
+    this.owner.models.delete(this.id);
+    this.owner.channel.call("dispose", { id: this.id }).catch(() => {});
+  }
+}
