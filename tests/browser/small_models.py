@@ -12,8 +12,8 @@ def _model(graph: onnx.GraphProto) -> onnx.ModelProto:
 
 
 def _weight(name: str, *shape: int, seed: int = 0) -> onnx.TensorProto:
-    values = np.random.default_rng(seed).standard_normal(shape).astype(np.float32) / np.sqrt(shape[0])
-    return numpy_helper.from_array(values, name)
+    values = np.random.default_rng(seed).standard_normal(shape) / np.sqrt(shape[0])
+    return numpy_helper.from_array(values.astype(np.float32), name)
 
 
 def perceptron(batch: int | str = "batch", width: int = 64) -> onnx.ModelProto:

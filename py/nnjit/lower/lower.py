@@ -28,6 +28,7 @@ from .spec import (
     depends,
     expr_depends,
     substitute_expr,
+    symbols_of,
 )
 
 LANES = 4
@@ -564,7 +565,7 @@ class _Lowering:
                 self.spec.hints,
                 self.spec.bounds,
             )
-            spec.symbols = self.spec.symbols
+            spec.symbols = symbols_of(spec)
             packed = Packed(number, name, source.storage, product([d for _, d in axes]), spec, buffer)
             self.packed.append(packed)
             # Within a tile, axis = base + offset: the packed position is that of the tile, plus the offset.

@@ -264,15 +264,18 @@ def normalize(spec: KernelSpec) -> KernelSpec:
     spec = _merge(spec, None)
     for n in range(len(spec.stages)):
         spec = _merge(spec, n)
-    names: dict[str, None] = {}
-    sizes = [d for _, d in (*spec.outer, *(a for s in spec.stages for a in s.axes))]
-    axes = {v for v, _ in (*spec.outer, *(a for s in spec.stages for a in s.axes))}
-    for e in (*sizes, *indices_of(spec)):
-        for v in _deep_variables(e):
-            if v not in axes:
-                names[v] = None
-    spec.symbols = sorted(names)
+    spec.symbols = symbols_of(spec)
     return spec
+
+
+def symbols_of(spec: KernelSpec) -> list[str]:
+    """Names of the variables in extents and indices that are no axes, sorted."""
+    every = [*spec.outer, *(a for s in spec.stages for a in s.axes)]
+    axes = {v for v, _ in every}
+    found: set[str] = set()
+    for e in (*(d for _, d in every), *indices_of(spec)):
+        found |= _deep_variables(e)
+    return sorted(found - axes)
 
 
 def _deep_variables(e: Index) -> set[str]:
