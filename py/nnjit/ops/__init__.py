@@ -2,15 +2,18 @@
 
 from . import (  # noqa: F401
     activation,
+    attention,
     control,
     conv,
     elementwise,
+    grid_sample,
     indexing,
     matmul,
     movement,
     normalization,
     pool,
     quantization,
+    quantized,
     recurrent,
     reduction,
     refused,

@@ -185,10 +185,12 @@ class _Resize:
             "resize_index",
         )
 
+        cubic = self.ctx.attr_float("cubic_coeff_a", -0.75)
+
         def weight(i: Index, t: Index) -> ir.Expr:
             place = ir.add(low.at(i), ir.index(t + first))
             distance = ir.mul(ir.sub(ir.cast(place, "f32"), self.position(a, i)), ir.const(squeeze, "f32"))
-            value = self._kernel(ir.unary("abs", distance))
+            value = interpolation_weight(self.mode, ir.unary("abs", distance), cubic)
             if not self.exclude_outside:
                 return value
             inside = all_of(
@@ -239,23 +241,26 @@ class _Resize:
             return a.scale
         return self.ctx.env.fix(a.target) / self.ctx.env.fix(a.source)
 
-    def _kernel(self, distance: ir.Expr) -> ir.Expr:
-        """The weight at a distance ≥ 0: a tent, or Keys' cubic convolution kernel."""
-        one, zero = like(distance, 1.0), like(distance, 0.0)
-        if self.mode == "linear":
-            return ir.binary("max", ir.sub(one, distance), zero)
-        a = self.ctx.attr_float("cubic_coeff_a", -0.75)
 
-        def polynomial(*coefficients: float) -> ir.Expr:
-            value = like(distance, coefficients[0])
-            for c in coefficients[1:]:
-                value = ir.add(ir.mul(value, distance), like(distance, c))
-            return value
+def interpolation_weight(mode: str, distance: ir.Expr, a: float = -0.75) -> ir.Expr:
+    """The weight of an element at a distance ≥ 0: a tent ("linear"), or Keys' cubic convolution kernel ("cubic").
 
-        near = polynomial(a + 2, -(a + 3), 0, 1)
-        far = polynomial(a, -5 * a, 8 * a, -4 * a)
-        beyond = ir.select(ir.binary("lt", distance, like(distance, 2.0)), far, zero)
-        return ir.select(ir.binary("le", distance, one), near, beyond)
+    https://doi.org/10.1109/TASSP.1981.1163711
+    """
+    one, zero = like(distance, 1.0), like(distance, 0.0)
+    if mode == "linear":
+        return ir.binary("max", ir.sub(one, distance), zero)
+
+    def polynomial(*coefficients: float) -> ir.Expr:
+        value = like(distance, coefficients[0])
+        for c in coefficients[1:]:
+            value = ir.add(ir.mul(value, distance), like(distance, c))
+        return value
+
+    near = polynomial(a + 2, -(a + 3), 0, 1)
+    far = polynomial(a, -5 * a, 8 * a, -4 * a)
+    beyond = ir.select(ir.binary("lt", distance, like(distance, 2.0)), far, zero)
+    return ir.select(ir.binary("le", distance, one), near, beyond)
 
 
 def _float(e: Index) -> ir.Expr:

@@ -1,0 +1,467 @@
+"""Attention and rotary embeddings, of ONNX and of the domain com.microsoft.
+
+Heads come as one axis, or as two (key-value head, query head within its group) where several query heads share one
+key-value head: index arithmetic then stays linear. Shapes in comments: B batch, H heads, S query and T key positions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from .. import ir
+from ..graph.graph import Node
+from ..symbolic import IntExpr, floordiv, maximum, minimum
+from ..tensor.build import broadcast_at
+from ..tensor.tensor import Tensor
+from .contraction import contraction
+from .elementwise import like
+from .reduction import reduced
+from .registry import Context, operator
+
+Index = int | IntExpr
+MICROSOFT = "com.microsoft"
+Bias = Callable[[Index, Index, Index, Index, ir.Expr], ir.Expr]
+"""(batch, head, query, key, score) → the score with something added, or −∞ where the key is hidden."""
+
+
+class Scores:
+    """The stages of the scores, each [B, heads…, S, T]; `weights` sum to 1 over T."""
+
+    __slots__ = ("scaled", "capped", "biased", "weights")
+
+    def __init__(self, scaled: Tensor, capped: Tensor, biased: Tensor, weights: Tensor) -> None:
+        self.scaled = scaled
+        self.capped = capped
+        self.biased = biased
+        self.weights = weights
+
+
+def split_heads(ctx: Context, x: Tensor, heads: int) -> Tensor:
+    """[B, S, heads · D] as [B, heads, S, D]."""
+    width = floordiv(x.shape[2], heads)
+    if not ctx.env.eq(width * heads, x.shape[2]):
+        raise ctx.malformed(f"a hidden size of {x.shape[2]} does not fall into {heads} heads")
+    return ctx.b.permute(ctx.b.reshape(x, (x.shape[0], x.shape[1], heads, width)), (0, 2, 1, 3))
+
+
+def merge_heads(ctx: Context, x: Tensor) -> Tensor:
+    """[B, H, S, D] as [B, S, H · D]."""
+    batch, heads, length, width = x.shape
+    return ctx.b.reshape(ctx.b.permute(x, (0, 2, 1, 3)), (batch, length, heads * width))
+
+
+def attend(
+    ctx: Context,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    scale: float | None,
+    biases: Sequence[Bias] = (),
+    softcap: float = 0.0,
+    may_hide_all: bool = False,
+) -> tuple[Tensor, Scores]:
+    """softmax(q kᵀ · scale + biases) v for q [B, H, S, D], k [B, G, T, D], v [B, G, T, E], G dividing H: [B, H, S, E].
+
+    scale         1 / √D where None
+    softcap       c > 0: scores go through c · tanh(score / c) before the biases
+    may_hide_all  whether some query may have no key at all; its result is then 0
+    """
+    b, dtype = ctx.b, q.dtype
+    precise = "f64" if dtype == "f64" else "f32"
+    groups = k.shape[1]
+    shared = floordiv(q.shape[1], groups)
+    if not (ctx.env.eq(groups * shared, q.shape[1]) and ctx.env.eq(v.shape[1], groups)):
+        raise ctx.malformed(
+            f"{q.shape[1]} query heads cannot share {groups} key and {v.shape[1]} value heads"
+        )
+    if not (ctx.env.eq(q.shape[3], k.shape[3]) and ctx.env.eq(k.shape[2], v.shape[2])):
+        raise ctx.malformed(
+            f"queries {list(q.shape)}, keys {list(k.shape)} and values {list(v.shape)} do not fit"
+        )
+    heads: tuple[Index, ...] = (groups,) if shared == 1 else (groups, shared)
+    nh = len(heads)
+    q = b.reshape(q, (q.shape[0], *heads, *q.shape[2:]))
+    shape = (*q.shape[:-1], k.shape[2])
+    product = contraction(
+        b,
+        shape,
+        (q.shape[-1],),
+        lambda at, d: q.at(*at[:-1], d[0]),
+        lambda at, d: k.at(at[0], at[1], at[-1], d[0]),
+        precise,
+        "scores",
+    )
+    factor = 1.0 / math.sqrt(ctx.env.fix(q.shape[-1])) if scale is None else scale
+
+    def head(at: Sequence[Index]) -> Index:
+        return at[1] if nh == 1 else at[1] * shared + at[2]
+
+    scaled = b.elementwise(lambda s: ir.mul(s, like(s, factor)), product, label="scores")
+    capped = scaled
+    if softcap > 0:
+        capped = b.elementwise(
+            lambda s: ir.mul(ir.unary("tanh", ir.div(s, like(s, softcap))), like(s, softcap)), scaled
+        )
+    biased: Tensor = capped
+    if biases:
+
+        def with_biases(*at: Index) -> ir.Expr:
+            score = capped.at(*at)
+            for bias in biases:
+                score = bias(at[0], head(at), at[-2], at[-1], score)
+            return score
+
+        biased = b.compute(shape, precise, with_biases, "mask")
+    weights = _softmax(ctx, biased, may_hide_all)
+    result = contraction(
+        b,
+        (*shape[:-1], v.shape[3]),
+        (k.shape[2],),
+        lambda at, t: weights.at(*at[:-1], t[0]),
+        lambda at, t: v.at(at[0], at[1], t[0], at[-1]),
+        dtype,
+        "attention",
+    )
+    merged = (q.shape[0], groups * shared)
+    scores = Scores(scaled, capped, biased, weights)
+    return b.reshape(result, (*merged, q.shape[-2], v.shape[3])), scores
+
+
+def _softmax(ctx: Context, x: Tensor, may_hide_all: bool) -> Tensor:
+    """Softmax over the last axis; a row of −∞ only gives zeros if `may_hide_all`."""
+    b, axes = ctx.b, [x.rank - 1]
+    largest: Tensor = reduced(ctx, "max", x, axes, label="softmax")
+    if may_hide_all:
+        largest = b.elementwise(lambda m: ir.binary("max", m, like(m, -3e38)), largest, label="softmax")
+    e = b.elementwise(lambda v, m: ir.unary("exp", ir.sub(v, m)), x, largest, label="softmax")
+    total: Tensor = reduced(ctx, "sum", e, axes, label="softmax")
+    if may_hide_all:
+        total = b.elementwise(
+            lambda s: ir.select(ir.binary("eq", s, like(s, 0.0)), like(s, 1.0), s), total, label="softmax"
+        )
+    scale = b.elementwise(lambda s: ir.div(like(s, 1.0), s), total, label="softmax")
+    return b.elementwise(ir.mul, e, scale, label="softmax")
+
+
+# -- biases -----------------------------------------------------------------------------------------------------------
+
+
+def hidden_unless(test: Callable[[Index, Index, Index, Index], ir.Expr]) -> Bias:
+    """−∞ wherever `test` of (batch, head, query, key) fails."""
+
+    def bias(n: Index, h: Index, i: Index, j: Index, score: ir.Expr) -> ir.Expr:
+        return ir.select(test(n, h, i, j), score, like(score, -math.inf))
+
+    return bias
+
+
+def masked(ctx: Context, mask: Tensor, shape: tuple[Index, ...]) -> Bias:
+    """An additive or boolean mask that broadcasts to `shape` [B, H, S, T]; keys that it is too short for are hidden."""
+    short = not (mask.shape[-1] == 1 and shape[-1] == 1) and not ctx.env.eq(mask.shape[-1], shape[-1])
+
+    def bias(n: Index, h: Index, i: Index, j: Index, score: ir.Expr) -> ir.Expr:
+        at = minimum(j, mask.shape[-1] - 1) if short else j
+        value = broadcast_at(mask, shape if not short else (*shape[:-1], mask.shape[-1]), (n, h, i, at))
+        hidden = like(score, -math.inf)
+        if mask.dtype == "bool":
+            score = ir.select(value, score, hidden)
+        else:
+            score = ir.add(score, ir.cast(value, score.dtype))
+        if short:
+            score = ir.select(_less(j, mask.shape[-1]), score, hidden)
+        return score
+
+    return bias
+
+
+def _less(a: Index, b: Index) -> ir.Expr:
+    return ir.binary("lt", ir.index(a), ir.index(b))
+
+
+def _at_most(a: Index, b: ir.Expr) -> ir.Expr:
+    return ir.binary("le", ir.index(a), b)
+
+
+# -- ONNX -------------------------------------------------------------------------------------------------------------
+
+
+@operator("Attention", since=23)
+def attention(
+    ctx: Context,
+    node: Node,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None = None,
+    past_key: Tensor | None = None,
+    past_value: Tensor | None = None,
+    lengths: Tensor | None = None,
+) -> tuple[Tensor | None, ...]:
+    """Outputs: result, present key, present value, scores at the stage that qk_matmul_output_mode asks for."""
+    flat = q.rank == 3
+    if flat:
+        q_heads, kv_heads = ctx.attr_int("q_num_heads", 0), ctx.attr_int("kv_num_heads", 0)
+        if q_heads < 1 or kv_heads < 1:
+            raise ctx.malformed("operands of rank 3 need the attributes q_num_heads and kv_num_heads")
+        q, k, v = (split_heads(ctx, t, n) for t, n in ((q, q_heads), (k, kv_heads), (v, kv_heads)))
+    offset: Index = 0
+    if past_key is not None and past_value is not None:
+        offset = past_key.shape[2]
+        k, v = ctx.b.concat([past_key, k], 2), ctx.b.concat([past_value, v], 2)
+    shape = (q.shape[0], q.shape[1], q.shape[2], k.shape[2])
+    biases: list[Bias] = []
+    if mask is not None:
+        biases.append(masked(ctx, mask, shape))
+    biases += _position_biases(ctx, shape[2], offset, lengths)
+    scale = ctx.attr_float("scale", 0.0) if "scale" in node.attrs else None
+    y, scores = attend(ctx, q, k, v, scale, biases, ctx.attr_float("softcap", 0.0), bool(biases))
+    stages = (scores.scaled, scores.capped, scores.biased, scores.weights)
+    stage: Tensor | None = None
+    if len(node.outputs) > 3 and node.outputs[3]:
+        mode = ctx.attr_int("qk_matmul_output_mode", 0)
+        if not 0 <= mode <= 3:
+            raise ctx.malformed(f"the qk_matmul_output_mode {mode} is unknown")
+        stage = ctx.b.reshape(stages[mode], shape)
+        if stage.dtype != q.dtype:
+            stage = ctx.b.elementwise(lambda s: s, stage, dtype=q.dtype, label="cast")
+    return (merge_heads(ctx, y) if flat else y), k, v, stage
+
+
+def _position_biases(ctx: Context, queries: Index, offset: Index, lengths: Tensor | None) -> list[Bias]:
+    """What is_causal, the windows and the number of keys in use hide; query i stands at position i + offset."""
+    biases: list[Bias] = []
+
+    def used(n: Index) -> ir.Expr:
+        return ir.cast(lengths.at(n), "i32")  # type: ignore[union-attr]
+
+    def place(n: Index, i: Index) -> ir.Expr:
+        if lengths is None:
+            return ir.index(i + offset)
+        return ir.sub(ir.add(ir.index(i), used(n)), ir.index(queries))
+
+    if ctx.attr_int("is_causal", 0):
+        biases.append(hidden_unless(lambda n, h, i, j: _at_most(j, place(n, i))))
+    left, right = ctx.attr_int("left_window_size", -1), ctx.attr_int("right_window_size", -1)
+    if left >= 0:
+        biases.append(hidden_unless(lambda n, h, i, j: ir.binary("ge", ir.index(j + left), place(n, i))))
+    if right >= 0:
+        biases.append(hidden_unless(lambda n, h, i, j: _at_most(j - right, place(n, i))))
+    if lengths is not None:
+        biases.append(hidden_unless(lambda n, h, i, j: ir.binary("lt", ir.index(j), used(n))))
+    return biases
+
+
+@operator("RotaryEmbedding", since=23)
+def rotary_embedding(
+    ctx: Context, node: Node, x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor | None = None
+) -> Tensor:
+    return _rotary(ctx, x, cos, sin, positions)
+
+
+@operator("RotaryEmbedding", domain=MICROSOFT)
+def rotary_embedding_microsoft(
+    ctx: Context, node: Node, x: Tensor, positions: Tensor, cos: Tensor, sin: Tensor
+) -> Tensor:
+    """`positions` [B, S], or [1]: that of the first element of the sequence."""
+    return _rotary(ctx, x, cos, sin, positions)
+
+
+def _rotary(ctx: Context, x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor | None) -> Tensor:
+    """x [B, S, H · D] or [B, H, S, D] with pairs of elements turned by the angles of their positions.
+
+    The caches hold a row for each position, or, without `positions`, for each batch and place in the sequence.
+    """
+    b, shape = ctx.b, x.shape
+    if x.rank == 3:
+        heads = ctx.attr_int("num_heads", 0)
+        if heads < 1:
+            if not ctx.attr_int("rotary_embedding_dim", 0):
+                heads_of = floordiv(x.shape[2], 2 * ctx.env.fix(cos.shape[-1]))
+                heads = ctx.env.fix(heads_of)
+            else:
+                raise ctx.malformed("an operand of rank 3 needs the attribute num_heads")
+        x = b.reshape(x, (x.shape[0], x.shape[1], heads, floordiv(x.shape[2], heads)))
+    else:
+        x = b.permute(x, (0, 2, 1, 3))  # [B, S, H, D]
+    width = ctx.env.fix(x.shape[3])
+    turned = ctx.attr_int("rotary_embedding_dim", 0) or width
+    half = turned // 2
+    if turned > width or not ctx.env.eq(cos.shape[-1], half):
+        raise ctx.malformed(f"caches of width {cos.shape[-1]} do not fit {turned} of {width} elements")
+    interleaved = ctx.attr_int("interleaved", 0) == 1
+
+    def row(cache: Tensor, n: Index, s: Index, d: Index) -> ir.Expr:
+        if positions is None:
+            return cache.at(0 if cache.shape[0] == 1 else n, s, d)
+        if positions.rank == 1:
+            place = ir.value_index(positions.at(0)) + s
+        else:
+            place = ir.value_index(positions.at(0 if positions.shape[0] == 1 else n, s))
+        return cache.at(maximum(minimum(place, cache.shape[0] - 1), 0), d)
+
+    def pair(n: Index, s: Index, h: Index, d: Index) -> tuple[ir.Expr, ir.Expr]:
+        places = (2 * d, 2 * d + 1) if interleaved else (d, d + half)
+        first, second = (x.at(n, s, h, p) for p in places)
+        return first, second
+
+    def real(n: Index, s: Index, h: Index, d: Index, *_: Index) -> ir.Expr:
+        first, second = pair(n, s, h, d)
+        return ir.sub(ir.mul(row(cos, n, s, d), first), ir.mul(row(sin, n, s, d), second))
+
+    def imaginary(n: Index, s: Index, h: Index, d: Index, *_: Index) -> ir.Expr:
+        first, second = pair(n, s, h, d)
+        return ir.add(ir.mul(row(sin, n, s, d), first), ir.mul(row(cos, n, s, d), second))
+
+    extents = (*x.shape[:3], half, 1) if interleaved else (*x.shape[:3], half)
+    parts: list[Tensor] = [b.compute(extents, x.dtype, f, "rotary") for f in (real, imaginary)]
+    if interleaved:
+        parts = [b.reshape(b.concat(parts, 4), (*x.shape[:3], turned))]
+    if turned < width:
+        rest = b.slice_(x, (0, 0, 0, turned), (1, 1, 1, 1), (*x.shape[:3], width - turned))
+        parts.append(rest)
+    y = parts[0] if len(parts) == 1 else b.concat(parts, 3)
+    return b.reshape(y, shape) if len(shape) == 3 else b.permute(y, (0, 2, 1, 3))
+
+
+# -- com.microsoft ----------------------------------------------------------------------------------------------------
+
+
+def _padding_bias(ctx: Context, mask: Tensor, total: Index, batch: Index) -> Bias:
+    """A mask of keys: lengths [B], 0 or 1 for each key [B, T], or for each query and key [B, S, T].
+
+    A hidden key's score is lowered by mask_filter_value, not removed, as the operators' definition has it.
+    """
+    lowered = ctx.attr_float("mask_filter_value", -10000.0)
+    if mask.rank == 1 and not ctx.env.eq(mask.shape[0], batch):
+        raise ctx.unsupported("a mask of first and last positions")
+    if mask.rank > 3:
+        raise ctx.unsupported("a mask of rank 4")
+    if mask.rank > 1 and not ctx.env.eq(mask.shape[-1], total):
+        raise ctx.malformed(f"a mask of shape {list(mask.shape)} does not fit {total} keys")
+
+    def bias(n: Index, h: Index, i: Index, j: Index, score: ir.Expr) -> ir.Expr:
+        if mask.rank == 1:
+            seen = ir.binary("lt", ir.index(j), ir.cast(mask.at(n), "i32"))
+        else:
+            value = mask.at(n, j) if mask.rank == 2 else mask.at(n, i, j)
+            seen = ir.binary("ne", value, ir.const(0, value.dtype))
+        return ir.select(seen, score, ir.add(score, like(score, lowered)))
+
+    return bias
+
+
+@operator("MultiHeadAttention", domain=MICROSOFT)
+def multi_head_attention(
+    ctx: Context,
+    node: Node,
+    q: Tensor,
+    k: Tensor | None = None,
+    v: Tensor | None = None,
+    bias: Tensor | None = None,
+    padding: Tensor | None = None,
+    attention_bias: Tensor | None = None,
+    past_key: Tensor | None = None,
+    past_value: Tensor | None = None,
+    *more: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """q [B, S, H · D]; k and v [B, T, H · D] or [B, H, T, D]. Outputs: result, present key, present value."""
+    if k is None or v is None or q.rank != 3 or any(t is not None for t in more):
+        raise ctx.unsupported("packed operands or a shared cache")
+    heads = _heads(ctx)
+    b = ctx.b
+    if bias is not None:
+        q_size, k_size = q.shape[2], q.shape[2]
+        pieces = ((q, 0, q_size), (k, q_size, k_size), (v, q_size + k_size, v.shape[-1]))
+        q, k, v = (
+            t if t.rank == 4 else b.elementwise(ir.add, t, b.slice_(bias, (start,), (1,), (size,)))
+            for t, start, size in pieces
+        )
+    q, k, v = (t if t.rank == 4 else split_heads(ctx, t, heads) for t in (q, k, v))
+    offset: Index = 0
+    if past_key is not None and past_value is not None:
+        offset = past_key.shape[2]
+        k, v = b.concat([past_key, k], 2), b.concat([past_value, v], 2)
+    biases: list[Bias] = []
+    if ctx.attr_int("unidirectional", 0):
+        biases.append(hidden_unless(lambda n, h, i, j: _at_most(j, ir.index(i + offset))))
+    if padding is not None:
+        biases.append(_padding_bias(ctx, padding, k.shape[2], q.shape[0]))
+    if attention_bias is not None:
+        biases.append(masked(ctx, attention_bias, (q.shape[0], heads, q.shape[2], k.shape[2])))
+    y, _ = attend(ctx, q, k, v, _scale(ctx), biases)
+    return merge_heads(ctx, y), k, v
+
+
+@operator("Attention", domain=MICROSOFT)
+def attention_microsoft(
+    ctx: Context,
+    node: Node,
+    x: Tensor,
+    weights: Tensor,
+    bias: Tensor | None = None,
+    mask: Tensor | None = None,
+    past: Tensor | None = None,
+    attention_bias: Tensor | None = None,
+    *more: Tensor | None,
+) -> tuple[Tensor, ...]:
+    """Self-attention of x [B, S, I], its projections included: weights [I, 3 · hidden]. Past and present [2, B, H, T, D]."""
+    if any(t is not None for t in more):
+        raise ctx.unsupported("a shared cache")
+    if ctx.attr_int("do_rotary", 0):
+        raise ctx.unsupported("the attribute 'do_rotary'")
+    b, heads = ctx.b, _heads(ctx)
+    sizes = ctx.attr_ints("qkv_hidden_sizes") or [floordiv(weights.shape[1], 3)] * 3  # type: ignore[list-item]
+    operands = []
+    start: Index = 0
+    for size in sizes:
+        operands.append(split_heads(ctx, _projected(ctx, x, weights, bias, start, size), heads))
+        start = start + size
+    q, k, v = operands
+    offset: Index = 0
+    if past is not None:
+        offset = past.shape[3]
+        old = [b.view(past, past.shape[1:], lambda n, h, t, d, i=i: (i, n, h, t, d)) for i in (0, 1)]
+        k, v = b.concat([old[0], k], 2), b.concat([old[1], v], 2)
+    biases: list[Bias] = []
+    if ctx.attr_int("unidirectional", 0):
+        biases.append(hidden_unless(lambda n, h, i, j: _at_most(j, ir.index(i + offset))))
+    if mask is not None:
+        biases.append(_padding_bias(ctx, mask, k.shape[2], q.shape[0]))
+    if attention_bias is not None:
+        biases.append(masked(ctx, attention_bias, (q.shape[0], heads, q.shape[2], k.shape[2])))
+    y, _ = attend(ctx, q, k, v, _scale(ctx), biases)
+    results = [merge_heads(ctx, y)]
+    if len(node.outputs) > 1 and node.outputs[1]:
+        results.append(b.concat([b.reshape(t, (1, *t.shape)) for t in (k, v)], 0))
+    return tuple(results)
+
+
+def _projected(
+    ctx: Context, x: Tensor, weights: Tensor, bias: Tensor | None, start: Index, size: Index
+) -> Tensor:
+    """x [B, S, I] times columns start … start + size − 1 of the weights, plus their bias."""
+    product = contraction(
+        ctx.b,
+        (*x.shape[:2], size),
+        (x.shape[2],),
+        lambda at, k: x.at(at[0], at[1], k[0]),
+        lambda at, k: weights.at(k[0], start + at[2]),
+        x.dtype,
+        "projection",
+    )
+    if bias is None:
+        return product
+    return ctx.b.elementwise(ir.add, product, ctx.b.slice_(bias, (start,), (1,), (size,)), label="bias")
+
+
+def _heads(ctx: Context) -> int:
+    heads = ctx.attr_int("num_heads", 0)
+    if heads < 1:
+        raise ctx.malformed("the attribute 'num_heads' is missing")
+    return heads
+
+
+def _scale(ctx: Context) -> float | None:
+    """The attribute `scale`; 0 stands for the default."""
+    return ctx.attr_float("scale", 0.0) or None

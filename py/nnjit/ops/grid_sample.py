@@ -1,0 +1,108 @@
+"""GridSample: reading a tensor at places that another tensor gives."""
+
+from __future__ import annotations
+
+from itertools import product
+
+from .. import ir
+from ..graph.graph import Node
+from ..symbolic import IntExpr
+from ..tensor.tensor import Tensor
+from .elementwise import like
+from .registry import Context, operator
+from .resize import interpolation_weight
+from .window import all_of
+
+Index = int | IntExpr
+_MODES = {"bilinear": "linear", "bicubic": "cubic"}
+
+
+def _float(e: Index) -> ir.Expr:
+    return ir.cast(ir.index(e), "f32")
+
+
+def _reflected(v: ir.Expr, extent: Index, aligned: bool) -> ir.Expr:
+    """v mirrored at both borders until it is within: a triangle wave. Borders: pixel centres if `aligned`, else edges."""
+    low = 0.0 if aligned else -0.5
+    if aligned and extent == 1:
+        return like(v, 0.0)
+    span = _float(extent - 1 if aligned else extent)
+    period = ir.add(span, span)
+    distance = ir.unary("abs", ir.sub(v, like(v, low)))
+    turns = ir.unary("floor", ir.div(distance, period))
+    rest = ir.sub(distance, ir.mul(turns, period))
+    return ir.add(ir.binary("min", rest, ir.sub(period, rest)), like(v, low))
+
+
+def _clamped(v: ir.Expr, extent: Index) -> ir.Expr:
+    last = ir.index(extent - 1) if v.dtype == "i32" else _float(extent - 1)
+    return ir.binary("max", ir.binary("min", v, last), like(v, 0))
+
+
+@operator("GridSample", since=16)
+def grid_sample(ctx: Context, node: Node, x: Tensor, grid: Tensor) -> Tensor:
+    """y[n, c, o…] = x at grid[n, o…], whose last axis has a coordinate in −1 … 1 for each spatial axis, the last one first."""
+    mode = ctx.attr_str("mode", "linear")
+    mode = _MODES.get(mode, mode)
+    padding = ctx.attr_str("padding_mode", "zeros")
+    aligned = ctx.attr_int("align_corners", 0) == 1
+    if mode not in ("nearest", "linear", "cubic") or padding not in ("zeros", "border", "reflection"):
+        raise ctx.malformed(f"the mode '{mode}' with padding_mode '{padding}' is unknown")
+    rank = x.rank - 2
+    if grid.rank != x.rank or not ctx.env.eq(grid.shape[-1], rank):
+        raise ctx.malformed(f"a grid {list(grid.shape)} does not fit an input {list(x.shape)}")
+    extents = x.shape[2:]
+
+    def place(n: Index, *at: Index) -> list[ir.Expr]:
+        """Coordinates in elements of x, for the padding mode brought near the input."""
+        coords = []
+        for axis, extent in enumerate(extents):
+            v = ir.cast(grid.at(n, *at, rank - 1 - axis), "f32")
+            v = ir.add(v, like(v, 1.0))
+            if aligned:
+                v = ir.mul(ir.mul(v, like(v, 0.5)), _float(extent - 1))
+            else:
+                v = ir.mul(ir.sub(ir.mul(v, _float(extent)), like(v, 1.0)), like(v, 0.5))
+            if mode == "nearest":
+                v = ir.unary("round", v)
+            if padding == "border":
+                v = _clamped(v, extent)
+            elif padding == "reflection":
+                v = _reflected(v, extent, aligned)
+            coords.append(v)
+        return coords
+
+    def pixel(n: Index, c: Index, coords: list[ir.Expr]) -> ir.Expr:
+        """The element of x at integers given as i32; outside, what the padding mode says."""
+        if padding == "reflection":
+            coords = [
+                ir.cast(ir.unary("round", _reflected(ir.cast(v, "f32"), d, aligned)), "i32")
+                for v, d in zip(coords, extents, strict=True)
+            ]
+        value = x.at(n, c, *(ir.value_index(_clamped(v, d)) for v, d in zip(coords, extents, strict=True)))
+        if padding != "zeros":
+            return value
+        tests = []
+        for v, d in zip(coords, extents, strict=True):
+            tests += [ir.binary("ge", v, like(v, 0)), ir.binary("lt", v, ir.index(d))]
+        return ir.select(all_of(tests), value, like(value, 0))  # type: ignore[arg-type]
+
+    def element(n: Index, c: Index, *at: Index) -> ir.Expr:
+        coords = place(n, *at)
+        if mode == "nearest":
+            return pixel(n, c, [ir.cast(v, "i32") for v in coords])
+        taps = (0, 1) if mode == "linear" else (-1, 0, 1, 2)
+        lows = [ir.unary("floor", v) for v in coords]
+        total: ir.Expr | None = None
+        for offsets in product(taps, repeat=rank):
+            weight: ir.Expr | None = None
+            for v, low, t in zip(coords, lows, offsets, strict=True):
+                distance = ir.unary("abs", ir.sub(v, ir.add(low, like(low, t))))
+                w = interpolation_weight(mode, distance)
+                weight = w if weight is None else ir.mul(weight, w)
+            value = pixel(n, c, [ir.cast(ir.add(low, like(low, t)), "i32") for low, t in zip(lows, offsets)])
+            term = ir.mul(value, ir.cast(weight, value.dtype))  # type: ignore[arg-type]
+            total = term if total is None else ir.add(total, term)
+        return total  # type: ignore[return-value]
+
+    return ctx.b.compute((x.shape[0], x.shape[1], *grid.shape[1:-1]), x.dtype, element, "grid_sample")
