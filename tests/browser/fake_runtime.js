@@ -60,7 +60,10 @@ export async function load(source, { device, signal, onProgress, files } = {}) {
   onProgress({ stage: "graph" });
   await sleep(pace);
   if (code) {
-    throw new CodedError(code, "Node “/encoder/Unique_3” uses Unique (opset 17), which is not supported: its output's size depends on values.");
+    throw new CodedError(
+      code,
+      "Node “/encoder/Unique_3” uses Unique (opset 17), which is not supported: its output's size depends on values.",
+    );
   }
   onProgress({ stage: "kernels", loaded: 3, total: 8 });
   await sleep(pace);
@@ -89,7 +92,8 @@ class FakeModel {
 
   async run(inputs) {
     const [first] = Object.values(inputs);
-    if (first.dims.includes(13)) throw new CodedError("input", "Input “x” has 13 elements; this model does not take 13.");
+    if (first.dims.includes(13))
+      throw new CodedError("input", "Input “x” has 13 elements; this model does not take 13.");
     await sleep(10 + 30 / this.gains[0] + 4 * Math.random());
     if (!this.timer) this.#tune();
     const data = Float32Array.from(first.data, (value) => 2 * Number(value));
@@ -114,14 +118,32 @@ class FakeModel {
         return;
       }
       const [label, , , ms] = KERNELS[index];
-      const schedule = `tile ${1 + (turn % 8)}×${turn % 2 ? 8 : 16} k${1 << turn % 3} pack`;
+      const schedule = `tile ${1 + (turn % 8)}×${turn % 2 ? 8 : 16} k${1 << (turn % 3)} pack`;
       const status = turn % 7 === 6 ? "wrong" : turn % 11 === 10 ? "compile-error" : "ok";
-      const took = status === "compile-error" ? null : ms * (0.55 + 0.9 * Math.abs(Math.sin(turn * 1.7)));
+      const took = status !== "ok" ? null : ms * (0.55 + 0.9 * Math.abs(Math.sin(turn * 1.7)));
       this.tried[index].push({ schedule, ms: took, status });
-      this.#emit({ task: label, label, schedule, ms: took, best: ms * 0.6, status, secondsLeft: 20 - turn / 4 });
+      this.#emit({
+        task: label,
+        label,
+        candidate: 1 + (turn % 16),
+        of: 16,
+        schedule,
+        ms: took,
+        best: ms * 0.6,
+        status,
+        secondsLeft: 20 - turn / 4,
+      });
       if (turn % 16 === 15) {
         this.gains[index] = 1.7;
-        this.#emit({ task: label, label, schedule, ms: took, best: ms * 0.6, status: "swapped", secondsLeft: 20 - turn / 4 });
+        this.#emit({
+          task: label,
+          label,
+          schedule,
+          ms: took,
+          best: ms * 0.6,
+          status: "swapped",
+          secondsLeft: 20 - turn / 4,
+        });
       }
       turn++;
     }, 60);
@@ -135,6 +157,11 @@ class FakeModel {
     clearInterval(this.timer);
   }
 
+  #schedule(index) {
+    const winner = this.gains[index] > 1 && this.tried[index].find((entry) => entry.status === "ok");
+    return winner ? winner.schedule : KERNELS[index][4];
+  }
+
   async report() {
     const total = KERNELS.reduce((sum, [, , uses, ms]) => sum + uses * ms, 0);
     const kernels = KERNELS.flatMap(([label, op, uses, ms, schedule], index) =>
@@ -146,16 +173,23 @@ class FakeModel {
         task: schedule ? label : null,
         share: ms / total,
         ms: ms / this.gains[index],
-        schedule: this.gains[index] > 1 ? (this.tried[index].find((entry) => entry.ms)?.schedule ?? schedule) : schedule,
+        schedule:
+          this.gains[index] > 1
+            ? (this.tried[index].find((entry) => entry.ms)?.schedule ?? schedule)
+            : schedule,
         gain: this.gains[index],
         gflops: op === "matmul" ? 32 * this.gains[index] : null,
         kernels: [`${op}_${index}`],
       })),
     );
-    const tasks = KERNELS.map(([label, , , ms, schedule], index) => ({
+    const tasks = KERNELS.slice(0, 6).map(([label, , , ms, schedule], index) => ({
       key: label,
       label,
-      candidates: [{ schedule, ms, status: "default" }, ...this.tried[index]],
+      schedule: this.#schedule(index),
+      ms: ms / this.gains[index],
+      gain: this.gains[index],
+      waiting: 16 - this.tried[index].length,
+      candidates: this.tried[index],
     }));
     const facts = { device: "wasm", threads: 2, hardwareConcurrency: 2, relaxedSimd: true, notes: [] };
     return { device: facts, kernels, tasks, memory: {} };
@@ -163,8 +197,17 @@ class FakeModel {
 
   async source(kernel) {
     await sleep(20);
-    const body = Array.from({ length: 40 }, (_, line) => `    (local.set $acc${line % 12} (f32x4.relaxed_madd (local.get $a) (local.get $b${line % 2}) (local.get $acc${line % 12})))`);
-    return [`(module`, `  (func (export "${kernel}") (param $a i32) (param $b i32) (param $c i32) (param $lo i32) (param $hi i32)`, ...body, "  ))"].join("\n");
+    const body = Array.from(
+      { length: 40 },
+      (_, line) =>
+        `    (local.set $acc${line % 12} (f32x4.relaxed_madd (local.get $a) (local.get $b${line % 2}) (local.get $acc${line % 12})))`,
+    );
+    return [
+      `(module`,
+      `  (func (export "${kernel}") (param $a i32) (param $b i32) (param $c i32) (param $lo i32) (param $hi i32)`,
+      ...body,
+      "  ))",
+    ].join("\n");
   }
 
   dispose() {

@@ -17,7 +17,8 @@ export async function notices() {
   const gpu = await gpuState();
   if (gpu === "missing") found.push("WebGPU is not available in this browser: models run on the CPU.");
   if (gpu === "none") found.push("This browser has WebGPU, but offers no adapter: models run on the CPU.");
-  if (gpu === "software") found.push("The GPU here is a software adapter: it computes on the CPU, correctly but slowly.");
+  if (gpu === "software")
+    found.push("The GPU here is a software adapter: it computes on the CPU, correctly but slowly.");
   return found;
 }
 
@@ -30,7 +31,9 @@ export async function gpuState() {
     if (!adapter) return "none";
     const { architecture, description, vendor } = adapter.info;
     const fallback = adapter.info.isFallbackAdapter;
-    return fallback || /swiftshader|llvmpipe|software/i.test(`${vendor} ${architecture} ${description}`) ? "software" : "hardware";
+    return fallback || /swiftshader|llvmpipe|software/i.test(`${vendor} ${architecture} ${description}`)
+      ? "software"
+      : "hardware";
   } catch {
     return "none";
   }
@@ -42,17 +45,28 @@ export async function gpuState() {
  * @param {any} device from the model's report
  */
 export function showFacts(list, device) {
-  const adapter = typeof device.adapter === "string" ? device.adapter
-    : [device.adapter?.vendor, device.adapter?.architecture, device.adapter?.description].filter(Boolean).join(" ");
+  const adapter =
+    typeof device.adapter === "string"
+      ? device.adapter
+      : [device.adapter?.vendor, device.adapter?.architecture, device.adapter?.description]
+          .filter(Boolean)
+          .join(" ");
   /** @type {[string, string | undefined][]} */
   const facts = [
     ["Device", device.device === "webgpu" ? "GPU (WebGPU)" : "CPU (WebAssembly)"],
-    ["Threads", device.device === "webgpu" ? undefined : `${device.threads} of ${device.hardwareConcurrency ?? navigator.hardwareConcurrency}`],
+    [
+      "Threads",
+      device.device === "webgpu"
+        ? undefined
+        : `${device.threads} of ${device.hardwareConcurrency ?? navigator.hardwareConcurrency}`,
+    ],
     ["Relaxed SIMD", device.device === "webgpu" ? undefined : device.relaxedSimd ? "yes" : "no"],
     ["Adapter", device.device === "webgpu" ? adapter || "unnamed" : undefined],
     ...(device.notes ?? []).map((/** @type {string} */ note) => ["Note", note]),
   ];
   list.replaceChildren(
-    ...facts.flatMap(([term, text]) => (text === undefined ? [] : [h("div", {}, h("dt", {}, term), h("dd", {}, text))])),
+    ...facts.flatMap(([term, text]) =>
+      text === undefined ? [] : [h("div", {}, h("dt", {}, term), h("dd", {}, text))],
+    ),
   );
 }

@@ -27,11 +27,14 @@ export function h(tag, properties = {}, ...children) {
   for (const [name, value] of Object.entries(properties)) {
     if (value === undefined || value === null || value === false) continue;
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (name === "style") for (const [key, text] of Object.entries(value)) element.style.setProperty(key, String(text));
-    else if (/^(class|for|role|aria-|data-|list$|scope$)/.test(name)) element.setAttribute(name, value === true ? "true" : String(value));
+    else if (name === "style")
+      for (const [key, text] of Object.entries(value)) element.style.setProperty(key, String(text));
+    else if (/^(class|for|role|aria-|data-|list$|scope$)/.test(name))
+      element.setAttribute(name, value === true ? "true" : String(value));
     else Object.assign(element, { [name]: value });
   }
-  for (const child of children) if (child !== null && child !== undefined && child !== false) element.append(child);
+  for (const child of children)
+    if (child !== null && child !== undefined && child !== false) element.append(child);
   return element;
 }
 

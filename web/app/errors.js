@@ -7,20 +7,41 @@ import { h } from "./dom.js";
  * @type {Record<string, [string, string]>}
  */
 const KINDS = {
-  "model-format": ["This is not a model that can be read", "Check that the address or file is a complete ONNX model."],
-  unsupported: ["The model needs something that is not supported", "Nothing was computed. Another export of the model, with other options or another opset, may avoid it."],
-  "external-data": ["The weights' file is missing or does not fit", "Put the file beside the model at the same address, or choose it together with the model."],
+  "model-format": [
+    "This is not a model that can be read",
+    "Check that the address or file is a complete ONNX model.",
+  ],
+  unsupported: [
+    "The model needs something that is not supported",
+    "Nothing was computed. Another export of the model, with other options or another opset, may avoid it.",
+  ],
+  "external-data": [
+    "The weights' file is missing or does not fit",
+    "Put the file beside the model at the same address, or choose it together with the model.",
+  ],
   input: ["The inputs do not fit the model", "Correct the input named above and run again."],
-  fetch: ["The model could not be fetched", "Check the address. Another site must allow this page to read its files (CORS); a downloaded file can be chosen instead."],
+  fetch: [
+    "The model could not be fetched",
+    "Check the address. Another site must allow this page to read its files (CORS); a downloaded file can be chosen instead.",
+  ],
   device: ["The device cannot run this", "Load the model again, or choose another device."],
-  "out-of-memory": ["There is not enough memory", "Close other pages, choose smaller inputs or another device, and load the model again."],
-  internal: ["A check inside the compiler failed", "This is a mistake in nnjit. The model and the message above are what a report needs."],
+  "out-of-memory": [
+    "There is not enough memory",
+    "Close other pages, choose smaller inputs or another device, and load the model again.",
+  ],
+  internal: [
+    "A check inside the compiler failed",
+    "This is a mistake in nnjit. The model and the message above are what a report needs.",
+  ],
 };
 
 /** @param {unknown} error */
 export function describe(error) {
   const code = error instanceof Error && "code" in error && typeof error.code === "string" ? error.code : "";
-  const [title, advice] = KINDS[code] ?? ["Something unexpected went wrong", "The page is still usable; loading the model again may help."];
+  const [title, advice] = KINDS[code] ?? [
+    "Something unexpected went wrong",
+    "The page is still usable; loading the model again may help.",
+  ];
   return { code, title, advice, message: error instanceof Error ? error.message : String(error) };
 }
 

@@ -21,9 +21,11 @@ export async function fill(type, dims, value) {
   const tensor = emptyTensor(type, dims);
   const data = /** @type {any} */ (tensor.data);
   const write =
-    data instanceof BigInt64Array || data instanceof BigUint64Array ? (/** @type {number} */ x) => BigInt(Math.trunc(x))
-    : type === "float16" ? numberToHalf
-    : (/** @type {number} */ x) => x;
+    data instanceof BigInt64Array || data instanceof BigUint64Array
+      ? (/** @type {number} */ x) => BigInt(Math.trunc(x))
+      : type === "float16"
+        ? numberToHalf
+        : (/** @type {number} */ x) => x;
   for (let start = 0; start < data.length; start += PIECE) {
     if (start > 0) await breathe();
     const end = Math.min(start + PIECE, data.length);
@@ -83,7 +85,8 @@ export async function parseNumbers(text, type, dims) {
   /** @type {number[]} */
   const own = [];
   for (let level = value; Array.isArray(level); level = level[0]) own.push(level.length);
-  if (dims && flat.length === elementCount(dims) && (own.length <= 1 || own.length !== dims.length)) return fill(type, dims, (i) => flat[i] ?? 0);
+  if (dims && flat.length === elementCount(dims) && (own.length <= 1 || own.length !== dims.length))
+    return fill(type, dims, (i) => flat[i] ?? 0);
   if (elementCount(own) !== flat.length) throw new Error("The nested lists differ in length.");
   return fill(type, own, (i) => flat[i] ?? 0);
 }
@@ -104,7 +107,8 @@ export function suggestedFill({ name, dtype, shape }) {
   const guess = { kind: "random", value: 1, bound: 1000 };
   if (!shape) return { ...guess, kind: "json" };
   if (/mask/i.test(name)) return { ...guess, kind: "ones" };
-  if (kind === "float" && dtype !== "float16" && /state|past|cache|^[hc]0?$/i.test(name)) return { ...guess, kind: "zeros" };
+  if (kind === "float" && dtype !== "float16" && /state|past|cache|^[hc]0?$/i.test(name))
+    return { ...guess, kind: "zeros" };
   if (kind === "float") return guess;
   if (kind === "bool") return { ...guess, kind: "zeros" };
   if (/type|segment/i.test(name)) return { ...guess, kind: "zeros" };

@@ -56,9 +56,16 @@ export class InputField {
     for (const kind of this.#kinds()) this.kind.append(h("option", { value: kind }, TITLES[kind]));
     this.kind.value = guess.kind;
     this.value = h("input", { id: id("value"), type: "number", step: "any", value: String(guess.value) });
-    this.bound = h("input", { id: id("bound"), type: "number", min: "1", step: "1", value: String(guess.bound) });
+    this.bound = h("input", {
+      id: id("bound"),
+      type: "number",
+      min: "1",
+      step: "1",
+      value: String(guess.bound),
+    });
     this.scaling = h("select", { id: id("scaling") });
-    for (const [name, { title }] of Object.entries(NORMALISATIONS)) this.scaling.append(h("option", { value: name }, title));
+    for (const [name, { title }] of Object.entries(NORMALISATIONS))
+      this.scaling.append(h("option", { value: name }, title));
     this.picture = h("input", { id: id("picture"), type: "file", accept: "image/*" });
     this.npy = h("input", { id: id("npy"), type: "file", accept: ".npy" });
     this.json = h("textarea", { id: id("json"), rows: 3, spellcheck: false, placeholder: "[[0.5, 1, 2]]" });
@@ -69,7 +76,12 @@ export class InputField {
     this.options = [
       ["constant", [labelled("Value", this.value)]],
       ["tokens", [labelled("Ids below", this.bound)]],
-      ["image", kindOf(info.dtype) === "float" ? [labelled("Scale values to", this.scaling), labelled("Picture", this.picture, true)] : [labelled("Picture", this.picture, true)]],
+      [
+        "image",
+        kindOf(info.dtype) === "float"
+          ? [labelled("Scale values to", this.scaling), labelled("Picture", this.picture, true)]
+          : [labelled("Picture", this.picture, true)],
+      ],
       ["npy", [labelled("File", this.npy, true)]],
       ["json", [labelled("JSON, nested lists or flat", this.json, true)]],
     ];
@@ -97,7 +109,8 @@ export class InputField {
   }
 
   #showOptions() {
-    for (const [kind, controls] of this.options) for (const control of controls) control.hidden = kind !== this.kind.value;
+    for (const [kind, controls] of this.options)
+      for (const control of controls) control.hidden = kind !== this.kind.value;
   }
 
   /** @param {number[] | null} dims for the chosen sizes of the symbols */
@@ -114,7 +127,15 @@ export class InputField {
    */
   async tensor(dims, seed) {
     const file = this.kind.value === "image" ? this.picture.files?.[0] : this.npy.files?.[0];
-    const state = [dims, seed, this.kind.value, this.value.value, this.bound.value, this.scaling.value, this.json.value];
+    const state = [
+      dims,
+      seed,
+      this.kind.value,
+      this.value.value,
+      this.bound.value,
+      this.scaling.value,
+      this.json.value,
+    ];
     const key = JSON.stringify([...state, file?.name, file?.size, file?.lastModified]);
     if (this.#made === null || key !== this.#key) {
       this.#key = key;
@@ -133,7 +154,10 @@ export class InputField {
   async #make(dims, seed, file) {
     const { name, dtype, shape } = this.info;
     const kind = /** @type {FillKind} */ (this.kind.value);
-    const control = { image: this.picture, npy: this.npy, json: this.json, constant: this.value, tokens: this.bound }[/** @type {string} */ (kind)] ?? this.kind;
+    const control =
+      { image: this.picture, npy: this.npy, json: this.json, constant: this.value, tokens: this.bound }[
+        /** @type {string} */ (kind)
+      ] ?? this.kind;
     try {
       if (kind === "json") return await parseNumbers(this.json.value || "null", dtype, dims);
       if (kind === "npy" && file) return readNpy(await file.arrayBuffer(), dtype);
@@ -144,12 +168,19 @@ export class InputField {
       if (kind === "ones") return await fill(dtype, dims, () => 1);
       if (kind === "constant") return await fill(dtype, dims, constant(this.value));
       if (kind === "range") return await fill(dtype, dims, (index) => index % (dims.at(-1) || 1));
-      if (kind === "random") return await fill(dtype, dims, kindOf(dtype) === "bool" ? coin(ownSeed) : normal(ownSeed));
+      if (kind === "random")
+        return await fill(dtype, dims, kindOf(dtype) === "bool" ? coin(ownSeed) : normal(ownSeed));
       if (kind === "tokens") return await fill(dtype, dims, below(this.bound, ownSeed));
       if (!file) throw new Error("Choose a picture.");
       const layout = pictureLayout(shape, dims);
       if (!layout) throw new Error("A picture needs an input of 1 or 3 channels, by height and width.");
-      return await drawPicture(file, dtype, dims, layout, /** @type {keyof typeof NORMALISATIONS} */ (this.scaling.value));
+      return await drawPicture(
+        file,
+        dtype,
+        dims,
+        layout,
+        /** @type {keyof typeof NORMALISATIONS} */ (this.scaling.value),
+      );
     } catch (problem) {
       const message = problem instanceof Error ? problem.message : String(problem);
       throw new FieldError(`Input “${name}”: ${message}`, control);

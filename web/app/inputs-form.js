@@ -45,7 +45,10 @@ export class InputsForm {
     this.#sizes = new Map(
       symbolsOf(inputs).map((symbol, index) => {
         const value = String(suggestedSize(symbol, inputs));
-        return [symbol, h("input", { id: `size-${index}`, type: "number", min: "0", step: "1", value, required: true })];
+        return [
+          symbol,
+          h("input", { id: `size-${index}`, type: "number", min: "0", step: "1", value, required: true }),
+        ];
       }),
     );
     this.#fields = inputs.map((info, index) => new InputField(info, index));
@@ -54,7 +57,10 @@ export class InputsForm {
     const sizes = [...this.#sizes].map(([symbol, control]) => field(symbol, control));
     this.container.replaceChildren(
       h("div", { class: "sizes" }, ...sizes, field("Seed", this.seed)),
-      ...foldBeyond(SHOWN, this.#fields.map(({ element }) => element)),
+      ...foldBeyond(
+        SHOWN,
+        this.#fields.map(({ element }) => element),
+      ),
     );
     this.#showShapes();
   }
@@ -69,7 +75,11 @@ export class InputsForm {
     const seed = this.seed.valueAsNumber || 0;
     /** @type {Record<string, Tensor>} */
     const tensors = {};
-    for (const field of this.#fields) tensors[field.info.name] = await field.tensor(field.info.shape && resolve(field.info.shape, values), seed);
+    for (const field of this.#fields)
+      tensors[field.info.name] = await field.tensor(
+        field.info.shape && resolve(field.info.shape, values),
+        seed,
+      );
     return tensors;
   }
 
@@ -77,7 +87,8 @@ export class InputsForm {
     /** @type {Map<string, number>} */
     const values = new Map();
     for (const [symbol, control] of this.#sizes) {
-      if (!control.checkValidity()) throw new FieldError(`The size of “${symbol}” must be a whole number, 0 or more.`, control);
+      if (!control.checkValidity())
+        throw new FieldError(`The size of “${symbol}” must be a whole number, 0 or more.`, control);
       values.set(symbol, control.valueAsNumber);
     }
     return values;
@@ -101,5 +112,8 @@ export class InputsForm {
 function foldBeyond(shown, elements) {
   const rest = elements.slice(shown);
   if (rest.length < 2) return elements;
-  return [...elements.slice(0, shown), h("details", {}, h("summary", {}, `${rest.length} more inputs`), ...rest)];
+  return [
+    ...elements.slice(0, shown),
+    h("details", {}, h("summary", {}, `${rest.length} more inputs`), ...rest),
+  ];
 }

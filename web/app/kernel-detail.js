@@ -11,17 +11,18 @@ const SHOWN = 10;
 
 /** What became of a candidate, in words. @type {Record<string, string>} */
 const STATUS = {
-  chosen: "in use",
-  default: "before tuning",
   ok: "",
-  slower: "",
+  "in-use": "in use",
+  default: "before tuning",
   wrong: "wrong result",
   trap: "trapped",
   "compile-error": "did not compile",
   "out-of-bounds": "wrote outside",
   error: "failed",
-  pending: "not measured yet",
+  refused: "cannot be generated",
 };
+
+const USABLE = { ok: true, "in-use": true, default: true };
 
 export class KernelDetail {
   #key = "";
@@ -44,9 +45,16 @@ export class KernelDetail {
     container.append(
       this.title,
       this.uses,
-      h("div", { class: "columns" },
+      h(
+        "div",
+        { class: "columns" },
         this.candidates,
-        h("div", { class: "source" }, h("header", {}, h("h4", {}, "Emitted source"), this.picker, this.copy), this.code),
+        h(
+          "div",
+          { class: "source" },
+          h("header", {}, h("h4", {}, "Emitted source"), this.picker, this.copy),
+          this.code,
+        ),
       ),
     );
   }
@@ -59,7 +67,10 @@ export class KernelDetail {
     this.container.hidden = false;
     this.title.textContent = group.label;
     const nodes = group.units.map((unit) => unit.node).filter(Boolean);
-    this.uses.textContent = nodes.length === 0 ? "" : `Used by ${nodes.slice(0, 4).join(", ")}${nodes.length > 4 ? ` and ${nodes.length - 4} more` : ""}.`;
+    this.uses.textContent =
+      nodes.length === 0
+        ? ""
+        : `Used by ${nodes.slice(0, 4).join(", ")}${nodes.length > 4 ? ` and ${nodes.length - 4} more` : ""}.`;
     this.#showCandidates(group);
     if (isNew || group.schedule !== this.#schedule) {
       this.#schedule = group.schedule;
@@ -72,23 +83,25 @@ export class KernelDetail {
 
   /** @param {KernelGroup} group */
   #showCandidates(group) {
-    const candidates = group.task?.candidates ?? [];
-    if (candidates.length === 0) {
-      const why = group.task ? "Not tuned yet: the first version runs." : "This kernel has one version; it is not tuned.";
+    const task = group.task;
+    if (!task || (task.candidates.length === 0 && task.waiting === 0)) {
+      const why = "This kernel has one version; there is nothing to choose.";
       this.candidates.replaceChildren(h("h4", {}, "Candidates"), h("p", { class: "muted" }, why));
       return;
     }
-    const rank = (/** @type {CandidateReport} */ candidate) => (isUsable(candidate) ? (candidate.ms ?? Infinity) : Infinity);
-    const sorted = [...candidates].sort((a, b) => rank(a) - rank(b) || (a.ms ?? Infinity) - (b.ms ?? Infinity) || 0);
-    const slowest = Math.max(...candidates.map((candidate) => candidate.ms ?? 0));
+    const sorted = versionsOf(task);
+    const slowest = Math.max(...sorted.map((candidate) => candidate.ms ?? 0));
     const shown = this.#all ? sorted : sorted.slice(0, SHOWN);
-    const measured = candidates.filter((candidate) => candidate.ms !== null).length;
-    const more = h("button", { type: "button", class: "quiet", onclick: () => { this.#all = !this.#all; this.#showCandidates(group); } },
-      this.#all ? `Show the fastest ${SHOWN}` : `Show all ${candidates.length}`);
+    const toggle = () => {
+      this.#all = !this.#all;
+      this.#showCandidates(group);
+    };
+    const words = this.#all ? `Show the fastest ${SHOWN}` : `Show all ${sorted.length}`;
+    const tried = `${task.candidates.length} of ${task.candidates.length + task.waiting} tried`;
     this.candidates.replaceChildren(
-      h("h4", {}, `Candidates: ${measured} of ${candidates.length} measured`),
-      h("ol", {}, ...shown.map((candidate) => candidateItem(candidate, candidate.schedule === group.schedule, slowest))),
-      candidates.length > SHOWN ? more : "",
+      h("h4", {}, `Candidates: ${tried}`),
+      h("ol", {}, ...shown.map((candidate) => candidateItem(candidate, slowest))),
+      sorted.length > SHOWN ? h("button", { type: "button", class: "quiet", onclick: toggle }, words) : "",
     );
   }
 
@@ -119,7 +132,8 @@ export class KernelDetail {
 
   /** Bring the detail into view where little of it is. */
   reveal() {
-    if (this.container.getBoundingClientRect().top > 0.6 * innerHeight) this.container.scrollIntoView({ block: "start" });
+    if (this.container.getBoundingClientRect().top > 0.6 * innerHeight)
+      this.container.scrollIntoView({ block: "start" });
   }
 
   clear() {
@@ -128,24 +142,38 @@ export class KernelDetail {
   }
 }
 
-/** @param {CandidateReport} candidate */
-function isUsable({ ms, status }) {
-  return ms !== null && ["ok", "chosen", "default", "slower"].includes(status);
+/**
+ * All versions of a task's kernel, the fastest first and those that cannot be used last: the candidates, and the version
+ * before tuning, which the report gives by the gain over it.
+ * @param {import("./kernel-groups.js").TaskReport} task
+ * @returns {CandidateReport[]}
+ */
+function versionsOf({ candidates, schedule, ms, gain }) {
+  const versions = candidates.map((candidate) =>
+    candidate.schedule === schedule && candidate.status === "ok"
+      ? { ...candidate, ms, status: "in-use" }
+      : candidate,
+  );
+  const isFirst = !versions.some(({ status }) => status === "in-use");
+  if (isFirst) versions.push({ schedule, ms, status: "in-use" });
+  else if (ms !== null) versions.push({ schedule: "default", ms: ms * gain, status: "default" });
+  const usable = (/** @type {CandidateReport} */ { ms, status }) => ms !== null && status in USABLE;
+  const rank = (/** @type {CandidateReport} */ version) => (usable(version) ? (version.ms ?? 0) : Infinity);
+  return versions.sort((a, b) => (rank(a) < rank(b) ? -1 : rank(a) > rank(b) ? 1 : 0));
 }
 
 /**
  * @param {CandidateReport} candidate
- * @param {boolean} chosen
  * @param {number} slowest milliseconds that fill the bar
  */
-function candidateItem(candidate, chosen, slowest) {
-  const status = chosen ? "in use" : (STATUS[candidate.status] ?? candidate.status);
+function candidateItem({ schedule, ms, status, message }, slowest) {
+  const kind = status === "in-use" ? "chosen" : status in USABLE ? undefined : "rejected";
   return h(
     "li",
-    { class: chosen ? "chosen" : isUsable(candidate) ? undefined : "rejected", title: candidate.message },
-    h("code", {}, candidate.schedule),
-    h("span", { class: "status" }, status),
-    h("span", { class: "numeric" }, format.milliseconds(candidate.ms)),
-    h("span", { class: "bar", style: { "--part": (candidate.ms ?? 0) / (slowest || 1) } }),
+    { class: kind, title: message },
+    h("code", {}, schedule),
+    h("span", { class: "status" }, STATUS[status] ?? status),
+    h("span", { class: "numeric" }, format.milliseconds(ms)),
+    h("span", { class: "bar", style: { "--part": (ms ?? 0) / (slowest || 1) } }),
   );
 }

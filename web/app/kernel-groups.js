@@ -1,15 +1,17 @@
 /** Rows of the kernel table: the units of a report that run the same kernel, together. */
 
 /**
- * A unit of the plan as `model.report()` lists it.
- * @typedef {{ unit: number, label: string, node: string, op: string, task: string | null, share: number, ms: number,
- *   schedule: string, gain: number | null, gflops: number | null, kernels: string[] }} UnitReport
+ * What `model.report()` lists; times are null until they were measured. A unit's `gain` compares its first time with
+ * its latest; a task's `ms` is the time of one of its units with the schedule in use, `waiting` counts untried schedules.
+ * @typedef {{ unit: number, label: string, node: string, op: string, task: string | null, share: number | null,
+ *   ms: number | null, schedule: string, gain: number | null, gflops: number | null, kernels: string[] }} UnitReport
  * @typedef {{ schedule: string, ms: number | null, status: string, message?: string }} CandidateReport
- * @typedef {{ key: string, label: string, candidates: CandidateReport[] }} TaskReport
- * @typedef {{ device: any, kernels: UnitReport[], tasks: TaskReport[], memory?: any }} Report
+ * @typedef {{ key: string, label: string, schedule: string, ms: number | null, gain: number, waiting: number,
+ *   candidates: CandidateReport[] }} TaskReport
+ * @typedef {{ device: import("../../runtime/types.js").Facts, kernels: UnitReport[], tasks: TaskReport[] }} Report
  *
- * @typedef {{ key: string, label: string, op: string, units: UnitReport[], share: number, ms: number, schedule: string,
- *   gain: number | null, gflops: number | null, task: TaskReport | null }} KernelGroup
+ * @typedef {{ key: string, label: string, op: string, units: UnitReport[], share: number, ms: number | null,
+ *   schedule: string, gain: number | null, gflops: number | null, task: TaskReport | null }} KernelGroup
  */
 
 /**
@@ -26,26 +28,32 @@ export function groupKernels(report) {
   }
   const tasks = new Map(report.tasks.map((task) => [task.key, task]));
   return [...groups]
-    .map(([key, units]) => {
-      const ms = sum(units.map((unit) => unit.ms));
-      const untuned = sum(units.map((unit) => unit.ms * (unit.gain ?? 1)));
-      const operations = sum(units.map((unit) => (unit.gflops ?? 0) * unit.ms));
-      const first = /** @type {UnitReport} */ (units[0]);
-      return {
-        key, units, ms,
-        label: first.label,
-        op: first.op,
-        share: sum(units.map((unit) => unit.share)),
-        schedule: first.schedule,
-        gain: units.some((unit) => unit.gain !== null) ? untuned / ms : null,
-        gflops: operations > 0 ? operations / ms : null,
-        task: tasks.get(key) ?? null,
-      };
-    })
+    .map(([key, units]) => ({ key, ...summarizeUnits(units), task: tasks.get(key) ?? null }))
     .sort((a, b) => b.share - a.share);
 }
 
-/** @param {number[]} values */
-function sum(values) {
-  return values.reduce((total, value) => total + (value || 0), 0);
+/** @param {UnitReport[]} units at least one, of equal kernels */
+function summarizeUnits(units) {
+  const { label, op, schedule } = /** @type {UnitReport} */ (units[0]);
+  const ms = sum(units, (unit) => unit.ms);
+  const untuned = sum(units, (unit) => (unit.ms ?? 0) * (unit.gain ?? 1));
+  const work = sum(units, (unit) => (unit.gflops ?? 0) * (unit.ms ?? 0));
+  return {
+    label,
+    op,
+    schedule,
+    units,
+    share: sum(units, (unit) => unit.share),
+    ms: ms > 0 ? ms : null,
+    gain: ms > 0 ? untuned / ms : null,
+    gflops: work > 0 ? work / ms : null,
+  };
+}
+
+/**
+ * @param {UnitReport[]} units
+ * @param {(unit: UnitReport) => number | null} value
+ */
+function sum(units, value) {
+  return units.reduce((total, unit) => total + (value(unit) ?? 0), 0);
 }

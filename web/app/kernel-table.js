@@ -35,7 +35,8 @@ export class KernelTable {
    */
   show(groups) {
     this.#groups = groups;
-    const focused = document.activeElement instanceof HTMLElement ? document.activeElement.dataset["kernel"] : undefined;
+    const focused =
+      document.activeElement instanceof HTMLElement ? document.activeElement.dataset["kernel"] : undefined;
     const shown = this.#all ? groups : groups.slice(0, SHOWN);
     const largest = groups[0]?.share ?? 1;
     this.body.replaceChildren(...shown.map((group) => this.#row(group, largest)));
@@ -43,7 +44,10 @@ export class KernelTable {
     this.more.textContent = this.#all ? `Show the first ${SHOWN}` : `Show all ${groups.length}`;
     const selected = groups.find((group) => group.key === this.#selected);
     if (selected) this.onSelect(selected);
-    if (focused !== undefined) [...this.body.querySelectorAll("button")].find((button) => button.dataset["kernel"] === focused)?.focus();
+    if (focused !== undefined)
+      [...this.body.querySelectorAll("button")]
+        .find((button) => button.dataset["kernel"] === focused)
+        ?.focus();
   }
 
   clear() {
@@ -60,18 +64,38 @@ export class KernelTable {
     const selected = group.key === this.#selected;
     const name = h(
       "button",
-      { type: "button", class: "row", "data-kernel": group.key, "aria-expanded": String(selected), "aria-controls": "kernel-detail", onclick: () => this.select(group.key) },
+      {
+        type: "button",
+        class: "row",
+        "data-kernel": group.key,
+        "aria-expanded": String(selected),
+        "aria-controls": "kernel-detail",
+        onclick: () => this.select(group.key),
+      },
       group.label,
     );
     const bar = h("span", { class: "bar", style: { "--part": group.share / (largest || 1) } });
     return h(
       "tr",
       { class: selected ? "selected" : undefined },
-      h("th", { scope: "row" }, name, group.units.length > 1 && h("span", { class: "uses" }, ` ×${group.units.length}`)),
+      h(
+        "th",
+        { scope: "row" },
+        name,
+        group.units.length > 1 && h("span", { class: "uses" }, ` ×${group.units.length}`),
+      ),
       h("td", { class: "share" }, bar, h("span", {}, format.percent(group.share))),
       h("td", { class: "numeric" }, format.milliseconds(group.ms)),
-      h("td", { class: "numeric", "data-title": "GFLOP/s", "data-empty": group.gflops === null }, group.gflops === null ? "–" : format.number(Number(group.gflops.toPrecision(3)))),
-      h("td", { class: "numeric gain", "data-better": group.gain !== null && group.gain > 1.005 }, format.times(group.gain)),
+      h(
+        "td",
+        { class: "numeric", "data-title": "GFLOP/s", "data-empty": group.gflops === null },
+        group.gflops === null ? "–" : format.number(Number(group.gflops.toPrecision(3))),
+      ),
+      h(
+        "td",
+        { class: "numeric gain", "data-better": group.gain !== null && group.gain > 1.005 },
+        format.times(group.gain),
+      ),
       h("td", { class: "schedule", "data-empty": !group.schedule }, h("code", {}, group.schedule || "–")),
     );
   }

@@ -23,7 +23,9 @@ export class LatencyChart {
   constructor(container, readout) {
     this.container = container;
     this.readout = readout;
-    new ResizeObserver(() => this.#plot?.setSize({ width: container.clientWidth, height: HEIGHT })).observe(container);
+    new ResizeObserver(() => this.#plot?.setSize({ width: container.clientWidth, height: HEIGHT })).observe(
+      container,
+    );
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#plot?.redraw());
   }
 
@@ -52,9 +54,15 @@ export class LatencyChart {
 
   /** @returns {import("../../vendor/uPlot.esm.js").Options} */
   #options() {
-    const color = (/** @type {string} */ name) => () => getComputedStyle(this.container).getPropertyValue(name);
+    const color = (/** @type {string} */ name) => () =>
+      getComputedStyle(this.container).getPropertyValue(name);
     const font = `12px ${getComputedStyle(this.container).fontFamily}`;
-    const axis = { stroke: color("--ink-soft"), font, grid: { stroke: color("--rule"), width: 1 }, ticks: { show: false } };
+    const axis = {
+      stroke: color("--ink-soft"),
+      font,
+      grid: { stroke: color("--rule"), width: 1 },
+      ticks: { show: false },
+    };
     return {
       width: this.container.clientWidth,
       height: HEIGHT,
@@ -62,9 +70,14 @@ export class LatencyChart {
       cursor: { y: false, drag: { x: false, y: false } },
       legend: { show: false },
       scales: {
-        x: { time: false, range: (_, min, max) => [Math.min(min ?? 0, 0), Math.max(max ?? 1, (min ?? 0) + 1)] },
+        x: {
+          time: false,
+          range: (_, min, max) => [Math.min(min ?? 0, 0), Math.max(max ?? 1, (min ?? 0) + 1)],
+        },
         // A single run that something else disturbed must not flatten the curve: its dot may lie outside.
-        y: { range: (plot, _, max) => [0, (Math.max(...(plot.data[2] ?? []).map(Number)) || max || 1) * 1.3] },
+        y: {
+          range: (plot, _, max) => [0, (Math.max(...(plot.data[2] ?? []).map(Number)) || max || 1) * 1.3],
+        },
       },
       axes: [
         { ...axis, values: (_, ticks) => ticks.map((tick) => `${tick} s`), size: 32 },
@@ -72,7 +85,10 @@ export class LatencyChart {
       ],
       series: [
         {},
-        { paths: () => null, points: { show: true, size: 4, width: 0, fill: color("--dot"), stroke: color("--dot") } },
+        {
+          paths: () => null,
+          points: { show: true, size: 4, width: 0, fill: color("--dot"), stroke: color("--dot") },
+        },
         { stroke: color("--accent"), width: 2, points: { show: false } },
       ],
       hooks: {
@@ -86,7 +102,8 @@ export class LatencyChart {
   #showReadout({ cursor, data }) {
     const index = cursor.idx;
     const [second, ms] = typeof index === "number" ? [data[0][index], data[1]?.[index]] : [];
-    this.readout.textContent = second === undefined ? "" : `${second.toFixed(1)} s: ${format.milliseconds(ms)}`;
+    this.readout.textContent =
+      second === undefined ? "" : `${second.toFixed(1)} s: ${format.milliseconds(ms)}`;
   }
 
   /** @param {Plot} plot */

@@ -22,8 +22,10 @@ import { TuningView } from "./tuning-view.js";
 /** @typedef {import("./kernel-groups.js").Report} Report */
 /** @typedef {Awaited<ReturnType<typeof load>>} Model */
 
-/** Milliseconds between two reports asked of the runtime, and between two summaries of outputs while runs go on. */
+/** Least milliseconds between two reports: making one may time every kernel, so it waits longer where that takes long. */
 const REPORT_INTERVAL = 2500;
+const REPORT_PATIENCE = 10;
+/** Milliseconds between two summaries of outputs while runs go on. */
 const OUTPUT_INTERVAL = 1000;
 
 /** @type {Model | null} */
@@ -34,6 +36,7 @@ let latency = new LatencyRecord();
 /** @type {Report | null} */
 let report = null;
 let reportDue = 0;
+let reportTook = 0;
 let outputsShown = 0;
 
 const loadError = byId("load-error", HTMLElement);
@@ -47,7 +50,11 @@ const detail = new KernelDetail(byId("kernel-detail", HTMLElement), async (kerne
   if (!model) throw new Error("No model is loaded.");
   return model.source(kernel);
 });
-const table = new KernelTable(byId("kernels", HTMLElement), (group) => detail.show(group), () => detail.reveal());
+const table = new KernelTable(
+  byId("kernels", HTMLElement),
+  (group) => detail.show(group),
+  () => detail.reveal(),
+);
 const tuning = new TuningView({
   pause: () => model?.pauseTuning().catch((error) => showError(runError, error)),
   resume: () => model?.resumeTuning().catch((error) => showError(runError, error)),
@@ -70,7 +77,8 @@ async function loadModel(request) {
     try {
       loaded = await startLoading(request, controller.signal);
     } catch (error) {
-      if (!model || !(error instanceof Error && "code" in error && error.code === "out-of-memory")) throw error;
+      if (!model || !(error instanceof Error && "code" in error && error.code === "out-of-memory"))
+        throw error;
       closeModel();
       loaded = await startLoading(request, controller.signal);
     }
@@ -176,7 +184,8 @@ const loop = new RunLoop({
 
 function showLatency() {
   const { current, untuned, first, count } = latency;
-  const text = (/** @type {string} */ id, /** @type {string} */ value) => (byId(id, HTMLElement).textContent = value);
+  const text = (/** @type {string} */ id, /** @type {string} */ value) =>
+    (byId(id, HTMLElement).textContent = value);
   text("latency-now", format.milliseconds(current));
   text("latency-untuned", format.milliseconds(untuned));
   text("latency-first", format.milliseconds(first));
@@ -190,11 +199,13 @@ function showLatency() {
 /** Ask for a new report soon; many calls make few reports. */
 function requestReport() {
   if (reportDue) return;
-  const wait = report ? REPORT_INTERVAL : 0;
+  const wait = report ? Math.max(REPORT_INTERVAL, REPORT_PATIENCE * reportTook) : 0;
   reportDue = window.setTimeout(async () => {
     const asked = model;
     try {
+      const start = performance.now();
       const fresh = await asked?.report();
+      reportTook = performance.now() - start;
       if (asked && fresh && asked === model) showReport(fresh);
     } catch (error) {
       if (asked === model) showError(runError, error);
@@ -213,7 +224,11 @@ function showReport(fresh) {
 }
 
 function exportReport() {
-  const text = JSON.stringify({ report, latency: { ...latency, current: latency.current }, browser: navigator.userAgent }, null, 2);
+  const text = JSON.stringify(
+    { report, latency: { ...latency, current: latency.current }, browser: navigator.userAgent },
+    null,
+    2,
+  );
   download("nnjit-report.json", [text], "application/json");
 }
 
@@ -232,7 +247,9 @@ async function start() {
     event.preventDefault();
     void loop.start(false);
   });
-  byId("run-continuously", HTMLButtonElement).addEventListener("click", () => (loop.running ? loop.stop() : void loop.start(true)));
+  byId("run-continuously", HTMLButtonElement).addEventListener("click", () =>
+    loop.running ? loop.stop() : void loop.start(true),
+  );
   byId("export", HTMLButtonElement).addEventListener("click", exportReport);
   if (form.prefill()) byId("model-form", HTMLFormElement).requestSubmit();
   const found = await notices();

@@ -93,13 +93,16 @@ export class ModelForm {
     if (model) this.url.value = "";
     else this.files.value = "";
     this.url.setCustomValidity("");
-    this.chosen.textContent = this.#files.map((file) => `${file.name}, ${format.bytes(file.size)}`).join(" · ");
+    this.chosen.textContent = this.#files
+      .map((file) => `${file.name}, ${format.bytes(file.size)}`)
+      .join(" · ");
     this.chosen.hidden = this.#files.length === 0;
   }
 
   /** Files may be dropped anywhere on the page. */
   #acceptDrops() {
-    const carriesFiles = (/** @type {DragEvent} */ event) => event.dataTransfer?.types.includes("Files") ?? false;
+    const carriesFiles = (/** @type {DragEvent} */ event) =>
+      event.dataTransfer?.types.includes("Files") ?? false;
     addEventListener("dragover", (event) => {
       if (!carriesFiles(event)) return;
       event.preventDefault();

@@ -9,16 +9,34 @@ const MAGIC = "\x93NUMPY";
 
 /** Element types of the format and ours, both short. @type {Record<string, string>} */
 const TO_SHORT = {
-  f2: "f16", f4: "f32", f8: "f64", b1: "bool",
-  i1: "i8", i2: "i16", i4: "i32", i8: "i64",
-  u1: "u8", u2: "u16", u4: "u32", u8: "u64",
+  f2: "f16",
+  f4: "f32",
+  f8: "f64",
+  b1: "bool",
+  i1: "i8",
+  i2: "i16",
+  i4: "i32",
+  i8: "i64",
+  u1: "u8",
+  u2: "u16",
+  u4: "u32",
+  u8: "u64",
 };
 
 /** @type {Record<string, any>} */
 const ARRAYS = {
-  f2: Uint16Array, f4: Float32Array, f8: Float64Array, b1: Uint8Array,
-  i1: Int8Array, i2: Int16Array, i4: Int32Array, i8: BigInt64Array,
-  u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, u8: BigUint64Array,
+  f2: Uint16Array,
+  f4: Float32Array,
+  f8: Float64Array,
+  b1: Uint8Array,
+  i1: Int8Array,
+  i2: Int16Array,
+  i4: Int32Array,
+  i8: BigInt64Array,
+  u1: Uint8Array,
+  u2: Uint16Array,
+  u4: Uint32Array,
+  u8: BigUint64Array,
 };
 
 /**
@@ -30,7 +48,8 @@ const ARRAYS = {
  */
 export function readNpy(buffer, type) {
   const bytes = new Uint8Array(buffer);
-  if (bytes.length < 12 || String.fromCharCode(...bytes.subarray(0, 6)) !== MAGIC) throw new Error("This is not a .npy file.");
+  if (bytes.length < 12 || String.fromCharCode(...bytes.subarray(0, 6)) !== MAGIC)
+    throw new Error("This is not a .npy file.");
   const view = new DataView(buffer);
   const wide = (bytes[6] ?? 1) > 1;
   const start = wide ? 12 : 10;
@@ -41,14 +60,20 @@ export function readNpy(buffer, type) {
   const code = descriptor.slice(1);
   const ArrayType = ARRAYS[code];
   if (shape === undefined || ArrayType === undefined || descriptor.startsWith(">")) {
-    throw new Error(`The .npy file has elements of type ${descriptor || "(none)"}; save little-endian numbers or booleans.`);
+    throw new Error(
+      `The .npy file has elements of type ${descriptor || "(none)"}; save little-endian numbers or booleans.`,
+    );
   }
-  const dims = shape.split(",").filter((text) => text.trim()).map(Number);
+  const dims = shape
+    .split(",")
+    .filter((text) => text.trim())
+    .map(Number);
   if (/'fortran_order':\s*True/.test(header) && dims.length > 1) {
     throw new Error("The .npy file is in Fortran order; save np.ascontiguousarray(x) instead.");
   }
   const body = buffer.slice(end, end + elementCount(dims) * ArrayType.BYTES_PER_ELEMENT);
-  if (body.byteLength < elementCount(dims) * ArrayType.BYTES_PER_ELEMENT) throw new Error("The .npy file is cut short.");
+  if (body.byteLength < elementCount(dims) * ArrayType.BYTES_PER_ELEMENT)
+    throw new Error("The .npy file is cut short.");
   const data = convertArray(new ArrayType(body), TO_SHORT[code] ?? "", shortDtype(type) ?? type);
   return { data, dims, type };
 }

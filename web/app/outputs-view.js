@@ -28,10 +28,13 @@ export class OutputsView {
       if (call !== this.#latest) return;
       cards.push(card(name, tensor, summary));
     }
-    const focused = document.activeElement instanceof HTMLElement ? document.activeElement.dataset["output"] : undefined;
+    const focused =
+      document.activeElement instanceof HTMLElement ? document.activeElement.dataset["output"] : undefined;
     this.container.replaceChildren(...cards);
     if (focused !== undefined) {
-      const button = [...this.container.querySelectorAll("button")].find((element) => element.dataset["output"] === focused);
+      const button = [...this.container.querySelectorAll("button")].find(
+        (element) => element.dataset["output"] === focused,
+      );
       button?.focus();
     }
   }
@@ -52,7 +55,13 @@ function card(name, tensor, summary) {
   const empty = tensor.data.length === 0;
   const values = first.map(format.number).join(", ") + (tensor.data.length > first.length ? ", …" : "");
   /** @type {[string, string][]} */
-  const facts = empty ? [] : [["min", format.number(min)], ["max", format.number(max)], ["mean", format.number(mean)]];
+  const facts = empty
+    ? []
+    : [
+        ["min", format.number(min)],
+        ["max", format.number(max)],
+        ["mean", format.number(mean)],
+      ];
   return h(
     "article",
     { class: "output", "aria-label": `Output ${name}` },
@@ -61,18 +70,47 @@ function card(name, tensor, summary) {
       {},
       h("h3", {}, h("code", {}, name)),
       h("span", { class: "type" }, `${tensor.type} · ${format.shape(tensor.dims)}`),
-      h("button", { type: "button", class: "quiet", "data-output": name, onclick: () => save(name, tensor) }, "Save .npy"),
+      h(
+        "button",
+        { type: "button", class: "quiet", "data-output": name, onclick: () => save(name, tensor) },
+        "Save .npy",
+      ),
     ),
-    h("dl", { class: "facts" }, ...facts.map(([term, text]) => h("div", {}, h("dt", {}, term), h("dd", { "data-fact": term }, text)))),
-    notNumbers > 0 && h("p", { class: "warning" }, `${format.plural(notNumbers, "element")} of ${tensor.data.length} are not numbers (NaN).`),
+    h(
+      "dl",
+      { class: "facts" },
+      ...facts.map(([term, text]) => h("div", {}, h("dt", {}, term), h("dd", { "data-fact": term }, text))),
+    ),
+    notNumbers > 0 &&
+      h(
+        "p",
+        { class: "warning" },
+        `${format.plural(notNumbers, "element")} of ${tensor.data.length} are not numbers (NaN).`,
+      ),
     empty ? h("p", {}, "No elements.") : h("p", { class: "values" }, h("code", {}, values)),
     ranked &&
       h(
         "table",
         { class: "ranked" },
         h("caption", {}, `Highest of ${tensor.dims.at(-1)}${rankedRow ? `, ${rankedRow}` : ""}`),
-        h("thead", {}, h("tr", {}, ...["Index", "Value", "Softmax"].map((text) => h("th", { scope: "col" }, text)))),
-        h("tbody", {}, ...ranked.map((entry) => h("tr", {}, h("td", {}, String(entry.index)), h("td", {}, format.number(entry.value)), h("td", {}, format.percent(entry.share))))),
+        h(
+          "thead",
+          {},
+          h("tr", {}, ...["Index", "Value", "Softmax"].map((text) => h("th", { scope: "col" }, text))),
+        ),
+        h(
+          "tbody",
+          {},
+          ...ranked.map((entry) =>
+            h(
+              "tr",
+              {},
+              h("td", {}, String(entry.index)),
+              h("td", {}, format.number(entry.value)),
+              h("td", {}, format.percent(entry.share)),
+            ),
+          ),
+        ),
       ),
   );
 }

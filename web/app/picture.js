@@ -12,7 +12,11 @@ import { kindOf } from "./tensors.js";
 
 /** Per-channel mean and deviation that trained models commonly expect, of values between 0 and 1. */
 export const NORMALISATIONS = {
-  imagenet: { title: "ImageNet (mean 0.485 0.456 0.406)", mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] },
+  imagenet: {
+    title: "ImageNet (mean 0.485 0.456 0.406)",
+    mean: [0.485, 0.456, 0.406],
+    std: [0.229, 0.224, 0.225],
+  },
   half: { title: "−1 to 1", mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5] },
   unit: { title: "0 to 1", mean: [0, 0, 0], std: [1, 1, 1] },
   byte: { title: "0 to 255", mean: [0, 0, 0], std: [1 / 255, 1 / 255, 1 / 255] },
@@ -27,7 +31,8 @@ export function pictureLayout(shape, dims) {
   if (dims.length !== 4) return null;
   const [, second = 0, third = 0, last = 0] = dims;
   const isChannels = (/** @type {number} */ size) => size === 1 || size === 3;
-  if (isChannels(second) && typeof shape[1] === "number") return { order: "NCHW", channels: second, height: third, width: last };
+  if (isChannels(second) && typeof shape[1] === "number")
+    return { order: "NCHW", channels: second, height: third, width: last };
   if (isChannels(last)) return { order: "NHWC", channels: last, height: second, width: third };
   return isChannels(second) ? { order: "NCHW", channels: second, height: third, width: last } : null;
 }

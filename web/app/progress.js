@@ -55,7 +55,14 @@ export class Progress {
     const detail = h("span", { class: "detail" });
     const bar = h("progress", { max: 1, hidden: true, "aria-label": title });
     const time = h("span", { class: "time" });
-    const item = h("li", { "data-state": "waiting" }, h("span", { class: "title" }, title), time, bar, detail);
+    const item = h(
+      "li",
+      { "data-state": "waiting" },
+      h("span", { class: "title" }, title),
+      time,
+      bar,
+      detail,
+    );
     this.list.append(item);
     const stage = { item, title, detail, bar, time, started: 0, spent: 0 };
     this.#stages.set(name, stage);
@@ -73,9 +80,13 @@ export class Progress {
     }
     /** @type {string[]} */
     const parts = [];
-    if (loaded && of > 0) parts.push(name === "kernels" ? `${loaded} of ${of}` : `${format.bytes(loaded)} of ${format.bytes(of)}`);
+    if (loaded && of > 0)
+      parts.push(
+        name === "kernels" ? `${loaded} of ${of}` : `${format.bytes(loaded)} of ${format.bytes(of)}`,
+      );
     else if (loaded) parts.push(format.bytes(loaded));
-    if (typeof secondsLeft === "number" && Number.isFinite(secondsLeft)) parts.push(`${format.seconds(secondsLeft)} left`);
+    if (typeof secondsLeft === "number" && Number.isFinite(secondsLeft))
+      parts.push(`${format.seconds(secondsLeft)} left`);
     if (message) parts.push(message);
     stage.detail.textContent = parts.join(" · ");
     stage.bar.hidden = of === 0;

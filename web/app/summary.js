@@ -52,7 +52,13 @@ function rank({ dims, type }, at) {
   const width = dims.at(-1) ?? 0;
   const rows = dims.slice(0, -1).reduce((product, dim) => product * dim, 1);
   const isSequence = dims.length === 3 && width >= 1000;
-  if (kindOf(type) !== "float" || width < 3 || rows === 0 || dims.length > 3 || (dims.length === 3 && !isSequence)) {
+  if (
+    kindOf(type) !== "float" ||
+    width < 3 ||
+    rows === 0 ||
+    dims.length > 3 ||
+    (dims.length === 3 && !isSequence)
+  ) {
     return { ranked: null, rankedRow: "" };
   }
   const row = isSequence ? (dims[1] ?? 1) - 1 : 0;
@@ -70,6 +76,10 @@ function rank({ dims, type }, at) {
   }
   let total = 0;
   for (let index = 0; index < width; index++) total += Math.exp(at(start + index) - largest);
-  const ranked = best.map((index) => ({ index, value: at(start + index), share: Math.exp(at(start + index) - largest) / total }));
+  const ranked = best.map((index) => ({
+    index,
+    value: at(start + index),
+    share: Math.exp(at(start + index) - largest) / total,
+  }));
   return { ranked, rankedRow: rows === 1 ? "" : isSequence ? "last position" : "first row" };
 }

@@ -33,7 +33,9 @@ export function elementCount(dims) {
 export function emptyTensor(type, dims) {
   const count = elementCount(dims);
   if (count > MOST_ELEMENTS) {
-    throw new RangeError(`${dims.join(" × ")} are ${count.toExponential(2)} elements; choose smaller dimensions`);
+    throw new RangeError(
+      `${dims.join(" × ")} are ${count.toExponential(2)} elements; choose smaller dimensions`,
+    );
   }
   return { data: new (arrayTypeOf(type))(count), dims, type };
 }
@@ -45,6 +47,7 @@ export function emptyTensor(type, dims) {
  */
 export function reader({ data, type }) {
   const array = /** @type {any} */ (data);
-  if (shortDtype(type) === "f16" && array instanceof Uint16Array) return (index) => halfToNumber(array[index]);
+  if (shortDtype(type) === "f16" && array instanceof Uint16Array)
+    return (index) => halfToNumber(array[index]);
   return (index) => Number(array[index]);
 }

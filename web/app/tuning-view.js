@@ -1,14 +1,20 @@
-/** The state of tuning: what is measured now, what was gained, how long it may go on; pause, resume, tune more. */
+/** The state of tuning: what is measured now and what was gained; pause and resume. */
 
 import { byId } from "./dom.js";
 import * as format from "./format.js";
 
-/** @typedef {import("../../runtime/nnjit.js").TuneEvent} TuneEvent */
+/**
+ * What the tuner tells: each candidate tried ("of" counts those of its kernel), each winner put to use, the end.
+ * @typedef {import("../../runtime/nnjit.js").TuneEvent & { candidate?: number, of?: number }} TuneEvent
+ */
+
+/** More seconds than this are a limit, not an estimate. */
+const LONGEST_ESTIMATE = 600;
 
 export class TuningView {
   #paused = false;
   #measured = 0;
-  #swaps = 0;
+  #replaced = 0;
 
   /** @param {{ pause: () => void, resume: () => void }} actions */
   constructor(actions) {
@@ -16,44 +22,51 @@ export class TuningView {
     this.text = byId("tuning-text", HTMLElement);
     this.button = byId("tuning-pause", HTMLButtonElement);
     this.button.addEventListener("click", () => {
-      if (this.#paused) actions.resume();
-      else actions.pause();
-      this.setPaused(!this.#paused);
+      const paused = !this.#paused;
+      this.#setPaused(paused);
+      if (paused) actions.pause();
+      else actions.resume();
     });
   }
 
   /** @param {TuneEvent} event */
   update(event) {
     this.element.hidden = false;
-    if (event.status === "done") {
-      this.button.hidden = true;
-      this.element.dataset["state"] = "done";
-      this.text.textContent = `Tuning is done: ${format.plural(this.#measured, "candidate")} measured, ${format.plural(this.#swaps, "kernel")} replaced.`;
-      return;
-    }
-    this.button.hidden = false;
-    this.element.dataset["state"] = this.#paused ? "paused" : "running";
-    if (event.status === "swapped") this.#swaps++;
-    else this.#measured++;
+    if (event.status === "swapped") this.#replaced++;
+    else if (event.status !== "done") this.#measured++;
     if (this.#paused) return;
-    const left = typeof event.secondsLeft === "number" ? `, about ${format.seconds(event.secondsLeft)} left` : "";
-    const best = typeof event.best === "number" ? `, best ${format.milliseconds(event.best)}` : "";
-    this.text.textContent = `Tuning ${event.label ?? ""}: ${format.plural(this.#measured, "candidate")} measured${best}${left}.`;
+    const isDone = event.status === "done";
+    this.button.hidden = isDone;
+    this.element.dataset["state"] = isDone ? "done" : "running";
+    if (isDone) this.text.textContent = `Tuning is done: ${this.#counts()}.`;
+    else if (event.label) this.text.textContent = `Tuning ${event.label}${place(event)}. ${this.#counts()}.`;
+  }
+
+  #counts() {
+    return `${format.plural(this.#measured, "candidate")} tried, ${format.plural(this.#replaced, "kernel")} replaced`;
   }
 
   /** @param {boolean} paused */
-  setPaused(paused) {
+  #setPaused(paused) {
     this.#paused = paused;
     this.button.textContent = paused ? "Resume tuning" : "Pause tuning";
     this.element.dataset["state"] = paused ? "paused" : "running";
-    if (paused) this.text.textContent = "Tuning is paused.";
+    this.text.textContent = paused ? `Tuning is paused: ${this.#counts()}.` : "Tuning goes on.";
   }
 
   clear() {
     this.#measured = 0;
-    this.#swaps = 0;
-    this.setPaused(false);
-    this.text.textContent = "";
+    this.#replaced = 0;
+    this.#setPaused(false);
     this.element.hidden = true;
   }
+}
+
+/** @param {TuneEvent} event */
+function place({ candidate, of, best, secondsLeft }) {
+  const parts = [];
+  if (candidate && of) parts.push(`candidate ${candidate} of ${of}`);
+  if (typeof best === "number") parts.push(`best ${format.milliseconds(best)}`);
+  if (secondsLeft && secondsLeft < LONGEST_ESTIMATE) parts.push(`${format.seconds(secondsLeft)} left`);
+  return parts.length > 0 ? `: ${parts.join(", ")}` : "";
 }
