@@ -31,7 +31,8 @@ const textOf = (array) => {
   return btoa(Array.from(bytes, (b) => String.fromCharCode(b)).join(""));
 };
 const arrays = {
-  float32: Float32Array, float64: Float64Array, int32: Int32Array, uint32: Uint32Array, int64: BigInt64Array,
+  float32: Float32Array, float64: Float64Array, float16: Uint16Array, int32: Int32Array, uint32: Uint32Array,
+  int64: BigInt64Array, uint64: BigUint64Array, int16: Int16Array, uint16: Uint16Array, int8: Int8Array,
   uint8: Uint8Array, bool: Uint8Array,
 };
 const inputsOf = (inputs) => Object.fromEntries(Object.entries(inputs).map(([name, { data, dims, type }]) =>
