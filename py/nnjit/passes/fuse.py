@@ -86,6 +86,23 @@ def _index_reads(e: Index, seen: set[ir.Expr]) -> Iterator[tuple[Tensor, Shape]]
                             yield from _index_reads(arg, seen)
 
 
+def index_operands(e: ir.Expr) -> set[Tensor]:
+    """Tensors whose elements decide where `e` reads, or are counted with."""
+    found: set[Tensor] = set()
+    seen: set[ir.Expr] = set()
+    stack = [e]
+    while stack:
+        x = stack.pop()
+        if x in seen:
+            continue
+        seen.add(x)
+        indices = x.attr[1] if x.op == "read" else (x.attr,) if x.op == "index" else ()  # type: ignore[index]
+        for i in indices:
+            found |= {t for t, _ in _index_reads(i, set())}
+        stack.extend(x.args)
+    return found
+
+
 def storage_of(t: Tensor) -> Storage:
     """The storage whose memory a read of `t` touches."""
     if isinstance(t, Alias):
@@ -148,8 +165,15 @@ class Fuser:
         )
         needed = {self.group_of[w] for t, _ in found for w in writers(t)}
         candidates = {self.group_of[s] for t, _ in found if isinstance(s := t, Compute) and s.into is None}
+        # What a reduction leaves is in a register, out of reach of address arithmetic.
+        decisive = index_operands(c.body)
         for g in sorted(candidates, key=lambda g: -g.last):
-            if g.static == self.static[c] and not self._cyclic(g, needed) and self._join(g, c, found):
+            if (
+                g.static == self.static[c]
+                and not (g.reduces and any(self.group_of.get(t) is g for t in decisive))  # type: ignore[call-overload]
+                and not self._cyclic(g, needed)
+                and self._join(g, c, found)
+            ):
                 break
         else:
             g = self._new_group(c, number, found)
@@ -215,14 +239,7 @@ class Fuser:
         mapping = self._match(g, found, c.shape, ())
         if mapping is None:
             return False
-        unmapped = [n for n, d in enumerate(c.shape) if d != 1 and f"i{n}" not in mapping]
-        if unmapped:
-            free = [(v, d) for v, d in g.inner if var(v) not in mapping.values()]
-            if [c.shape[n] for n in unmapped] != [d for _, d in free]:
-                return False
-            for n, (v, _) in zip(unmapped, free, strict=True):
-                mapping[f"i{n}"] = var(v)
-        if not self._covers(g, mapping):
+        if not self._map_inner(g, mapping, "i", c.shape) or not self._covers(g, mapping):
             return False
         g.coords[c] = tuple(mapping.get(f"i{n}", 0) for n in range(c.rank))
         return True
@@ -232,6 +249,8 @@ class Fuser:
             return False
         mapping = self._match(g, found, c.shape, c.reduce_shape)
         if mapping is None:
+            return False
+        if g.rows and not self._map_inner(g, mapping, "r", c.reduce_shape):
             return False
         over = [mapping.get(f"r{n}") for n, d in enumerate(c.reduce_shape) if d != 1]
         if not over or None in over:
@@ -245,6 +264,17 @@ class Fuser:
         g.coords[c] = tuple(mapping.get(f"i{n}", 0) for n in range(c.rank))
         names = {n: mapping[f"r{n}"] for n, d in enumerate(c.reduce_shape) if d != 1}
         g.reduce_vars[c] = tuple(str(names[n]) if n in names else "" for n in range(len(c.reduce_shape)))
+        return True
+
+    @staticmethod
+    def _map_inner(g: Group, mapping: dict[str, Index], prefix: str, shape: Shape) -> bool:
+        """Let axes that no member's read has placed be the group's inner axes that are still free, in order."""
+        unmapped = [n for n, d in enumerate(shape) if d != 1 and f"{prefix}{n}" not in mapping]
+        free = [(v, d) for v, d in g.inner if var(v) not in mapping.values()]
+        if unmapped and [shape[n] for n in unmapped] != [d for _, d in free]:
+            return False
+        if unmapped:
+            mapping |= {f"{prefix}{n}": var(v) for n, (v, _) in zip(unmapped, free, strict=True)}
         return True
 
     def _make_rows(self, g: Group, over: list) -> bool:

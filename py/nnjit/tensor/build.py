@@ -79,7 +79,7 @@ class Builder:
     def compute(self, shape: Sequence[Index], dtype: str, f: Callable[..., ir.Expr], label: str = "") -> Compute:
         """The tensor whose element at (i0, i1, …) is f(i0, i1, …), in the compute dtype of `dtype`."""
         shape = tuple(shape)
-        body = f(*(var(f"i{n}") for n in range(len(shape))))
+        body = f(*_axes("i", shape))
         return self._add(Compute(shape, dtype, narrow(body, dtype), label=label, node=self.node))
 
     def reduce(
@@ -93,8 +93,7 @@ class Builder:
     ) -> Compute:
         """The tensor whose element at (i…) combines f(i…, r…) over all r; `combine`: sum, prod, max or min."""
         shape, reduce_shape = tuple(shape), tuple(reduce_shape)
-        coords = [var(f"i{n}") for n in range(len(shape))] + [var(f"r{n}") for n in range(len(reduce_shape))]
-        body = f(*coords)
+        body = f(*_axes("i", shape), *_axes("r", reduce_shape))
         return self._add(Compute(shape, dtype, body, reduce_shape, combine, label, self.node))
 
     def _add(self, t: Compute) -> Compute:
@@ -194,7 +193,7 @@ class Builder:
     def view(self, x: Tensor, shape: Sequence[Index], f: Callable[..., Sequence[Index]]) -> Tensor:
         """x seen through f, which maps the new coordinates to those of x. Content follows where it is known."""
         shape = tuple(shape)
-        index = tuple(f(*(var(f"v{n}") for n in range(len(shape)))))
+        index = tuple(f(*_axes("v", shape)))
         base = x
         if isinstance(x, View):
             mapping = {f"v{n}": e for n, e in enumerate(index)}
@@ -311,6 +310,11 @@ def _is_small(shape: Shape) -> bool:
     """Whether the content of so many elements is worth following."""
     count = product(shape)
     return isinstance(count, int) and count <= 4096
+
+
+def _axes(prefix: str, shape: Shape) -> list[Index]:
+    """A variable for each axis; an axis of extent 1 has only one coordinate."""
+    return [0 if d == 1 else var(f"{prefix}{n}") for n, d in enumerate(shape)]
 
 
 def _reshape_groups(old: Shape, new: Shape) -> list[tuple[list[int], list[int]]] | None:
