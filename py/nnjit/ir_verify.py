@@ -47,6 +47,7 @@ class _Verifier:
         self.storage = {b.name: (b.storage, b.access) for b in kernel.buffers}
         self.indices = set(kernel.symbols)
         self.locals: dict[str, tuple[str, int]] = {}
+        self.assigned = _assigned(kernel.body)
         self.where: Stmt | None = None
         self.checked: set[Expr] = set()
 
@@ -83,7 +84,7 @@ class _Verifier:
             self.checked.clear()
             if isinstance(s, Declare):
                 self.value(s.init)
-                if s.name in self.locals:
+                if s.name in self.locals or s.name in self.indices:
                     raise self.fail(f"{s.name} is declared twice")
                 self.locals[s.name] = s.init.dtype, s.init.lanes
             elif isinstance(s, Assign):
@@ -92,14 +93,16 @@ class _Verifier:
                 if declared is None:
                     raise self.fail(f"{s.name} is assigned before it is declared")
                 if declared != (s.value.dtype, s.value.lanes):
-                    raise self.fail(f"{s.name} is {_kind(declared)}, not {_kind((s.value.dtype, s.value.lanes))}")
+                    raise self.fail(
+                        f"{s.name} is {_kind(declared)}, not {_kind((s.value.dtype, s.value.lanes))}"
+                    )
             elif isinstance(s, Store):
                 self.value(s.value)
                 self.index(s.index)
                 self.access(s.buffer, "w", s.value.dtype)
             elif isinstance(s, For):
                 self.index(s.extent)
-                if s.var in self.indices:
+                if s.var in self.indices or s.var in self.locals:
                     raise self.fail(f"the variable {s.var} is taken")
                 self.indices.add(s.var)
                 self.block(s.body)
@@ -133,10 +136,14 @@ class _Verifier:
         for mono in e.terms:
             for atom in mono:
                 if isinstance(atom, str):
-                    if atom not in self.indices:
+                    if atom not in self.indices and not self.constant_integer(atom):
                         raise self.fail(f"the index {e} uses {atom}, which is not known here")
                 else:
                     self.opaque(atom)
+
+    def constant_integer(self, name: str) -> bool:
+        """Whether `name` is a local that an index may use: a scalar i32 that keeps its first value."""
+        return self.locals.get(name) == ("i32", 1) and name not in self.assigned
 
     def opaque(self, atom: Opaque) -> None:
         if atom.op == "value":
@@ -219,6 +226,19 @@ class _Verifier:
         if not right:
             operands = ", ".join(map(_kind, kinds))
             raise self.fail(f"{op} from {operands} to {_kind((dtype, lanes))}")
+
+
+def _assigned(body: list[Stmt]) -> set[str]:
+    """Names of all locals that are assigned somewhere."""
+    names: set[str] = set()
+    for s in body:
+        if isinstance(s, Assign):
+            names.add(s.name)
+        elif isinstance(s, For):
+            names |= _assigned(s.body)
+        elif isinstance(s, If):
+            names |= _assigned(s.then) | _assigned(s.orelse)
+    return names
 
 
 def _kind(kind: tuple[str, int]) -> str:
