@@ -41,6 +41,16 @@ class Case:
     outputs: list[Any]
     rtol: float
 
+    @property
+    def other_than_tensors(self) -> bool:
+        """Whether an input or output is a sequence, or an optional value that is absent."""
+        return any(not isinstance(v, (np.ndarray, np.generic)) for v in (*self.inputs, *self.outputs))
+
+    @property
+    def foreign_types(self) -> bool:
+        """Whether an input or output has elements that kernels do not compute with: strings, float8, int4, ..."""
+        return any(np.asarray(v).dtype not in DTYPES for v in (*self.inputs, *self.outputs))
+
 
 @cache
 def cases() -> dict[str, Case]:
@@ -64,7 +74,12 @@ def cases() -> dict[str, Case]:
         inputs, outputs = case.data_sets[0]
         operators = tuple(sorted({n.op_type for n in case.model.graph.node}))
         found[name] = Case(
-            name, operators, case.model.SerializeToString(), [_plain(x) for x in inputs], [_plain(x) for x in outputs], case.rtol
+            name,
+            operators,
+            case.model.SerializeToString(),
+            [_plain(x) for x in inputs],
+            [_plain(x) for x in outputs],
+            case.rtol,
         )
     kept.parent.mkdir(parents=True, exist_ok=True)
     part = kept.with_suffix(".part")
@@ -83,15 +98,15 @@ def run(model: bytes, arrays: list[Any]) -> list[np.ndarray]:
     graph = read_model(source)
     check_operators(graph)
     inputs = {
-        info.name: np.asarray(array) for info, array in zip(graph.inputs, arrays, strict=True) if array is not None
+        info.name: np.asarray(array)
+        for info, array in zip(graph.inputs, arrays, strict=True)
+        if array is not None
     }
     _settle_shapes(graph, inputs)
     specs = {name: _spec(array) for name, array in inputs.items()}
     builder = Builder(Env())
     outputs = trace(graph, specs, builder)
-    return interpret(
-        outputs, inputs, builder.env.hints, lambda tensor: load(tensor, lambda file: source)
-    )
+    return interpret(outputs, inputs, builder.env.hints, lambda tensor: load(tensor, lambda file: source))
 
 
 def _settle_shapes(graph: Graph, inputs: dict[str, np.ndarray]) -> None:

@@ -13,7 +13,7 @@ _ALL = range(1 << 10)
 _DEMANDS: dict[str, range | tuple[int, ...]] = {
     "Reshape": (1,), "Expand": (1,), "Tile": (1, 2), "Slice": (1, 2, 3, 4), "Pad": (1, 3), "Squeeze": (1,),
     "Unsqueeze": (1,), "Split": (1,), "ConstantOfShape": (0,), "Range": (0, 1, 2), "OneHot": (1,), "TopK": (1,),
-    "Trilu": (1,), "CumSum": (1,), "Resize": (1, 2, 3), "Upsample": (1,), "NonZero": (0,), "Unique": (0,),
+    "Trilu": (1,), "CumSum": (1,), "CumProd": (1,), "Resize": (1, 2, 3), "Upsample": (1,), "NonZero": (0,), "Unique": (0,),
     "Compress": (1,), "CenterCropPad": (1,), "Col2Im": (1, 2), "AffineGrid": (1,), "MaxUnpool": (2,),
     "DFT": (1, 2), "STFT": (1, 3), "HannWindow": (0,), "HammingWindow": (0,), "BlackmanWindow": (0,),
     "MelWeightMatrix": _ALL, "If": (0,), "Loop": (0, 1), "Dropout": (2,), "ReverseSequence": (1,),

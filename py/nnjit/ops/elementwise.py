@@ -216,9 +216,13 @@ def mod(ctx: Context, node: Node, x: Tensor, y: Tensor) -> Tensor:
 
     def f(a: ir.Expr, b: ir.Expr) -> ir.Expr:
         if x.dtype in FLOATS:
-            return ir.sub(a, ir.mul(b, ir.unary("trunc" if truncating else "floor", ir.div(a, b))))
-        remainder = safe_division("rem", a, b, x.dtype in SIGNED)
-        if truncating or x.dtype not in SIGNED:
+            quotient = ir.unary("trunc", ir.div(a, b))
+            # With an infinite divisor the quotient is 0, and 0 · ∞ is no number.
+            small = ir.binary("eq", quotient, like(a, 0))
+            remainder = ir.select(small, a, ir.sub(a, ir.mul(b, quotient)))
+        else:
+            remainder = safe_division("rem", a, b, x.dtype in SIGNED)
+        if truncating or x.dtype[0] == "u":
             return remainder
         zero = like(a, 0)
         opposite = ir.binary("xor", ir.binary("lt", remainder, zero), ir.binary("lt", b, zero))
@@ -462,7 +466,8 @@ def cast_like(ctx: Context, node: Node, x: Tensor, target: Tensor) -> Tensor:
 
 def cast_to(ctx: Context, x: Tensor, dtype: str) -> Tensor:
     """x converted to `dtype`. Raises UnsupportedError for a dtype that kernels do not compute in."""
-    dtype = "f32" if dtype == "bf16" else dtype
+    if dtype == "bf16":
+        return _rounded_to_bf16(ctx, cast_to(ctx, x, "f32"))
     if dtype not in ir.COMPUTE_OF:
         raise ctx.unsupported(f"a cast to {dtype}")
     if dtype == x.dtype:
@@ -474,8 +479,38 @@ def cast_to(ctx: Context, x: Tensor, dtype: str) -> Tensor:
     return pointwise(ctx, lambda v: converted(v, dtype), fold, x, dtype=dtype, exact=dtype != "bool")
 
 
+def _rounded_to_bf16(ctx: Context, x: Tensor) -> Tensor:
+    """x with the precision of a bfloat16, to nearest, ties to even; bf16 tensors are kept as f32."""
+
+    def f(v: ir.Expr) -> ir.Expr:
+        bits = ir.bitcast(v, "u32")
+        odd = ir.binary("and", ir.binary("shr", bits, like(bits, 16)), like(bits, 1))
+        rounded = ir.add(bits, ir.add(odd, like(bits, 0x7FFF)))
+        kept = ir.bitcast(ir.binary("and", rounded, like(bits, 0xFFFF0000)), "f32")
+        return ir.select(ir.binary("eq", v, v), kept, v)
+
+    return ctx.b.elementwise(f, x, label="cast")
+
+
 def converted(v: ir.Expr, dtype: str) -> ir.Expr:
     """v as a value of the compute dtype of `dtype`."""
     if dtype == "bool":
         return v if v.dtype == "bool" else ir.binary("ne", v, like(v, 0))
     return ir.cast(v, ir.COMPUTE_OF[dtype])
+
+
+@operator("BitCast", since=26)
+def bit_cast(ctx: Context, node: Node, x: Tensor) -> Tensor:
+    """The bits of x as another dtype of the same width."""
+    dtype = DTYPES.get(ctx.attr_int("to", 0), "?")
+    compute = ir.COMPUTE_OF.get(dtype, "")
+    here = ir.COMPUTE_OF[x.dtype]
+    if dtype == x.dtype:
+        return x
+    if ir.STORAGE_BYTES.get(dtype) != ir.STORAGE_BYTES[x.dtype] or dtype == "bool":
+        raise ctx.unsupported(f"the bits of {x.dtype} as {dtype}")
+    if x.dtype not in FLOATS and dtype not in FLOATS:
+        return ctx.b.elementwise(lambda v: ir.cast(v, compute), x, dtype=dtype, label="bitcast")
+    if "f16" in (dtype, x.dtype) or ir.STORAGE_BYTES[dtype] != ir.STORAGE_BYTES[here]:
+        raise ctx.unsupported(f"the bits of {x.dtype} as {dtype}")
+    return ctx.b.elementwise(lambda v: ir.bitcast(v, compute), x, dtype=dtype, label="bitcast")

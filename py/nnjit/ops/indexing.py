@@ -12,7 +12,7 @@ from ..symbolic import IntExpr, product
 from ..tensor.interpret import NUMPY
 from ..tensor.tensor import Compute, Index, Shape, Tensor
 from . import content as known
-from .elementwise import cast_to, like
+from .elementwise import cast_to
 from .registry import Context, operator
 
 
@@ -291,24 +291,33 @@ _SCAN_LIMIT = 64
 
 @operator("CumSum", since=11)
 def cum_sum(ctx: Context, node: Node, x: Tensor, along: Tensor) -> Tensor:
+    return _accumulated(ctx, x, along, "sum")
+
+
+@operator("CumProd", since=26)
+def cum_prod(ctx: Context, node: Node, x: Tensor, along: Tensor) -> Tensor:
+    return _accumulated(ctx, x, along, "prod")
+
+
+def _accumulated(ctx: Context, x: Tensor, along: Tensor, combine: str) -> Tensor:
+    """Running sums or products along an axis, with or without the element itself, from either end."""
     axis = ctx.axis(ctx.fixed_ints(along, "axis")[0], x.rank)
     exclusive, reverse = bool(ctx.attr_int("exclusive", 0)), bool(ctx.attr_int("reverse", 0))
     extent = x.shape[axis]
-    folded = ctx.fold(lambda a: _running(a, axis, exclusive, reverse), x)
-    if folded is not None:
-        return folded
-    zero = ir.const(0, ir.COMPUTE_OF[x.dtype])
-
-    def moved(c: Shape, i: Index) -> list[Index]:
-        return [i if a == axis else v for a, v in enumerate(c)]
+    if combine == "sum":
+        folded = ctx.fold(lambda a: _running_sum(a, axis, exclusive, reverse), x)
+        if folded is not None:
+            return folded
+    neutral = _identity(combine, x.dtype)
 
     if isinstance(extent, int) and extent > _SCAN_LIMIT:
+        join = ir.add if combine == "sum" else ir.mul
         total = x
         if exclusive:
-            total = _shifted(ctx, total, axis, 1, reverse, lambda here, there: there)
+            total = _shifted(ctx, total, axis, 1, reverse, neutral, lambda here, there: there)
         shift = 1
         while shift < extent:
-            total = _shifted(ctx, total, axis, shift, reverse, ir.add)
+            total = _shifted(ctx, total, axis, shift, reverse, neutral, join)
             shift *= 2
         return total
     op = {(False, False): "le", (True, False): "lt", (False, True): "ge", (True, True): "gt"}[
@@ -317,12 +326,12 @@ def cum_sum(ctx: Context, node: Node, x: Tensor, along: Tensor) -> Tensor:
 
     def element(*c: Index) -> ir.Expr:
         inside = ir.binary(op, ir.index(c[-1]), ir.index(c[axis]))
-        return ir.select(inside, x.at(*moved(c[:-1], c[-1])), zero)
+        return ir.select(inside, x.at(*(c[-1] if a == axis else i for a, i in enumerate(c[:-1]))), neutral)
 
-    return ctx.b.reduce("sum", x.shape, (extent,), element, x.dtype, "cumsum")
+    return ctx.b.reduce(combine, x.shape, (extent,), element, x.dtype, "running")
 
 
-def _running(a: np.ndarray, axis: int, exclusive: bool, reverse: bool) -> np.ndarray:
+def _running_sum(a: np.ndarray, axis: int, exclusive: bool, reverse: bool) -> np.ndarray:
     a = np.flip(a, axis) if reverse else a
     total = np.cumsum(a, axis, dtype=object)
     total = total - a if exclusive else total
@@ -330,9 +339,15 @@ def _running(a: np.ndarray, axis: int, exclusive: bool, reverse: bool) -> np.nda
 
 
 def _shifted(
-    ctx: Context, x: Tensor, axis: int, by: int, reverse: bool, f: Callable[[ir.Expr, ir.Expr], ir.Expr]
+    ctx: Context,
+    x: Tensor,
+    axis: int,
+    by: int,
+    reverse: bool,
+    beyond: ir.Expr,
+    f: Callable[[ir.Expr, ir.Expr], ir.Expr],
 ) -> Compute:
-    """f(element, element `by` places before it, or after it when reverse, 0 beyond the end)."""
+    """f(element, the element `by` places before it, or after it when reverse; `beyond` the end of the axis)."""
     extent = int(x.shape[axis])  # type: ignore[arg-type]
 
     def element(*c: Index) -> ir.Expr:
@@ -344,9 +359,9 @@ def _shifted(
             inside = ir.binary("ge", here, ir.const(by, "i32"))
             source = ir.value_index(ir.binary("max", ir.index(c[axis] - by), ir.const(0, "i32")))
         value = x.at(*(source if a == axis else v for a, v in enumerate(c)))
-        return f(x.at(*c), ir.select(inside, value, like(value, 0)))
+        return f(x.at(*c), ir.select(inside, value, beyond))
 
-    return ctx.b.compute(x.shape, x.dtype, element, "cumsum")
+    return ctx.b.compute(x.shape, x.dtype, element, "running")
 
 
 # -- results whose shape depends on elements --------------------------------------------------------------------

@@ -319,8 +319,9 @@ def space_to_depth(ctx: Context, node: Node, x: Tensor) -> Tensor:
     if not (ctx.env.eq(mod(h, size), 0) and ctx.env.eq(mod(w, size), 0)):
         raise ctx.malformed(f"{h} × {w} pixels do not split into blocks of {size}")
     rows, columns = h // size, w // size
-    blocks = ctx.b.reshape(x, (n, c, rows, size, columns, size))
-    return ctx.b.reshape(ctx.b.permute(blocks, (0, 3, 5, 1, 2, 4)), (n, c * size * size, rows, columns))
+    order = (0, 3, 5, 1, 2, 4) if ctx.attr_str("mode", "DCR") == "DCR" else (0, 1, 3, 5, 2, 4)
+    blocks = ctx.b.permute(ctx.b.reshape(x, (n, c, rows, size, columns, size)), order)
+    return ctx.b.reshape(blocks, (n, c * size * size, rows, columns))
 
 
 @operator("ReverseSequence", since=10)

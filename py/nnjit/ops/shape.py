@@ -242,6 +242,36 @@ def eye_like(ctx: Context, node: Node, x: Tensor) -> Tensor:
     return ctx.b.compute(x.shape, dtype, element, "eye")
 
 
+_WINDOWS = {
+    "HannWindow": (0.5, 0.5, 0.0), "HammingWindow": (25 / 46, 21 / 46, 0.0), "BlackmanWindow": (0.42, 0.5, 0.08),
+}  # fmt: skip
+"""a, b, c of a − b·cos(2πn/N) + c·cos(4πn/N)."""
+
+
+@operator(*_WINDOWS, since=17)
+def window(ctx: Context, node: Node, size: Tensor) -> Tensor:
+    """The samples of a window function over `size` points; N is that size, or one less when not periodic."""
+    extent = ctx.ints(size, "size")[0]
+    dtype = DTYPES.get(ctx.attr_int("output_datatype", 1), "?")
+    if dtype not in FLOATS:
+        raise ctx.unsupported(f"elements of type {dtype}")
+    compute = ir.COMPUTE_OF[dtype]
+    a, b, c = _WINDOWS[node.op]
+    period = extent if ctx.attr_int("periodic", 1) else extent - 1
+
+    def element(n: Index) -> ir.Expr:
+        turn = ir.div(ir.cast(ir.index(n), compute), ir.cast(ir.index(period), compute))
+
+        def cosine(turns: float, factor: float) -> ir.Expr:
+            angle = ir.mul(turn, ir.const(2 * math.pi * turns, compute))
+            return ir.mul(ir.unary("cos", angle), ir.const(factor, compute))
+
+        value = ir.sub(ir.const(a, compute), cosine(1, b))
+        return ir.add(value, cosine(2, c)) if c else value
+
+    return ctx.b.compute((extent,), dtype, element, "window")
+
+
 @operator("Trilu", since=14)
 def trilu(ctx: Context, node: Node, x: Tensor, k: Tensor | None = None) -> Tensor:
     """The upper (or lower) triangle of the last two axes, from diagonal k; zero elsewhere."""

@@ -34,6 +34,8 @@ def check_operators(graph: Graph) -> None:
 
     Looks into subgraphs too, and needs no weights.
     """
+    for info in graph.outputs:
+        _check_dtype(info.dtype, f"output '{info.name}'")
     for part in graph.all_graphs():
         for info in part.inputs:
             _check_dtype(info.dtype, f"input '{info.name}'")

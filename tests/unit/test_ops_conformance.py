@@ -1,0 +1,65 @@
+"""Every operator against the node test cases of the `onnx` package: equal numbers, or a refusal that is listed here."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conformance import Case, cases, run
+
+from nnjit.errors import UnsupportedError
+
+_NOT_IMPLEMENTED = {
+    "Adagrad", "Adam", "AffineGrid", "ArrayFeatureExtractor", "Binarizer", "CausalConvWithState", "Col2Im", "DFT",
+    "DeformConv", "Det", "FlexAttention", "LinearAttention", "MaxUnpool", "MelWeightMatrix", "Momentum",
+    "NegativeLogLikelihoodLoss", "RoiAlign", "STFT", "SoftmaxCrossEntropyLoss", "SwiGLU", "TensorScatter", "TreeEnsemble",
+}  # fmt: skip
+
+_REFUSED_OPERATORS = {
+    "Bernoulli": "its results are random numbers",
+    "ImageDecoder": "strings are not supported",
+    "NonMaxSuppression": "depends on data",
+    "OptionalGetElement": "optional",
+    "OptionalHasElement": "optional",
+    "TfIdfVectorizer": "strings are not supported",
+    "LabelEncoder": "strings are not supported|element type str",
+} | dict.fromkeys(_NOT_IMPLEMENTED, "not implemented|element type")
+"""Operator → what the error says."""
+
+_REFUSED_CASES = {
+    "scan_sum": "defined from opset 9 on",
+    "batchnorm_example_training_mode": "training mode",
+    "batchnorm_epsilon_training_mode": "training mode",
+    "training_dropout_default": "training mode",
+    "training_dropout_default_mask": "training mode",
+    "training_dropout": "training mode",
+    "training_dropout_mask": "training mode",
+    "training_dropout_zero_ratio": "training mode",
+    "training_dropout_zero_ratio_mask": "training mode",
+}
+"""Case → what the error says."""
+
+
+def _refusal(case: Case) -> str | None:
+    """What the error must say, or None for a case that must give the right numbers."""
+    if case.name in _REFUSED_CASES:
+        return _REFUSED_CASES[case.name]
+    if case.other_than_tensors:
+        return "not a tensor|sequences of tensors|optional values|strings"
+    if case.foreign_types:
+        return "element type|cast to|elements of type|not implemented"
+    return next((_REFUSED_OPERATORS[op] for op in case.operators if op in _REFUSED_OPERATORS), None)
+
+
+@pytest.mark.parametrize("name", cases())
+def test_node_case_of_the_onnx_package(name: str) -> None:
+    case = cases()[name]
+    refusal = _refusal(case)
+    if refusal is not None:
+        with pytest.raises(UnsupportedError, match=refusal):
+            run(case.model, case.inputs)
+        return
+    for value, expected in zip(run(case.model, case.inputs), case.outputs, strict=True):
+        assert (value.shape, value.dtype) == (np.shape(expected), np.asarray(expected).dtype)
+        np.testing.assert_allclose(
+            value.astype(float), np.asarray(expected, float), rtol=case.rtol, atol=1e-5
+        )
