@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from .. import ir
+from ..graph.dtype import NUMPY
 from ..graph.graph import Node
 from ..onnx.tensors import DTYPES
-from ..tensor.interpret import NUMPY
 from ..tensor.tensor import Tensor
 from . import content as known
 from .content import FLOATS, Element

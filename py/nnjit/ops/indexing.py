@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 
 from .. import ir
+from ..graph.dtype import NUMPY
 from ..graph.graph import Node
 from ..symbolic import IntExpr, product
-from ..tensor.interpret import NUMPY
 from ..tensor.tensor import Compute, Index, Shape, Tensor
 from . import content as known
 from .elementwise import cast_to

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from .. import ir
+from ..graph.dtype import NUMPY
 from ..graph.graph import Node
 from ..onnx.tensors import DTYPES
-from ..tensor.interpret import NUMPY
 from ..tensor.tensor import Index, Tensor
 from .elementwise import converted, like
 from .registry import Context, operator

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from .. import ir
+from ..graph.dtype import NUMPY
 from ..graph.graph import Node
 from ..onnx.tensors import DTYPES
 from ..symbolic import IntExpr, ceildiv, floordiv, product
-from ..tensor.interpret import NUMPY
 from ..tensor.tensor import Compute, Index, Shape, Tensor
 from . import content as known
 from .content import FLOATS

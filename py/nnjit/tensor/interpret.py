@@ -14,14 +14,10 @@ import numpy as np
 
 from .. import ir
 from ..errors import VerificationError
+from ..graph.dtype import NUMPY
 from ..graph.graph import Initializer
 from ..symbolic import Opaque, atoms, evaluate
 from .tensor import Alias, Compute, Index, Parts, Source, Tensor, View
-
-NUMPY: dict[str, Any] = {
-    "f32": np.float32, "f64": np.float64, "f16": np.float16, "i64": np.int64, "i32": np.int32, "bool": np.bool_,
-    "u8": np.uint8, "i8": np.int8, "u16": np.uint16, "i16": np.int16, "u32": np.uint32, "u64": np.uint64,
-}  # fmt: skip
 
 _COMBINE: dict[str, np.ufunc] = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}
 
