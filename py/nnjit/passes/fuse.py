@@ -146,18 +146,23 @@ class Fuser:
         self.groups: list[Group] = []
         self.reads_of: dict[Compute, list[tuple[Tensor, Shape]]] = {}
         self.static: dict[Compute, bool] = {}
+        self.users: dict[Compute, list[Compute]] = {}
 
     def run(self, computes: list[Compute], outputs: list[Tensor]) -> list[Group]:
         """Groups in an order in which they can run. `computes` is in topological order."""
         alive = reachable(outputs)
+        for c in alive:
+            self.reads_of[c] = list(reads(c.body))
+            for t, _ in self.reads_of[c]:
+                for w in writers(t):
+                    self.users.setdefault(w, []).append(c)
         for number, c in enumerate(computes):
             if c in alive:
                 self._place(c, number)
         return self._ordered()
 
     def _place(self, c: Compute, number: int) -> None:
-        found = list(reads(c.body))
-        self.reads_of[c] = found
+        found = self.reads_of[c]
         # A Parts tensor is made at load only as a whole.
         boxes = c.into[0].parts if c.into else [c]
         self.static[c] = all(
@@ -170,6 +175,7 @@ class Fuser:
         for g in sorted(candidates, key=lambda g: -g.last):
             if (
                 g.static == self.static[c]
+                and not (g.reduces and not g.rows and self._feeds_rows(c))
                 and not (g.reduces and any(self.group_of.get(t) is g for t in decisive))  # type: ignore[call-overload]
                 and not self._cyclic(g, needed)
                 and self._join(g, c, found)
@@ -181,6 +187,11 @@ class Fuser:
         g.last = number
         g.deps |= needed - {g}
         self.group_of[c] = g
+
+    def _feeds_rows(self, c: Compute) -> bool:
+        """Whether only row reductions use c: then it is computed there, instead of being stored by a contraction."""
+        users = self.users.get(c, [])
+        return bool(users) and all(u.combine and self._is_row_reduction(u, self.reads_of[u]) for u in users)
 
     def _is_static(self, t: Tensor) -> bool:
         s = storage_of(t)
