@@ -114,7 +114,7 @@ def _drive(
     return {
         "device": report["device"],
         "load_ms": loaded["ms"],
-        "compile_ms": report["compileMs"],
+        "compile_ms": report["timings"]["compile"],
         "first_ms": first_ms,
         "untuned_ms": untuned_ms,
         "median_ms": median_ms,
