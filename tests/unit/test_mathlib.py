@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 import pytest
+from unit.wasm_engine import PLAIN, RELAXED, run_map
 
 from nnjit import ir
 from nnjit.errors import UnsupportedError
 from nnjit.lower.mathlib import expand
 from nnjit.target import Target
-from unit.wasm_engine import PLAIN, RELAXED, run_map
 
 RNG = np.random.default_rng(3)
 _erf = np.vectorize(math.erf, otypes=[np.float64])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from unit.wasm_engine import PLAIN, RELAXED, run_kernel
 
 from nnjit import ir
 from nnjit.symbolic import ceildiv, floordiv, maximum, minimum, mod, opaque, var
-from unit.wasm_engine import PLAIN, RELAXED, run_kernel
 
 RNG = np.random.default_rng(7)
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from unit.wasm_engine import PLAIN, RELAXED, STORAGE, map_kernel, run_kernel, run_map
 
 from nnjit import ir
 from nnjit.emit.half import float_to_half, half_to_float
 from nnjit.emit.wasm import emit_module
 from nnjit.errors import VerificationError
-from unit.wasm_engine import PLAIN, RELAXED, STORAGE, map_kernel, run_kernel, run_map
 
 RNG = np.random.default_rng(11)
 FLOATS = np.array(

@@ -327,8 +327,9 @@ class IndexEmitter:
         terms = {mono: coef * size for mono, coef in terms_of(index).items()}
         offset = terms.pop((), 0)
         low = bounds_of(IntExpr(terms), {})[0]
+        known_lowest = region.lowest.get(buffer, {}).get(IntExpr(terms), 0)
         bias = 0
-        movable = low is not None and low >= 0 and offset >= 0
+        movable = low is not None and low >= 0 and offset >= 0 and known_lowest >= 0
         if not movable:
             # An immediate is unsigned and added without wrapping, so the local must hold the address of an access that
             # is really made together with this one: the lowest of this region.
