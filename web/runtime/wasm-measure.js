@@ -68,7 +68,7 @@ async function measureOne(bench, candidate, samples, pause) {
   const outcome = (status, message) => {
     rival?.release();
     const incumbentMs = incumbentSamples.length ? median(incumbentSamples) : null;
-    return { measurement: { status, ms, incumbentMs, maxError, message }, incumbentSamples };
+    return { measurement: { status, ms, incumbent: incumbentSamples, incumbentMs, maxError, message }, incumbentSamples };
   };
   try {
     rival = await bench.admit(candidate);

@@ -70,7 +70,7 @@ async function measureOne(bench, candidate, samples, pause, incumbent) {
   /** @param {Measurement["status"]} status @param {string} message @returns {Measurement} */
   const outcome = (status, message) => {
     const own = incumbent.slice(before);
-    return { status, ms, incumbentMs: own.length ? median(own) : null, maxError, message };
+    return { status, ms, incumbent: own, incumbentMs: own.length ? median(own) : null, maxError, message };
   };
   /** @type {LoadedPlan} */
   let loaded;

@@ -23,8 +23,11 @@ SAMPLES = 5
 TOLERANCE = 1e-4
 """Largest |candidate − incumbent| as a fraction of the largest |incumbent|: sums in another order differ by less than
 1e-5 of it even over thousands of terms (error of a float32 sum grows with the square root of its length)."""
+CONFIRM_SAMPLES = 11
 MIN_GAIN = 0.02
-"""A challenger must be faster by this fraction: the spread of medians of repeated samples on a quiet machine."""
+"""A challenger must be faster by this fraction: the spread of repeated samples on a quiet machine."""
+MIN_WINS = 0.7
+"""Fraction of pairs of neighbouring samples that a challenger must win: on a noisy machine the best time may be luck."""
 MIN_SHARE = 0.005
 """Tasks below this fraction of an inference are not worth a measurement."""
 PATIENCE = 16
@@ -35,7 +38,7 @@ class Executor(Protocol):
     """What the tuner asks of the executor (web/runtime/executor.worker.js)."""
 
     def measure(self, plan: int, unit: int, candidates: list[dict], samples: int, tolerance: float) -> Awaitable[dict]:
-        """{"incumbentMs", "results": [{"status", "ms", "incumbentMs", "maxError", "message"}]}"""
+        """{"incumbentMs", "results": [{"status", "ms", "incumbent", "incumbentMs", "maxError", "message"}]}"""
 
     def swap(self, plan: int, replacements: list[tuple[int, dict]]) -> Awaitable[Any]:
         """Replace units between two inferences."""
@@ -165,22 +168,34 @@ class Tuner:
         answer = await self.executor.measure(
             self.plan, task.units[0], [c for _, c in made], SAMPLES, TOLERANCE
         )
-        best: Trial | None = None
-        for (schedule, _), result in zip(made, answer["results"], strict=True):
-            trial = _trial(schedule, result)
-            incumbent = result.get("incumbentMs") or answer.get("incumbentMs")
-            if trial.ms is not None and incumbent:
-                # Put on the scale of the incumbent's time: the two were sampled in turns.
-                if task.ms is None:
-                    task.ms = task.first_ms = float(incumbent)
-                trial.ms = trial.ms / float(incumbent) * task.ms
+        best: tuple[Trial, dict] | None = None
+        for (schedule, code), result in zip(made, answer["results"], strict=True):
+            if task.ms is None and answer.get("incumbentMs"):
+                task.ms = task.first_ms = float(answer["incumbentMs"])
+            trial = _trial(schedule, result, task.ms)
             self._record(task, trial, deadline)
-            if trial.ms is not None and (best is None or best.ms is None or trial.ms < best.ms):
-                best = trial
-        if best is not None and best.ms is not None and task.ms and best.ms < task.ms * (1 - MIN_GAIN):
-            await self._adopt(task, best)
+            if trial.ms is not None and (best is None or trial.ms < (best[0].ms or 0.0)):
+                best = trial, code
+        if best is not None and await self._confirmed(task, *best):
+            await self._adopt(task, best[0])
         else:
             task.since_gain += len(made)
+
+    async def _confirmed(self, task: Task, trial: Trial, code: dict) -> bool:
+        """Whether the trial is faster than the incumbent by more than the noise, in a second and longer match."""
+        if trial.ms is None or not task.ms or trial.ms >= task.ms * (1 - MIN_GAIN):
+            return False
+        answer = await self.executor.measure(self.plan, task.units[0], [code], CONFIRM_SAMPLES, TOLERANCE)
+        result = answer["results"][0]
+        again = _trial(trial.schedule, result, task.ms)
+        pairs = list(zip(result.get("ms") or [], result.get("incumbent") or [], strict=False))
+        wins = sum(own < other for own, other in pairs)
+        trial.status, trial.message = again.status, again.message
+        if again.ms is None:
+            trial.ms = None
+            return False
+        trial.ms = again.ms
+        return again.ms < task.ms * (1 - MIN_GAIN) and wins >= MIN_WINS * len(pairs)
 
     async def _adopt(self, task: Task, winner: Trial) -> None:
         begin = time.perf_counter()
@@ -258,9 +273,17 @@ class Tuner:
         ]  # fmt: skip
 
 
-def _trial(schedule: Schedule, result: dict) -> Trial:
-    samples = sorted(float(x) for x in result.get("ms") or [])
+def _trial(schedule: Schedule, result: dict, incumbent_ms: float | None) -> Trial:
+    """The trial that a measurement is, its time on the scale of `incumbent_ms`.
+
+    The two were sampled in turns, and noise only ever adds time, so the least samples are what is compared.
+    """
     status = str(result["status"])
-    ms = samples[len(samples) // 2] if samples and status == "ok" else None
+    samples, others = result.get("ms") or [], result.get("incumbent") or []
+    ms = None
+    if status == "ok" and samples:
+        ms = float(min(samples))
+        if others and min(others) > 0 and incumbent_ms:
+            ms *= incumbent_ms / float(min(others))
     error = result.get("maxError")
     return Trial(schedule, status, ms, None if error is None else float(error), str(result.get("message") or ""))
