@@ -108,7 +108,7 @@ class _Assembly:
         units: list[UnitCode] = []
         emitter = Emitter(self.target)
         for group in groups:
-            specified = specify(group, needed, self.env, self.target)
+            specified = specify(group, needed, self.env)
             for s in specified.tensors:
                 self._buffer(s, group.static)
             root = next((c for c in group.members if c.combine), group.members[0])

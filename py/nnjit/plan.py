@@ -185,7 +185,7 @@ class Scheduler:
         spec: dict = {
             "id": name,
             "kind": "persistent" if once else "temp",
-            "storage": packed.storage,
+            "storage": self.target.storage(packed.storage),
             "elements": to_json(packed.elements),
         }
         if once:

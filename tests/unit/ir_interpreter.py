@@ -17,6 +17,7 @@ import numpy as np
 from nnjit import ir
 from nnjit.ir_verify import verify
 from nnjit.symbolic import Opaque
+from nnjit.target import Target
 
 STORAGE: dict[str, Any] = {
     "f32": np.float32, "f64": np.float64, "f16": np.float16, "i32": np.int32, "u32": np.uint32, "i64": np.int64,
@@ -25,6 +26,7 @@ STORAGE: dict[str, Any] = {
 COMPUTE: dict[str, Any] = {
     "f32": np.float32, "f64": np.float64, "i32": np.int32, "u32": np.uint32, "i64": np.int64, "bool": np.bool_,
 }  # fmt: skip
+WASM = Target()
 
 
 class KernelFault(AssertionError):
@@ -52,8 +54,10 @@ def run(
     buffers: Mapping[str, np.ndarray],
     symbols: Mapping[str, int] | None = None,
     seed: int = 0,
+    target: Target = WASM,
 ) -> None:
-    """Run every task of `kernel` on `buffers` (name → flat array of the storage dtype; outputs are written in place).
+    """Run every task of `kernel` on `buffers` (name → flat array of the dtype that `target` stores; outputs are written
+    in place).
 
     Raises KernelFault for anything outside of the rules (see the module's docstring), VerificationError for a kernel
     that is malformed.
@@ -68,8 +72,9 @@ def run(
     memory = {}
     for b in kernel.buffers:
         array = buffers[b.name]
-        if array.dtype != STORAGE[b.storage] or array.ndim != 1:
-            raise KernelFault(f"{b.name} is {array.dtype}{array.shape}, not flat {b.storage}")
+        stored = target.storage(b.storage)
+        if array.dtype != STORAGE[stored] or array.ndim != 1:
+            raise KernelFault(f"{b.name} is {array.dtype}{array.shape}, not flat {stored}")
         memory[b.name] = _Memory(b, array)
     constants = {s: np.asarray(symbols[s]) for s in kernel.symbols}
     tasks = int(_Run(kernel, memory, constants, np.zeros(1, np.int64)).index(kernel.tasks)[()])
@@ -83,6 +88,7 @@ class _Memory:
 
     def __init__(self, buffer: ir.Buffer, array: np.ndarray) -> None:
         self.name = buffer.name
+        self.element = STORAGE[buffer.storage]
         self.compute = COMPUTE[ir.COMPUTE_OF[buffer.storage]]
         self.readable = "r" in buffer.access
         self.writable = "w" in buffer.access
@@ -117,7 +123,7 @@ class _Memory:
         where = (at[:, None] + np.arange(lanes))[mask]
         if where.size and (where.min() < 0 or where.max() >= self.array.size):
             raise KernelFault(f"writes {self.name}[{where.min()} … {where.max()}] of {self.array.size}")
-        new = np.broadcast_to(value, (mask.size, lanes))[mask].astype(self.array.dtype)
+        new = np.broadcast_to(value, (mask.size, lanes))[mask].astype(self.element).astype(self.array.dtype)
         owner = np.broadcast_to(tasks[:, None], (mask.size, lanes))[mask]
         before = self.writer[where]
         clash = (before >= 0) & (before != owner)

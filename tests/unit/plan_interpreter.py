@@ -22,10 +22,9 @@ from nnjit.tensor.env import Env
 from nnjit.tensor.interpret import NUMPY
 from nnjit.tensor.tensor import Source, Tensor
 
-from .ir_interpreter import STORAGE, KernelFault, poison, run
+from .ir_interpreter import STORAGE, WASM, KernelFault, poison, run
 
 SLACK = 64
-WASM = Target()
 RELAXED = Target(relaxed_simd=True)
 WEBGPU = Target(device="webgpu")
 
@@ -198,7 +197,7 @@ class Machine:
         arrays = {}
         for name, b in zip(names, kernel.buffers, strict=True):
             arrays[b.name] = self._array(name, name in writes, inference)
-        run(kernel, arrays, symbols, seed)
+        run(kernel, arrays, symbols, seed, self.target)
 
     def _array(self, name: str, written: bool, inference: bool) -> np.ndarray:
         spec = self.specs[name]

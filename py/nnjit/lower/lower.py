@@ -77,15 +77,20 @@ def lower(spec: KernelSpec, schedule: Schedule, target: Target, name: str = "ker
 class _Point:
     """One position in the tile: axis → index, and the registers of the reductions there."""
 
-    __slots__ = ("mapping", "suffix", "memo", "depends_memo", "combined")
+    __slots__ = ("mapping", "suffix", "memo", "lanes_memo", "depends_memo", "combined")
 
     def __init__(self, mapping: dict[str, Index], suffix: str) -> None:
         self.mapping = mapping
         self.suffix = suffix
         self.memo: dict[ir.Expr, ir.Expr] = {}
+        self.lanes_memo: dict[tuple[ir.Expr, int | None], ir.Expr] = {}
         self.depends_memo: dict[ir.Expr, bool] = {}
         self.combined: set[str] = set()
         """Reductions whose lanes have been combined into one scalar."""
+
+    def forget(self) -> None:
+        """Another iteration, another value of every expression."""
+        self.memo, self.lanes_memo = {}, {}
 
 
 class _Lowering:
@@ -246,7 +251,8 @@ class _Lowering:
         inner_vector = bool(axes) and not self.outer_vector and self._vectorizes(stage, axes[-1][0])
         self.vector_axis = axes[-1][0] if inner_vector else self.outer_vector
         for p in points:
-            p.memo, p.depends_memo = {}, {}
+            p.forget()
+            p.depends_memo = {}
         if not axes:
             self.lets = {}
             for p in points:
@@ -281,7 +287,8 @@ class _Lowering:
             self._reduce_lanes(block, stage, points, copies)
             self.vector_axis = ""
             for p in points:
-                p.memo, p.depends_memo = {}, {}
+                p.forget()
+                p.depends_memo = {}
             done = d - mod(d, LANES)
             self._scalar_tail(block, stage, points, axes, done)
         elif step > 1 and not (isinstance(d, int) and (d <= step or d % step == 0)):
@@ -360,7 +367,7 @@ class _Lowering:
         self.lets = {}
         for n, shift in enumerate(shifts):
             for p in points:
-                p.memo = {}
+                p.forget()
                 for r in stage.reduces:
                     self._accumulate(body, r, p, shift, n % copies)
                 for w in stage.stores:
@@ -460,12 +467,10 @@ class _Lowering:
 
     def _value(self, e: ir.Expr, p: _Point, shift: dict[str, Index]) -> ir.Expr:
         """`e` at a point: a vector where it differs between lanes, else a scalar."""
-        if not shift:
-            done = p.memo.get(e)
-            if done is None:
-                done = p.memo[e] = self._compute(e, p, shift)
-            return done
-        return self._compute(e, p, shift)
+        done = p.memo.get(e)
+        if done is None:
+            done = p.memo[e] = self._compute(e, p, shift)
+        return done
 
     def _compute(self, e: ir.Expr, p: _Point, shift: dict[str, Index]) -> ir.Expr:
         if e.op == "const":
@@ -484,10 +489,18 @@ class _Lowering:
             if isinstance(step, int) and step == 1 and e.dtype in VECTOR_DTYPES:
                 return ir.load(e.attr[0], self._index(e.attr[1], mapping), e.dtype, LANES)  # type: ignore[index]
         if e.op in ("load", "index") or not _has_vector_form(e):
-            return _packed_lanes([self._scalar(e, self._lane(mapping, lane), p, lane) for lane in range(LANES)])
+            return _packed_lanes(
+                [self._scalar(e, self._lane(mapping, lane), p, lane) for lane in range(LANES)]
+            )
         return ir.rebuild(e, tuple(self._value(a, p, shift) for a in e.args))
 
     def _scalar(self, e: ir.Expr, mapping: dict[str, Index], p: _Point, lane: int | None = None) -> ir.Expr:
+        done = p.lanes_memo.get((e, lane))
+        if done is None:
+            done = p.lanes_memo[e, lane] = self._scalar_value(e, mapping, p, lane)
+        return done
+
+    def _scalar_value(self, e: ir.Expr, mapping: dict[str, Index], p: _Point, lane: int | None) -> ir.Expr:
         if e.op == "const":
             return e
         if e.op == "local":

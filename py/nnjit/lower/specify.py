@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from .. import ir
-from ..passes.fuse import Group, storage_of
+from ..passes.fuse import Group, reads, storage_of
 from ..symbolic import IntExpr, Opaque, bounds_of, recombine, substitute, var
-from ..target import Target
 from ..tensor.env import Env
 from ..tensor.tensor import Alias, Compute, Index, Parts, Shape, Storage, Tensor
 from .spec import KernelSpec, Reduce, Stage, StoreTo, normalize
@@ -23,18 +22,17 @@ class Specified:
         self.tensors = tensors
 
 
-def specify(group: Group, needed: set[Compute], env: Env, target: Target) -> Specified:
+def specify(group: Group, needed: set[Compute], env: Env) -> Specified:
     """The kernel of `group`. `needed`: the members whose elements must be in memory afterwards."""
-    return _Specifier(group, needed, env, target).run()
+    return _Specifier(group, needed, env).run()
 
 
 class _Specifier:
-    def __init__(self, group: Group, needed: set[Compute], env: Env, target: Target) -> None:
+    def __init__(self, group: Group, needed: set[Compute], env: Env) -> None:
         self.group = group
         self.members = {c: n for n, c in enumerate(group.members)}
         self.needed = [c for c in group.members if c in needed]
         self.env = env
-        self.target = target
         self.inner_names = {v for v, _ in group.inner}
         self.bounds: dict[str, tuple[int, int | None]] = dict(env.bounds)
         for v, d in (*group.outer, *group.inner):
@@ -42,17 +40,19 @@ class _Specifier:
         self.names: dict[Storage, str] = {}
         self.access: dict[Storage, str] = {}
         self.values: dict[Compute, ir.Expr] = {}
+        self.operands: dict[Compute, set[Compute]] = {}
+        """The members that each member reads."""
         self.level: dict[Compute, int] = {}
+        """How many reductions, one after the other, must be complete before a member can be computed."""
 
     def run(self) -> Specified:
         for c in self.group.members:
+            self.operands[c] = {t for t, _ in reads(c.body) if isinstance(t, Compute) and t in self.members}
             self.level[c] = max(
-                (self.level[d] + (d.combine is not None) for d in self._member_operands(c)), default=0
+                (self.level[d] + (d.combine is not None) for d in self.operands[c]), default=0
             )
         stages = self._stages()
-        buffers = [
-            ir.Buffer(name, self.target.storage(s.dtype), self.access[s]) for s, name in self.names.items()
-        ]
+        buffers = [ir.Buffer(name, s.dtype, self.access[s]) for s, name in self.names.items()]
         outer = tuple(self.group.outer)
         spec = KernelSpec(outer, stages, buffers, dict(self.env.hints), dict(self.env.bounds))
         return Specified(normalize(spec), list(self.names))
@@ -90,13 +90,13 @@ class _Specifier:
         """(member, whose storage to use): inner members to keep in memory while the reductions of `level` run.
 
         Those needed outside are stored as soon as they are known. A costly one (the exponential of a softmax) that is used
-        again later borrows the storage of a result of the last stage."""
+        again later borrows the storage of a result of the last stage, if no other result of that stage needs it."""
         found = []
         taken: set[Compute] = set()
         for c in self.group.members:
             if not self._is_inner(c) or c.combine or self.level[c] != level or c in self.values:
                 continue
-            if c in self.needed and ir.COMPUTE_OF[c.dtype] == self.target.storage(c.dtype):
+            if c in self.needed:
                 found.append((c, c))
             elif any(self.level[u] > level for u in self._users(c)) and _costs(c.body):
                 for r in self.needed:
@@ -106,7 +106,8 @@ class _Specifier:
                         and self._is_inner(r)
                         and r.dtype == c.dtype
                         and self.group.coords[r] == self.group.coords[c]
-                        and ir.COMPUTE_OF[c.dtype] == self.target.storage(c.dtype)
+                        and c.dtype != "f16"
+                        and all(u is r for u in self._users(c) if u in self.needed and self.level[u] == last)
                     ):
                         taken.add(r)
                         found.append((c, r))
@@ -115,14 +116,16 @@ class _Specifier:
 
     def _users(self, c: Compute) -> list[Compute]:
         """Reductions (at their level) and stored members that use c, directly or through other members."""
-        result = []
-        direct = [u for u in self.group.members if c in self._member_operands(u)]
-        for u in direct:
-            if u.combine or u in self.needed:
-                result.append(u)
-            if not u.combine:
-                result.extend(self._users(u))
-        return result
+        found: dict[Compute, None] = {}
+        stack = [c]
+        while stack:
+            d = stack.pop()
+            for u in self.group.members:
+                if d in self.operands[u] and u not in found:
+                    found[u] = None
+                    if not u.combine:
+                        stack.append(u)
+        return [u for u in found if u.combine or u in self.needed]
 
     def _reduce_axes(self, c: Compute) -> tuple[tuple[str, Index], ...]:
         axes = tuple(zip(self.group.reduce_vars[c], c.reduce_shape, strict=True))
@@ -137,11 +140,6 @@ class _Specifier:
         return StoreTo(self._written(c), self._member_index(c, c), self._value(c))
 
     # -- expressions --------------------------------------------------------------------------------------------
-
-    def _member_operands(self, c: Compute) -> list[Compute]:
-        from ..passes.fuse import reads
-
-        return [t for t, _ in reads(c.body) if isinstance(t, Compute) and t in self.members]
 
     def _value(self, c: Compute) -> ir.Expr:
         """The element of member c at the group's coordinates."""

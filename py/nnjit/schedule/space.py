@@ -117,7 +117,7 @@ class _Roles:
 
 def _contraction(spec: KernelSpec, target: Target) -> list[Schedule]:
     roles = _Roles(spec)
-    if target.device == "webgpu":
+    if target.device == "webgpu" or spec.stages[0].reduces[0].value.dtype not in ("f32", "i32"):
         return _gpu_contraction(spec, roles)
     scored: list[tuple[float, int, Schedule]] = []
     for column in roles.columns[:1]:
