@@ -123,7 +123,7 @@ def slice_extent(ctx: Context, start: Index, end: Index, step: int, extent: Inde
         if ctx.env.lt(at, 0):
             at = at + extent
             return at if ctx.env.ge(at, low) else low
-        return at if ctx.env.le(at, high) else high
+        return high if ctx.env.ge(at, high) else at
 
     first, last = clamped(start), clamped(end)
     distance = last - first if step > 0 else first - last
