@@ -103,7 +103,10 @@ def test_operands_agree_in_lanes() -> None:
 
 def test_a_select_takes_a_condition_of_its_lanes() -> None:
     flag = ir.binary("lt", X, ONE)
-    refuse("select from bool, f32x4", ir.Store("y", 0, ir.expr("select", "f32", 4, (flag, ir.splat(X), ir.splat(ONE)))))
+    refuse(
+        "select from bool, f32x4",
+        ir.Store("y", 0, ir.expr("select", "f32", 4, (flag, ir.splat(X), ir.splat(ONE)))),
+    )
 
 
 @pytest.mark.parametrize("op", ["rem", "and", "xor", "shl"])
@@ -136,7 +139,9 @@ def test_shared_memory_needs_a_workgroup() -> None:
 
 
 def test_a_workgroup_knows_its_lane() -> None:
-    kernel = Kernel("f", buffers(y="f32 w"), [], 4, [ir.Store("y", ir.TASK * 64 + ir.LANE, ONE)], workgroup=64)
+    kernel = Kernel(
+        "f", buffers(y="f32 w"), [], 4, [ir.Store("y", ir.TASK * 64 + ir.LANE, ONE)], workgroup=64
+    )
     verify(kernel)
 
 

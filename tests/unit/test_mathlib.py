@@ -109,7 +109,9 @@ def test_angles_to_25000_without_double_precision() -> None:
         np.testing.assert_allclose(y, reference(x.astype(np.float64)), rtol=0, atol=2e-7)
 
 
-SPECIAL = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 2.0, -2.0, 1e-45, -1e-45, 3e38, -3e38], np.float32)
+SPECIAL = np.array(
+    [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 2.0, -2.0, 1e-45, -1e-45, 3e38, -3e38], np.float32
+)
 
 
 @pytest.mark.parametrize("lanes", [1, 4])

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
+from unit.test_wasm_kernels import buffers, gemm
+from unit.wasm_engine import PLAIN, RELAXED
 
 from nnjit import ir
 from nnjit.emit.wasm import emit_module
@@ -13,9 +15,6 @@ from nnjit.errors import VerificationError
 from nnjit.ir import Buffer, Kernel
 from nnjit.symbolic import floordiv, mod, var
 from nnjit.target import Target
-
-from unit.test_wasm_kernels import buffers, gemm
-from unit.wasm_engine import PLAIN, RELAXED
 
 
 def text_of(kernel: Kernel, target: Target = RELAXED) -> str:
@@ -115,7 +114,9 @@ def test_symbolic_strides_are_multiplied_outside_the_loop() -> None:
 
 def test_a_gathered_row_is_looked_up_once() -> None:
     row = ir.value_index(ir.load("ids", ir.TASK, "i64"))
-    body = [ir.For("j", 64, [ir.Store("y", ir.TASK * 64 + var("j"), ir.load("x", row * 64 + var("j"), "f32"))])]
+    body = [
+        ir.For("j", 64, [ir.Store("y", ir.TASK * 64 + var("j"), ir.load("x", row * 64 + var("j"), "f32"))])
+    ]
     kernel = Kernel("f", buffers(ids="i64 r", x="f32 r", y="f32 w"), [], 8, body)
     inner = opcodes(loops(kernel)[0])
     assert inner["i64.load"] == 0 and inner["i32.mul"] == 0
@@ -155,7 +156,9 @@ def test_a_loop_of_one_iteration_is_no_loop() -> None:
 def test_a_value_used_twice_is_computed_once() -> None:
     x = ir.load("x", ir.TASK, "f32")
     root = ir.unary("sqrt", ir.add(x, ir.const(1.0, "f32")))
-    kernel = Kernel("f", buffers(x="f32 r", y="f32 w"), [], 4, [ir.Store("y", ir.TASK, ir.mul(root, ir.add(root, x)))])
+    kernel = Kernel(
+        "f", buffers(x="f32 r", y="f32 w"), [], 4, [ir.Store("y", ir.TASK, ir.mul(root, ir.add(root, x)))]
+    )
     counts = opcodes(loops(kernel)[0])
     assert counts["f32.sqrt"] == 1 and counts["f32.load"] == 1
 

@@ -27,9 +27,7 @@ def gemm(rows: int, columns: int, depth, tile_m: int = 6) -> ir.Kernel:  # type:
     m, n = floordiv(ir.TASK, panels), mod(ir.TASK, panels)
     tile = [(i, j) for i in range(tile_m) for j in range(2)]
     accumulators = {t: ir.local(f"acc{t[0]}_{t[1]}", "f32", 4) for t in tile}
-    body: list[ir.Stmt] = [
-        ir.Declare(f"acc{i}_{j}", ir.splat(ir.const(0.0, "f32"))) for i, j in tile
-    ]
+    body: list[ir.Stmt] = [ir.Declare(f"acc{i}_{j}", ir.splat(ir.const(0.0, "f32"))) for i, j in tile]
     step: list[ir.Stmt] = []
     for (i, j), acc in accumulators.items():
         a = ir.load("A", (m * tile_m + i) * depth + k, "f32")
@@ -39,9 +37,7 @@ def gemm(rows: int, columns: int, depth, tile_m: int = 6) -> ir.Kernel:  # type:
     for (i, j), acc in accumulators.items():
         body.append(ir.Store("C", (m * tile_m + i) * columns + n * 8 + 4 * j, acc))
     symbols = [] if isinstance(depth, int) else ["depth"]
-    return ir.Kernel(
-        "gemm", buffers(A="f32 r", B="f32 r", C="f32 w"), symbols, rows // tile_m * panels, body
-    )
+    return ir.Kernel("gemm", buffers(A="f32 r", B="f32 r", C="f32 w"), symbols, rows // tile_m * panels, body)
 
 
 @pytest.mark.parametrize("target", [RELAXED, PLAIN], ids=["relaxed", "plain"])
@@ -151,7 +147,9 @@ def test_index_operations() -> None:
 def test_gather_by_a_loaded_index(storage: str) -> None:
     width, j = 6, var("j")
     row = ir.value_index(ir.load("ids", ir.TASK, storage))
-    body = [ir.For("j", width, [ir.Store("y", ir.TASK * width + j, ir.load("table", row * width + j, "f32"))])]
+    body = [
+        ir.For("j", width, [ir.Store("y", ir.TASK * width + j, ir.load("table", row * width + j, "f32"))])
+    ]
     kernel = ir.Kernel("f", buffers(ids=f"{storage} r", table="f32 r", y="f32 w"), [], 8, body)
     table = normal(11, width)
     ids = RNG.integers(0, 11, 8).astype(np.int32 if storage == "i32" else np.int64)
@@ -162,9 +160,7 @@ def test_gather_by_a_loaded_index(storage: str) -> None:
 def test_an_index_from_a_local_that_changes() -> None:
     """y[i] = x[p]; p = (p · 5 + 1) % 16"""
     i, p = var("i"), ir.local("p", "i32")
-    advance = ir.binary(
-        "rem", ir.add(ir.mul(p, ir.const(5, "i32")), ir.const(1, "i32")), ir.const(16, "i32")
-    )
+    advance = ir.binary("rem", ir.add(ir.mul(p, ir.const(5, "i32")), ir.const(1, "i32")), ir.const(16, "i32"))
     body: list[ir.Stmt] = [
         ir.Declare("p", ir.const(3, "i32")),
         ir.For("i", 20, [

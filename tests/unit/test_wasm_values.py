@@ -308,7 +308,9 @@ def test_constants_of_every_dtype() -> None:
 @pytest.mark.parametrize("special", [np.inf, -np.inf, np.nan, -0.0, 1e40])
 def test_special_float_constants(special: float) -> None:
     for lanes in (1, 4):
-        y = run_map(lambda v: ir.add(ir.mul(v, ir.const(0.0, "f32")), ir.const(special, "f32")), OTHERS, lanes=lanes)
+        y = run_map(
+            lambda v: ir.add(ir.mul(v, ir.const(0.0, "f32")), ir.const(special, "f32")), OTHERS, lanes=lanes
+        )
         with np.errstate(over="ignore"):
             np.testing.assert_array_equal(y, np.full(16, special).astype(np.float32))
 

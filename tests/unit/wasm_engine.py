@@ -9,7 +9,7 @@ import atexit
 import base64
 import json
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from nnjit.emit.wasm import emit_module
 from nnjit.ir_verify import verify
 from nnjit.symbolic import evaluate
 from nnjit.target import Target
+
+Calls = list[tuple[str, list[int]]]
 
 PAGE = 65536
 GUARD = 64
@@ -29,26 +31,45 @@ STORAGE = {
     "u64": np.uint64, "i16": np.int16, "u16": np.uint16, "i8": np.int8, "u8": np.uint8, "bool": np.bool_,
 }  # fmt: skip
 
-_SERVER = """
-const lines = require("node:readline").createInterface({ input: process.stdin });
-lines.on("line", (line) => {
+RUN = """(({ module, memory, pages, shared, calls }) => {
+  const bytesOf = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const limits = shared ? { initial: pages, maximum: shared, shared: true } : { initial: pages };
+  const wasmMemory = new WebAssembly.Memory(limits);
+  const before = bytesOf(memory);
+  const bytes = new Uint8Array(wasmMemory.buffer, 0, before.length);
+  bytes.set(before);
+  const compiled = new WebAssembly.Module(bytesOf(module));
+  const { exports } = new WebAssembly.Instance(compiled, { env: { memory: wasmMemory } });
+  for (const [name, args] of calls) exports[name](...args);
+  let text = "";
+  for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.slice(i, i + 8192));
+  return btoa(text);
+})"""
+"""JavaScript: instantiate a module on a memory with given contents, make calls, give the contents back."""
+
+_SERVER = f"""
+const run = {RUN};
+require("node:readline").createInterface({{ input: process.stdin }}).on("line", (line) => {{
   let answer;
-  try {
-    const { module, memory, pages, shared, calls } = JSON.parse(line);
-    const limits = shared ? { initial: pages, maximum: shared, shared: true } : { initial: pages };
-    const wasmMemory = new WebAssembly.Memory(limits);
-    const bytes = new Uint8Array(wasmMemory.buffer);
-    bytes.set(Buffer.from(memory, "base64"));
-    const compiled = new WebAssembly.Module(Buffer.from(module, "base64"));
-    const { exports } = new WebAssembly.Instance(compiled, { env: { memory: wasmMemory } });
-    const results = calls.map(([name, args]) => exports[name](...args) ?? null);
-    answer = { memory: Buffer.from(bytes).toString("base64"), results };
-  } catch (error) {
-    answer = { error: String(error) };
-  }
+  try {{
+    answer = {{ memory: run(JSON.parse(line)) }};
+  }} catch (error) {{
+    answer = {{ error: String(error) }};
+  }}
   process.stdout.write(JSON.stringify(answer) + "\\n");
-});
+}});
 """
+
+
+def request_for(module: bytes, memory: bytes, calls: Calls, shared: int) -> dict:
+    """The argument of `RUN`."""
+    return {
+        "module": base64.b64encode(module).decode(),
+        "memory": base64.b64encode(memory).decode(),
+        "pages": -(-len(memory) // PAGE),
+        "shared": shared,
+        "calls": calls,
+    }
 
 
 class Engine:
@@ -62,24 +83,15 @@ class Engine:
         )
         atexit.register(self.process.kill)
 
-    def call(
-        self, module: bytes, memory: bytes, calls: list[tuple[str, list[int]]], shared: int = 0
-    ) -> tuple[bytes, list]:
-        """Instantiate `module` on a memory with these contents, make the calls; memory after them, and results."""
-        request = {
-            "module": base64.b64encode(module).decode(),
-            "memory": base64.b64encode(memory).decode(),
-            "pages": -(-len(memory) // PAGE),
-            "shared": shared,
-            "calls": calls,
-        }
+    def call(self, module: bytes, memory: bytes, calls: Calls, shared: int) -> bytes:
+        """Contents of the memory after the calls. Raises RuntimeError with what JavaScript threw."""
         assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write(json.dumps(request).encode() + b"\n")
+        self.process.stdin.write(json.dumps(request_for(module, memory, calls, shared)).encode() + b"\n")
         self.process.stdin.flush()
         answer = json.loads(self.process.stdout.readline())
         if "error" in answer:
             raise RuntimeError(answer["error"])
-        return base64.b64decode(answer["memory"])[: len(memory)], answer["results"]
+        return base64.b64decode(answer["memory"])
 
 
 _engine: list[Engine] = []
@@ -99,11 +111,12 @@ def run_kernel(
     target: Target = RELAXED,
     slices: Iterable[tuple[int, int]] | None = None,
     misalign: int = 0,
+    call: Callable[[bytes, bytes, Calls, int], bytes] | None = None,
 ) -> dict[str, np.ndarray]:
     """Verify, emit and run `kernel`; the arrays after it.
 
     Buffers of access "w" start filled with 0xFF (NaN as a float). All tasks run in one call unless `slices` says
-    otherwise. Raises AssertionError where anything between the buffers, or a read-only one, has changed.
+    otherwise. `call` stands for another engine's `Engine.call`. Raises AssertionError where anything between the buffers, or a read-only one, has changed.
     """
     verify(kernel)
     memory = bytearray(b"\xcd" * GUARD)
@@ -120,7 +133,8 @@ def run_kernel(
     if slices is None:
         slices = [(0, evaluate(kernel.tasks, symbols))]
     calls = [(kernel.name, [*arguments, lo, hi]) for lo, hi in slices]
-    after, _ = engine().call(emit_module([kernel], target), bytes(memory), calls)
+    shared = target.max_pages if target.shared_memory else 0
+    after = (call or engine().call)(emit_module([kernel], target), bytes(memory), calls, shared)
     written = {b.name for b in kernel.buffers if b.access != "r"}
     result, end = {}, 0
     for name, (start, stop) in place.items():
@@ -148,9 +162,7 @@ def run_map(  # type: ignore[no-untyped-def]
 ) -> np.ndarray:
     """expression applied elementwise to arrays of any one length."""
     size = inputs[0].size
-    padded = {f"x{n}": np.concatenate([a.ravel(), a.ravel()[: -size % 4]]) for n, a in enumerate(inputs)}
-    if any(a.size % 4 for a in padded.values()):
-        padded = {name: np.resize(a, -(-size // 4) * 4) for name, a in padded.items()}
+    padded = {f"x{n}": np.resize(a, -(-size // 4) * 4) for n, a in enumerate(inputs)}
     kernel = map_kernel(expression, padded, dtype, lanes)
     out = np.empty(next(iter(padded.values())).size, STORAGE[dtype])
     return run_kernel(kernel, {**padded, "y": out}, target=target)["y"][:size].reshape(inputs[0].shape)

@@ -206,4 +206,3 @@ def _has_loop(body: list[Stmt]) -> bool:
     return any(
         isinstance(s, For) or (isinstance(s, If) and (_has_loop(s.then) or _has_loop(s.orelse))) for s in body
     )
-

@@ -1,7 +1,7 @@
 """The WebAssembly binary format: opcodes, LEB128 numbers, sections. Knows nothing of kernels.
 
-Opcode numbers follow the WebAssembly core specification 3.0 (chapter "Binary Format"), which includes SIMD, relaxed
-SIMD and, from the threads proposal, atomics.
+Opcode numbers follow the WebAssembly core specification 3.0 (chapter "Binary Format"), which includes SIMD and relaxed
+SIMD.
 """
 
 from __future__ import annotations
@@ -86,7 +86,12 @@ def opcodes() -> dict[str, tuple[int, int]]:
         (0xFD, 103, "f32x4.", "ceil floor trunc nearest"),
         (0xFD, 135, "i16x8.", "extend_low_i8x16_s extend_high_i8x16_s extend_low_i8x16_u"),
         (0xFD, 160, "i32x4.", "abs neg"),
-        (0xFD, 167, "i32x4.", "extend_low_i16x8_s extend_high_i16x8_s extend_low_i16x8_u extend_high_i16x8_u"),
+        (
+            0xFD,
+            167,
+            "i32x4.",
+            "extend_low_i16x8_s extend_high_i16x8_s extend_low_i16x8_u extend_high_i16x8_u",
+        ),
         (0xFD, 171, "i32x4.", "shl shr_s shr_u add"),
         (0xFD, 177, "i32x4.", "sub"),
         (0xFD, 181, "i32x4.", "mul min_s min_u max_s max_u"),
@@ -96,10 +101,6 @@ def opcodes() -> dict[str, tuple[int, int]]:
         (0xFD, 250, "f32x4.", "convert_i32x4_s convert_i32x4_u"),
         (0xFD, 0x105, "", "f32x4.relaxed_madd"),
         (0xFD, 0x10B, "", "i32x4.relaxed_laneselect"),
-        (0xFE, 0, "", "memory.atomic.notify memory.atomic.wait32"),
-        (0xFE, 0x10, "", "i32.atomic.load"),
-        (0xFE, 0x17, "", "i32.atomic.store"),
-        (0xFE, 0x1E, "", "i32.atomic.rmw.add"),
     )
     table = {}
     for prefix, start, stem, names in runs:

@@ -417,4 +417,3 @@ def _accesses(body: list[Stmt], buffer: str) -> list[Index]:
                 found.append(e.attr[1])  # type: ignore[index]
             stack.extend(e.args)
     return found
-

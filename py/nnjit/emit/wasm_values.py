@@ -127,9 +127,7 @@ _REINTERPRET = {
     ("u32", "i32"): b"",
 }
 
-_WIDEN_8 = {
-    s: OP[f"i16x8.extend_low_i8x16_{s}"] + OP[f"i32x4.extend_low_i16x8_{s}"] for s in ("s", "u")
-}
+_WIDEN_8 = {s: OP[f"i16x8.extend_low_i8x16_{s}"] + OP[f"i32x4.extend_low_i16x8_{s}"] for s in ("s", "u")}
 _WIDE = OP["v128.load"]
 _LOADS: dict[tuple[str, int], tuple[bytes, int, bytes]] = {
     # (storage, lanes) → opcode, log2 of the alignment promised, instructions that follow
@@ -252,7 +250,9 @@ class ValueEmitter(IndexEmitter):
         return answer
 
     def _unknown(self, e: Expr) -> None:
-        raise VerificationError(f"Wasm has no {e.dtype}x{e.lanes} {e.op}, needed by {e}; lowering must expand it")
+        raise VerificationError(
+            f"Wasm has no {e.dtype}x{e.lanes} {e.op}, needed by {e}; lowering must expand it"
+        )
 
     # Leaves
 
@@ -449,7 +449,9 @@ class ValueEmitter(IndexEmitter):
     def _push_div(self, e: Expr) -> None:
         a, b = e.args
         divisor = b.args[0] if b.op == "splat" else b
-        if e.dtype in ("f32", "f64") or (divisor.op == "const" and divisor.attr not in (0, -1) and e.lanes == 1):
+        if e.dtype in ("f32", "f64") or (
+            divisor.op == "const" and divisor.attr not in (0, -1) and e.lanes == 1
+        ):
             code = _PLAIN.get((e.op, e.dtype, e.lanes))
             if code is None:
                 self._unknown(e)
@@ -492,7 +494,9 @@ class ValueEmitter(IndexEmitter):
         for lane in range(4):
             held = []
             for scalar, vector, arg in scalars:
-                self.out += local_get(vector) + OP[lanes + ".extract_lane"] + bytes((lane,)) + local_set(scalar)
+                self.out += (
+                    local_get(vector) + OP[lanes + ".extract_lane"] + bytes((lane,)) + local_set(scalar)
+                )
                 x = Expr("held", arg.dtype, 1, (), None)
                 region.available[x] = scalar
                 held.append(x)
@@ -553,4 +557,3 @@ def count_uses(roots: list[Expr]) -> dict[Expr, int]:
             uses[e] = 1
             stack.extend(e.args)
     return uses
-

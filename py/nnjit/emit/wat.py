@@ -151,10 +151,12 @@ class _Reader:
 
     def instruction(self, labels: list[str]) -> str:
         prefix = self.byte()
-        code = (prefix, self.uleb()) if prefix in (0xFC, 0xFD, 0xFE) else (0, prefix)
+        code = (prefix, self.uleb()) if prefix in (0xFC, 0xFD) else (0, prefix)
         name = self.names.get(code)
         if name is None:
-            raise VerificationError(f"opcode {code[1]:#x} (prefix {code[0]:#x}) at byte {self.at} is not ours")
+            raise VerificationError(
+                f"opcode {code[1]:#x} (prefix {code[0]:#x}) at byte {self.at} is not ours"
+            )
         operands = self.immediates(name, labels)
         return f"{name} {operands}" if operands else name
 
@@ -173,7 +175,7 @@ class _Reader:
             return " ".join(map(str, self.take(16)))
         if op in ("extract_lane", "replace_lane"):
             return str(self.byte())
-        if op.startswith(("load", "store")) or "atomic" in kind:
+        if op.startswith(("load", "store")):
             align, offset = self.uleb(), self.uleb()
             lane = f" lane={self.byte()}" if op.endswith("_lane") else ""
             return f"offset={offset} align={1 << align}{lane}"
