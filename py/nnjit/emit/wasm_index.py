@@ -40,7 +40,7 @@ class Region:
     """A body of code within the function, with what has been computed in it."""
 
     __slots__ = (
-        "code", "var", "start", "innermost", "values", "addresses", "pointers", "available", "fragile",
+        "code", "var", "start", "innermost", "values", "addresses", "bases", "pointers", "available", "fragile",
         "uses", "body", "lowest",
     )  # fmt: skip
 
@@ -54,8 +54,10 @@ class Region:
         self.innermost = innermost
         self.values: dict[object, int] = {}
         """Index expression or opaque atom → local that holds it from here on."""
-        self.addresses: dict[tuple[str, Index], tuple[int, int]] = {}
-        """(buffer, index) → (local with an address, immediate offset)."""
+        self.addresses: dict[tuple[str, Index], tuple[int | None, int, IntExpr]] = {}
+        """(buffer, index) → what `IndexEmitter._address` says of it."""
+        self.bases: dict[IntExpr, int] = {}
+        """Address without its constant → local that holds it."""
         self.pointers: dict[IntExpr, tuple[int, Index]] = {}
         """Address at some iteration → (pointer local, bytes that an iteration advances it)."""
         self.available: dict[Expr, int] = {}
@@ -316,42 +318,54 @@ class IndexEmitter:
 
     def push_address(self, buffer: str, index: Index) -> int:
         """Push an address; the answer is the offset to encode in the instruction."""
-        key = (buffer, index)
-        for region in reversed(self.stack):
-            known = region.addresses.get(key)
-            if known is not None:
-                self.out += local_get(known[0])
-                return known[1]
         region = self.stack[-1]
+        known = region.addresses.get((buffer, index))
+        if known is None:
+            known = region.addresses[buffer, index] = self._address(buffer, index)
+        local, offset, address = known
+        if local is None:
+            self._push_sum(address)
+        else:
+            self.out += local_get(local)
+        return offset
+
+    def _address(self, buffer: str, index: Index) -> tuple[int | None, int, IntExpr]:
+        """(local with an address, offset from it, the address); no local where the address is tied to this place."""
         size = STORAGE_BYTES[self.buffers[buffer][0]]
         terms = {mono: coef * size for mono, coef in terms_of(index).items()}
         offset = terms.pop((), 0)
-        low = bounds_of(IntExpr(terms), {})[0]
-        known_lowest = region.lowest.get(buffer, {}).get(IntExpr(terms), 0)
-        bias = 0
-        movable = low is not None and low >= 0 and offset >= 0 and known_lowest >= 0
+        terms["&" + buffer,] = 1
+        address = IntExpr(terms)
+        region = self.stack[-1]
+        lowest = region.lowest.get(buffer)
+        if offset >= 0 and (lowest is None or lowest.get(address, 0) >= 0):
+            for outer in reversed(self.stack):
+                local = outer.bases.get(address)
+                if local is not None:
+                    return local, offset, address
+            low = bounds_of(address, {})[0]
+            movable = low is not None and low >= 0
+        else:
+            movable = False
         if not movable:
             # An immediate is unsigned and added without wrapping, so the local must hold the address of an access that
             # is really made together with this one: the lowest of this region.
-            bias = min(offset, self._lowest(region, buffer, size).get(IntExpr(terms), offset))
-        terms = {("&" + buffer,): 1, **terms}
-        if bias:
-            terms[()] = bias
-        address = IntExpr(terms)
-        offset -= bias
+            bias = min(offset, self._lowest(region, buffer, size).get(address, offset))
+            if bias:
+                offset -= bias
+                address = IntExpr({**terms, (): bias})
         level, tied, _ = self._origin(address)
         if tied:
-            self._push_sum(address)
-            return offset
+            return None, offset, address
         local = self._pointer(address, level)
         if local is None:
-            if len(terms) == 1:
+            if len(terms) == 1 and movable:
                 local = self.variables["&" + buffer][0]
             else:
                 local, level = self._hold(address, address, self._push_sum)
-        self.out += local_get(local)
-        (self.stack[level] if movable else region).addresses[key] = (local, offset)
-        return offset
+        if movable:
+            self.stack[level].bases[address] = local
+        return local, offset, address
 
     def _lowest(self, region: Region, buffer: str, size: int) -> dict[IntExpr, int]:
         """Least constant in bytes for each variable part of the region's own accesses of `buffer`."""
@@ -361,8 +375,9 @@ class IndexEmitter:
             for index in _accesses(region.body, buffer):
                 terms = {mono: coef * size for mono, coef in terms_of(index).items()}
                 offset = terms.pop((), 0)
-                rest = IntExpr(terms)
-                lowest[rest] = min(offset, lowest.get(rest, offset))
+                terms["&" + buffer,] = 1
+                address = IntExpr(terms)
+                lowest[address] = min(offset, lowest.get(address, offset))
         return lowest
 
     def _pointer(self, address: IntExpr, level: int) -> int | None:
