@@ -41,7 +41,7 @@ def split_heads(ctx: Context, x: Tensor, heads: int) -> Tensor:
     """[B, S, heads · D] as [B, heads, S, D]."""
     width = floordiv(x.shape[2], heads)
     if not ctx.env.eq(width * heads, x.shape[2]):
-        raise ctx.malformed(f"a hidden size of {x.shape[2]} does not fall into {heads} heads")
+        raise ctx.malformed(f"a hidden size of {ctx.extents(x)[2]} does not fall into {heads} heads")
     return ctx.b.permute(ctx.b.reshape(x, (x.shape[0], x.shape[1], heads, width)), (0, 2, 1, 3))
 
 
@@ -73,11 +73,11 @@ def attend(
     shared = floordiv(q.shape[1], groups)
     if not (ctx.env.eq(groups * shared, q.shape[1]) and ctx.env.eq(v.shape[1], groups)):
         raise ctx.malformed(
-            f"{q.shape[1]} query heads cannot share {groups} key and {v.shape[1]} value heads"
+            f"{ctx.extents(q)[1]} query heads cannot share {groups} key and {ctx.extents(v)[1]} value heads"
         )
     if not (ctx.env.eq(q.shape[3], k.shape[3]) and ctx.env.eq(k.shape[2], v.shape[2])):
         raise ctx.malformed(
-            f"queries {list(q.shape)}, keys {list(k.shape)} and values {list(v.shape)} do not fit"
+            f"queries {ctx.extents(q)}, keys {ctx.extents(k)} and values {ctx.extents(v)} do not fit"
         )
     heads: tuple[Index, ...] = (groups,) if shared == 1 else (groups, shared)
     nh = len(heads)
@@ -288,7 +288,7 @@ def _rotary(ctx: Context, x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor
     turned = ctx.attr_int("rotary_embedding_dim", 0) or width
     half = turned // 2
     if turned > width or not ctx.env.eq(cos.shape[-1], half):
-        raise ctx.malformed(f"caches of width {cos.shape[-1]} do not fit {turned} of {width} elements")
+        raise ctx.malformed(f"caches of width {ctx.extents(cos)[-1]} do not fit {turned} of {width} elements")
     interleaved = ctx.attr_int("interleaved", 0) == 1
 
     def row(cache: Tensor, n: Index, s: Index, d: Index) -> ir.Expr:
@@ -338,7 +338,7 @@ def _padding_bias(ctx: Context, mask: Tensor, total: Index, batch: Index) -> Bia
     if mask.rank > 3:
         raise ctx.unsupported("a mask of rank 4")
     if mask.rank > 1 and not ctx.env.eq(mask.shape[-1], total):
-        raise ctx.malformed(f"a mask of shape {list(mask.shape)} does not fit {total} keys")
+        raise ctx.malformed(f"a mask of shape {ctx.extents(mask)} does not fit {ctx.env.hint(total)} keys")
 
     def bias(n: Index, h: Index, i: Index, j: Index, score: ir.Expr) -> ir.Expr:
         if mask.rank == 1:

@@ -25,7 +25,7 @@ def convolution(
     channels, depth = w.shape[0], w.shape[1]
     if not ctx.env.eq(x.shape[1], depth * groups) or not _divides(groups, channels):
         raise ctx.malformed(
-            f"an input of {x.shape[1]} channels in {groups} groups does not fit weights of shape {list(w.shape)}"
+            f"an input of {ctx.extents(x)[1]} channels in {groups} groups does not fit weights of shape {ctx.extents(w)}"
         )
     x = padded(ctx, x, window.begin, window.end)
     rank = len(window.kernel)
@@ -71,7 +71,7 @@ def with_bias(ctx: Context, y: Tensor, bias: Tensor | None) -> Tensor:
     if bias is None:
         return y
     if not ctx.env.eq(bias.size, y.shape[-1] * y.shape[-2] if _is_split(bias, y) else y.shape[-1]):
-        raise ctx.malformed(f"a bias of {bias.size} elements does not fit {list(y.shape)}")
+        raise ctx.malformed(f"a bias {ctx.extents(bias)} does not fit {ctx.extents(y)}")
     if _is_split(bias, y):
         bias = ctx.b.reshape(bias, y.shape[-2:])
     return ctx.b.elementwise(ir.add, y, bias, label="bias")
@@ -86,7 +86,7 @@ def kernel_of(ctx: Context, w: Tensor) -> list[int]:
     kernel = [ctx.env.fix(d) for d in w.shape[2:]]
     declared = ctx.attr_ints("kernel_shape")
     if declared is not None and declared != kernel:
-        raise ctx.malformed(f"kernel_shape {declared} does not fit weights of shape {list(w.shape)}")
+        raise ctx.malformed(f"kernel_shape {declared} does not fit weights of shape {ctx.extents(w)}")
     return kernel
 
 
@@ -116,7 +116,7 @@ def conv_transpose(ctx: Context, node: Node, x: Tensor, w: Tensor, bias: Tensor 
     """
     groups = ctx.attr_int("group", 1)
     if x.rank < 3 or x.rank != w.rank or not ctx.env.eq(x.shape[1], w.shape[0]):
-        raise ctx.malformed(f"input {list(x.shape)} does not fit weights {list(w.shape)}")
+        raise ctx.malformed(f"input {ctx.extents(x)} does not fit weights {ctx.extents(w)}")
     kernel = kernel_of(ctx, w)
     rank = len(kernel)
     strides = ctx.attr_ints("strides") or [1] * rank

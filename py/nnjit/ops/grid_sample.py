@@ -50,7 +50,7 @@ def grid_sample(ctx: Context, node: Node, x: Tensor, grid: Tensor) -> Tensor:
         raise ctx.malformed(f"the mode '{mode}' with padding_mode '{padding}' is unknown")
     rank = x.rank - 2
     if grid.rank != x.rank or not ctx.env.eq(grid.shape[-1], rank):
-        raise ctx.malformed(f"a grid {list(grid.shape)} does not fit an input {list(x.shape)}")
+        raise ctx.malformed(f"a grid {ctx.extents(grid)} does not fit an input {ctx.extents(x)}")
     extents = x.shape[2:]
 
     def place(n: Index, *at: Index) -> list[ir.Expr]:
@@ -65,7 +65,7 @@ def grid_sample(ctx: Context, node: Node, x: Tensor, grid: Tensor) -> Tensor:
                 v = ir.mul(ir.sub(ir.mul(v, _float(extent)), like(v, 1.0)), like(v, 0.5))
             if mode == "nearest":
                 v = ir.unary("round", v)
-            if padding == "border":
+            if padding == "border" and mode != "cubic":  # a cubic's taps are clamped one by one
                 v = _clamped(v, extent)
             elif padding == "reflection":
                 v = _reflected(v, extent, aligned)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from .. import ir
 from ..graph.graph import Node
 from ..symbolic import IntExpr
 from ..tensor.build import broadcast_at
-from ..tensor.tensor import Shape, Tensor
-from .contraction import contraction
+from ..tensor.tensor import Tensor
+from .contraction import Read, contraction
 from .elementwise import like
 from .registry import Context, operator
 
@@ -24,17 +26,17 @@ def matrix_product(ctx: Context, x: Tensor, y: Tensor, dtype: str | None = None)
     rows, columns = x.shape[-2:-1], y.shape[-1:] if y.rank > 1 else ()
     depth, other = x.shape[-1], y.shape[-2] if y.rank > 1 else y.shape[0]
     if not ctx.env.eq(depth, other):
-        raise ctx.malformed(f"cannot multiply {_text(x.shape)} by {_text(y.shape)}: {depth} is not {other}")
+        raise ctx.malformed(f"cannot multiply {ctx.extents(x)} by {ctx.extents(y)}")
     try:
         batch = ctx.b.broadcast_shapes(x.shape[:-2], y.shape[:-2])
     except ValueError as error:
         raise ctx.malformed(str(error)) from None
     nb, nr = len(batch), len(batch) + len(rows)
 
-    def left(at: tuple[Index, ...], k: list[Index]) -> ir.Expr:
+    def left(at: Sequence[Index], k: Sequence[Index]) -> ir.Expr:
         return broadcast_at(x, (*batch, *rows, depth), (*at[:nr], *k))
 
-    def right(at: tuple[Index, ...], k: list[Index]) -> ir.Expr:
+    def right(at: Sequence[Index], k: Sequence[Index]) -> ir.Expr:
         return broadcast_at(y, (*batch, depth, *columns), (*at[:nb], *k, *at[nr:]))
 
     return contraction(ctx.b, (*batch, *rows, *columns), (depth,), left, right, dtype or x.dtype, "matmul")
@@ -57,7 +59,7 @@ def gemm(ctx: Context, node: Node, x: Tensor, y: Tensor, c: Tensor | None = None
     """alpha · x' y' + beta · c, where a prime is a transposition if transA or transB says so."""
     b = ctx.b
     if x.rank != 2 or y.rank != 2:
-        raise ctx.malformed(f"operands must be matrices, not {_text(x.shape)} and {_text(y.shape)}")
+        raise ctx.malformed(f"operands must be matrices, not {ctx.extents(x)} and {ctx.extents(y)}")
     if ctx.attr_int("transA", 0):
         x = b.permute(x, (1, 0))
     if ctx.attr_int("transB", 0):
@@ -107,7 +109,9 @@ def einsum(ctx: Context, node: Node, *xs: Tensor) -> Tensor:
             if known == 1:
                 extents[letter] = d
             elif d != 1 and not ctx.env.eq(known, d):
-                raise ctx.malformed(f"axis '{letter}' has extents {known} and {d}")
+                raise ctx.malformed(
+                    f"axis '{letter}' has extents {ctx.env.hint(known)} and {ctx.env.hint(d)}"
+                )
     x, term = operands[0]
     for n, (y, other) in enumerate(operands[1:], 2):
         later = set(output).union(*(t for _, t in operands[n:]))
@@ -167,8 +171,8 @@ def _contract(
     y, y_term = _drop_lone(ctx, y, y_term, {*x_term, *output}, extents)
     summed = [c for c in dict.fromkeys((*x_term, *y_term)) if c not in output]
 
-    def reader(t: Tensor, term: list[str]):  # type: ignore[no-untyped-def]
-        def read(at: tuple[Index, ...], k: list[Index]) -> ir.Expr:
+    def reader(t: Tensor, term: list[str]) -> Read:
+        def read(at: Sequence[Index], k: Sequence[Index]) -> ir.Expr:
             coords = dict(zip(output, at, strict=True)) | dict(zip(summed, k, strict=True))
             return t.at(*(0 if d == 1 else coords[c] for c, d in zip(term, t.shape, strict=True)))
 
@@ -201,7 +205,3 @@ def _sum_to(ctx: Context, x: Tensor, term: list[str], output: list[str], extents
 
     shape = [x.shape[term.index(c)] for c in output]
     return ctx.b.reduce("sum", shape, [x.shape[term.index(c)] for c in summed], element, x.dtype, "einsum")
-
-
-def _text(shape: Shape) -> str:
-    return f"[{', '.join(map(str, shape))}]"

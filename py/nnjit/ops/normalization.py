@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .. import ir
 from ..graph.graph import Node
@@ -21,7 +21,9 @@ def per_channel(ctx: Context, x: Tensor, v: Tensor | None) -> Tensor | None:
     if v is None:
         return None
     if v.rank != 1 or not ctx.env.eq(v.shape[0], x.shape[1] if x.rank > 1 else 1):
-        raise ctx.malformed(f"a vector of shape {list(v.shape)} does not fit the channels of {list(x.shape)}")
+        raise ctx.malformed(
+            f"a vector of shape {ctx.extents(v)} does not fit the channels of {ctx.extents(x)}"
+        )
     return ctx.b.reshape(v, (v.shape[0], *(1 for _ in range(x.rank - 2))))
 
 
@@ -235,13 +237,13 @@ def _group_norm(
     b = ctx.b
     size = floordiv(x.shape[1], groups)
     if not ctx.env.eq(size * groups, x.shape[1]):
-        raise ctx.malformed(f"{x.shape[1]} channels do not fall into {groups} groups")
+        raise ctx.malformed(f"{ctx.extents(x)[1]} channels do not fall into {groups} groups")
     spatial = x.shape[2:]
     ones = (1,) * len(spatial)
     shape = (x.shape[0], groups, *ones)
     count = ir.index(product((size, *spatial)))
 
-    def total_of(f) -> Tensor:  # type: ignore[no-untyped-def]
+    def total_of(f: Callable[[ir.Expr, Index, Index], ir.Expr]) -> Tensor:
         def element(*at: Index) -> ir.Expr:
             taps = at[len(shape) :]
             return f(x.at(at[0], at[1] * size + taps[0], *taps[1:]), at[0], at[1])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from .registry import Context, operator
 from .window import Window, all_of, follow_order
 
 Index = int | IntExpr
+Map = Callable[[ir.Expr], ir.Expr]
 
 
 def _window(ctx: Context, x: Tensor) -> Window:
@@ -104,7 +106,7 @@ def _place_of_largest(ctx: Context, x: Tensor, y: Tensor, window: Window, column
 # -- AveragePool, LpPool ----------------------------------------------------------------------------------------------
 
 
-def _window_sum(ctx: Context, x: Tensor, window: Window, f=None) -> Compute:  # type: ignore[no-untyped-def]
+def _window_sum(ctx: Context, x: Tensor, window: Window, f: Map | None = None) -> Compute:
     """The sum of f(x), or of x, over each window; the padding counts as 0."""
     rank = len(window.kernel)
 
@@ -147,7 +149,7 @@ def average_pool(ctx: Context, node: Node, x: Tensor) -> Tensor:
         else:
             ranges.append((0, window.inputs[a]) if before or after else None)
     if not any(ranges):
-        taps = product(window.kernel)
+        taps = math.prod(window.kernel)
         return ctx.b.elementwise(lambda t: ir.div(t, ir.const(taps, t.dtype)), total, label="average_pool")
 
     def element(*at: Index) -> ir.Expr:
@@ -162,7 +164,7 @@ def average_pool(ctx: Context, node: Node, x: Tensor) -> Tensor:
     return y
 
 
-def _power(p: float):  # type: ignore[no-untyped-def]
+def _power(p: float) -> Map:
     """v ↦ |v| to the power p."""
 
     def f(v: ir.Expr) -> ir.Expr:
@@ -175,7 +177,7 @@ def _power(p: float):  # type: ignore[no-untyped-def]
     return f
 
 
-def _root(p: float):  # type: ignore[no-untyped-def]
+def _root(p: float) -> Map:
     """v ↦ v to the power 1 / p, for v ≥ 0."""
 
     def f(v: ir.Expr) -> ir.Expr:

@@ -54,7 +54,7 @@ class _Layer:
         )
         if not fits:
             raise ctx.malformed(
-                f"weights {list(w.shape)} and {list(r.shape)} do not fit input {list(x.shape)}"
+                f"weights {ctx.extents(w)} and {ctx.extents(r)} do not fit input {ctx.extents(x)}"
             )
         self.steps = ctx.env.fix(self.x.shape[0])
         if self.steps > MAX_STEPS:

@@ -38,7 +38,7 @@ def reduced(
     )
 
     def element(*at: Index) -> ir.Expr:
-        coords = list(at[: len(shape)]) if keepdims else [0] * x.rank
+        coords: list[Index] = list(at[: len(shape)]) if keepdims else [0] * x.rank
         if not keepdims:
             for a, c in zip(kept, at, strict=False):
                 coords[a] = c
@@ -194,7 +194,7 @@ def _symbolic_extremum(
     result = rows[0].copy() if rest else np.asarray(rows[0], object)
     for row in rows[1:]:
         for at in np.ndindex(*rest):
-            candidate = row[at] if rest else row
+            candidate: Index = row[at] if rest else row
             if better(candidate, result[at]):
                 result[at] = candidate
     if keepdims:

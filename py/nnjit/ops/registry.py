@@ -164,6 +164,10 @@ class Context:
         """The error to raise for what ONNX does not allow."""
         return ModelFormatError(f"{self.node.describe()}: {reason}")
 
+    def extents(self, x: Tensor) -> list[int]:
+        """The shape of x for the inputs at hand, for messages."""
+        return [self.env.hint(d) for d in x.shape]
+
     # -- content ------------------------------------------------------------------------------------------------
 
     def content(self, x: Tensor, what: str) -> np.ndarray:

@@ -90,7 +90,7 @@ class _Resize:
         if self.transform == "half_pixel":
             return centred
         if self.transform == "pytorch_half_pixel":
-            return like(at, -0.5) if self.ctx.env.eq(a.target, 1) else centred
+            return like(at, 0.0) if self.ctx.env.eq(a.target, 1) else centred
         if self.transform == "half_pixel_symmetric":
             if a.scale is None:
                 return centred

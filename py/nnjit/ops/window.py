@@ -66,9 +66,9 @@ class Window:
         stride = self.strides[a]
         room = self.inputs[a] + self.begin[a] + self.end[a] - self.span(a)
         if not ctx.env.ge(room, 0):
+            extent, before, after = map(ctx.env.hint, (self.inputs[a], self.begin[a], self.end[a]))
             raise ctx.malformed(
-                f"a window of {self.span(a)} elements does not fit an input of {self.inputs[a]} with padding "
-                f"{self.begin[a]} + {self.end[a]}"
+                f"a window of {self.span(a)} elements does not fit an input of {extent} with padding {before} + {after}"
             )
         if not ceil_mode:
             return floordiv(room, stride, ctx.env.bounds) + 1
@@ -84,7 +84,8 @@ class Window:
         """Whether some window reaches before the input, and whether one may reach past its end."""
         last = self.position(axis, self.outputs[axis] - 1, self.kernel[axis] - 1)
         beyond = last - self.inputs[axis]
-        padded = not isinstance(self.end[axis], int) or self.end[axis] > 0
+        end = self.end[axis]
+        padded = not isinstance(end, int) or end > 0
         if isinstance(beyond, int):
             return self.begin[axis] != 0, beyond >= 0
         # Without padding, rounding down keeps the last window inside.
