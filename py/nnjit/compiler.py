@@ -95,7 +95,7 @@ class _Assembly:
         self.scheduler = Scheduler(target, self.table)
 
     def run(self) -> CompiledPlan:
-        fuser = Fuser(self.env)
+        fuser = Fuser(self.env, self.target.max_storage_buffers if self.target.device == "webgpu" else None)
         # Distinct outputs may be one tensor: each gets memory of its own.
         seen: set[Storage] = set()
         for n, t in enumerate(self.outputs):
@@ -114,7 +114,9 @@ class _Assembly:
             root = next((c for c in group.members if c.combine), group.members[0])
             op = root.label or ("reduce" if root.combine else "map")
             nodes = list(dict.fromkeys(c.node for c in group.members if c.node))
-            item = Item(len(items), specified, group.static, _label(nodes, op), nodes[0] if nodes else "", _word(op))
+            item = Item(
+                len(items), specified, group.static, _label(nodes, op), nodes[0] if nodes else "", _word(op)
+            )
             self._key(item)
             items.append(item)
             units.append(self._unit(item))

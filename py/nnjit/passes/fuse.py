@@ -32,13 +32,15 @@ class Group:
         "coords",
         "reduce_vars",
         "deps",
+        "bit",
+        "ancestors",
         "first",
         "last",
         "static",
         "rows",
     )
 
-    def __init__(self, outer: Axes, inner: Axes, first: int, static: bool) -> None:
+    def __init__(self, outer: Axes, inner: Axes, number: int, first: int, static: bool) -> None:
         self.members: list[Compute] = []
         self.outer = outer
         self.inner = inner
@@ -46,6 +48,9 @@ class Group:
         self.reduce_vars: dict[Compute, tuple[str, ...]] = {}
         """For each reduction: the variables of its reduce axes, inner ones of the group or private ones."""
         self.deps: set[Group] = set()
+        self.bit = 1 << number
+        self.ancestors = 0
+        """Bits of all groups that must run before this one."""
         self.first = first
         self.last = first
         self.static = static
@@ -132,25 +137,40 @@ def reachable(outputs: list[Tensor]) -> set[Compute]:
     return found
 
 
-def _is_heavy(e: ir.Expr, depth: int = 0) -> bool:
+def _is_heavy(body: ir.Expr) -> bool:
     """Costly enough that computing it again for every stage of a row would show."""
-    return e.op in ir.INTRINSICS or any(_is_heavy(a, depth + 1) for a in e.args)
+    return any(e.op in ir.INTRINSICS for e in _nodes(body))
+
+
+def _nodes(body: ir.Expr) -> set[ir.Expr]:
+    """`body` and everything below it, indices aside."""
+    found: set[ir.Expr] = set()
+    stack = [body]
+    while stack:
+        e = stack.pop()
+        if e not in found:
+            found.add(e)
+            stack.extend(e.args)
+    return found
 
 
 class Fuser:
-    """Forms groups; see the module's docstring."""
+    """Forms groups; see the module's docstring. `max_buffers`: how many buffers a kernel may bind, if that is limited."""
 
-    def __init__(self, env: Env) -> None:
+    def __init__(self, env: Env, max_buffers: int | None = None) -> None:
         self.env = env
+        self.max_buffers = max_buffers
         self.group_of: dict[Compute, Group] = {}
         self.groups: list[Group] = []
         self.reads_of: dict[Compute, list[tuple[Tensor, Shape]]] = {}
         self.static: dict[Compute, bool] = {}
         self.users: dict[Compute, list[Compute]] = {}
+        self.outputs: set[Tensor] = set()
 
     def run(self, computes: list[Compute], outputs: list[Tensor]) -> list[Group]:
         """Groups in an order in which they can run. `computes` is in topological order."""
         alive = reachable(outputs)
+        self.outputs = set(outputs)
         for c in alive:
             self.reads_of[c] = list(reads(c.body))
             for t, _ in self.reads_of[c]:
@@ -165,7 +185,8 @@ class Fuser:
         found = self.reads_of[c]
         # A Parts tensor is made at load only as a whole.
         boxes = c.into[0].parts if c.into else [c]
-        self.static[c] = all(
+        # An output is written at each inference: its memory is the caller's in between.
+        self.static[c] = c not in self.outputs and all(
             _symbol_free(b) and all(self._is_static(t) for t, _ in reads(b.body)) for b in boxes
         )
         needed = {self.group_of[w] for t, _ in found for w in writers(t)}
@@ -177,7 +198,8 @@ class Fuser:
                 g.static == self.static[c]
                 and not (g.reduces and not g.rows and self._feeds_rows(c))
                 and not (g.reduces and any(self.group_of.get(t) is g for t in decisive))  # type: ignore[call-overload]
-                and not self._cyclic(g, needed)
+                and not any(q.ancestors & g.bit for q in needed if q is not g)
+                and self._binds(g, c)
                 and self._join(g, c, found)
             ):
                 break
@@ -185,8 +207,34 @@ class Fuser:
             g = self._new_group(c, number, found)
         g.members.append(c)
         g.last = number
-        g.deps |= needed - {g}
+        self._depend(g, needed)
         self.group_of[c] = g
+
+    def _depend(self, g: Group, needed: set[Group]) -> None:
+        """Let g, and with it every group that needs g, run after the `needed` ones."""
+        g.deps |= needed - {g}
+        above = 0
+        for q in needed:
+            if q is not g:
+                above |= q.ancestors | q.bit
+        if above & ~g.ancestors:
+            for h in self.groups:
+                if h is g or h.ancestors & g.bit:
+                    h.ancestors |= above
+
+    def _binds(self, g: Group, c: Compute) -> bool:
+        """Whether the kernel of g with c binds few enough buffers, counting results that later members may still hide."""
+        if self.max_buffers is None:
+            return True
+        members = {*g.members, c}
+        bound: set[Storage] = set()
+        for m in members:
+            bound |= {s for t, _ in self.reads_of[m] if (s := storage_of(t)) not in members}
+            if m.into is not None:
+                bound.add(m.into[0])
+            elif m in self.outputs or not members.issuperset(self.users.get(m, ())):
+                bound.add(m)
+        return len(bound) <= self.max_buffers
 
     def _feeds_rows(self, c: Compute) -> bool:
         """Whether only row reductions use c: then it is computed there, instead of being stored by a contraction."""
@@ -212,7 +260,7 @@ class Fuser:
         if c.combine and self._is_row_reduction(c, found):
             inner = [(f"n{n}", d) for n, (_, d) in enumerate(private)]
             private = inner
-        g = Group(outer, inner, number, self.static[c])
+        g = Group(outer, inner, len(self.groups), number, self.static[c])
         g.coords[c] = tuple(coords)
         g.reduce_vars[c] = tuple(v for v, _ in private)
         self.groups.append(g)
@@ -227,20 +275,6 @@ class Fuser:
             and product([d for d in t.shape]) == product([*c.shape, *c.reduce_shape])
             for t, coords in found
         )
-
-    def _cyclic(self, g: Group, needed: set[Group]) -> bool:
-        """Whether one of the needed groups, other than g, itself needs g."""
-        stack = [q for q in needed if q is not g]
-        seen: set[Group] = set()
-        while stack:
-            q = stack.pop()
-            if q in seen or q.last < g.first:
-                continue
-            seen.add(q)
-            if q is g:
-                return True
-            stack.extend(q.deps)
-        return False
 
     # -- joining ------------------------------------------------------------------------------------------------
 
@@ -262,6 +296,8 @@ class Fuser:
         if mapping is None:
             return False
         if g.rows and not self._map_inner(g, mapping, "r", c.reduce_shape):
+            return False
+        if any(d != 1 and f"i{n}" not in mapping for n, d in enumerate(c.shape)):
             return False
         over = [mapping.get(f"r{n}") for n, d in enumerate(c.reduce_shape) if d != 1]
         if not over or None in over:
@@ -360,21 +396,22 @@ def _symbol_free(c: Compute) -> bool:
     return all(isinstance(d, int) for d in (*c.shape, *c.reduce_shape)) and not _names_symbol(c.body)
 
 
-def _names_symbol(e: ir.Expr) -> bool:
-    indices: tuple = ()
-    if e.op == "read":
-        indices = e.attr[1]  # type: ignore[index]
-    elif e.op == "index":
-        indices = (e.attr,)
-    for i in indices:
-        for mono in terms_of(i):
-            for atom in mono:
-                if isinstance(atom, str):
-                    if atom[0] == "s":
+def _names_symbol(body: ir.Expr) -> bool:
+    for e in _nodes(body):
+        indices: tuple = ()
+        if e.op == "read":
+            indices = e.attr[1]  # type: ignore[index]
+        elif e.op == "index":
+            indices = (e.attr,)
+        for i in indices:
+            for mono in terms_of(i):
+                for atom in mono:
+                    if isinstance(atom, str):
+                        if atom[0] == "s":
+                            return True
+                    elif any(
+                        _names_symbol(a) if isinstance(a, ir.Expr) else _names_symbol(ir.index(a))
+                        for a in atom.args
+                    ):
                         return True
-                elif any(
-                    _names_symbol(a) if isinstance(a, ir.Expr) else _names_symbol(ir.index(a))
-                    for a in atom.args
-                ):
-                    return True
-    return any(_names_symbol(a) for a in e.args)
+    return False
