@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 
 from nnjit.graph.dtype import NUMPY
-from nnjit.graph.graph import Graph, Initializer
+from nnjit.graph.graph import Graph, Initializer, ValueInfo
 from nnjit.onnx.protobuf import BytesSource
 from nnjit.onnx.reader import read_model
 from nnjit.onnx.tensors import load
@@ -92,8 +92,11 @@ def _plain(value: Any) -> Any:
     return onnx.numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else value
 
 
-def run(model: bytes, arrays: list[Any]) -> list[np.ndarray]:
-    """The outputs of a model for inputs in the order of its graph's. Raises what reading and tracing raise."""
+def run(model: bytes, arrays: list[Any], symbolic: bool = False) -> list[np.ndarray]:
+    """The outputs of a model for inputs in the order of its graph's. Raises what reading and tracing raise.
+
+    symbolic    trace as if the model declared no extent, so that all but 0 and 1 are symbols
+    """
     source = BytesSource(model)
     graph = read_model(source)
     check_operators(graph)
@@ -103,6 +106,8 @@ def run(model: bytes, arrays: list[Any]) -> list[np.ndarray]:
         if array is not None
     }
     _settle_shapes(graph, inputs)
+    if symbolic:
+        graph.inputs = [ValueInfo(i.name, i.dtype, None) for i in graph.inputs]
     specs = {name: _spec(array) for name, array in inputs.items()}
     builder = Builder(Env())
     outputs = trace(graph, specs, builder)
