@@ -46,6 +46,12 @@ export function times(value) {
   return value === null || value === undefined || !Number.isFinite(value) ? "–" : `${value.toFixed(2)}×`;
 }
 
+/** @param {number | null} value in GFLOP/s */
+export function rate(value) {
+  if (value === null) return "–";
+  return value < 0.1 ? "< 0.1" : value.toFixed(value < 9.95 ? 1 : 0);
+}
+
 /** @param {readonly (number | string)[]} shape */
 export function shape(shape) {
   return shape.length === 0 ? "scalar" : shape.join(" × ");

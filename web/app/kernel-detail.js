@@ -65,7 +65,7 @@ export class KernelDetail {
     if (isNew) this.#all = false;
     this.#key = group.key;
     this.container.hidden = false;
-    this.title.textContent = group.label;
+    this.title.textContent = group.title;
     const nodes = group.units.map((unit) => unit.node).filter(Boolean);
     this.uses.textContent =
       nodes.length === 0

@@ -70,9 +70,10 @@ export class KernelTable {
         "data-kernel": group.key,
         "aria-expanded": String(selected),
         "aria-controls": "kernel-detail",
+        title: group.label,
         onclick: () => this.select(group.key),
       },
-      group.label,
+      group.title,
     );
     const bar = h("span", { class: "bar", style: { "--part": group.share / (largest || 1) } });
     return h(
@@ -89,7 +90,7 @@ export class KernelTable {
       h(
         "td",
         { class: "numeric", "data-title": "GFLOP/s", "data-empty": group.gflops === null },
-        group.gflops === null ? "–" : format.number(Number(group.gflops.toPrecision(3))),
+        format.rate(group.gflops),
       ),
       h(
         "td",

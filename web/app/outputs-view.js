@@ -88,30 +88,27 @@ function card(name, tensor, summary) {
         `${format.plural(notNumbers, "element")} of ${tensor.data.length} are not numbers (NaN).`,
       ),
     empty ? h("p", {}, "No elements.") : h("p", { class: "values" }, h("code", {}, values)),
-    ranked &&
-      h(
-        "table",
-        { class: "ranked" },
-        h("caption", {}, `Highest of ${tensor.dims.at(-1)}${rankedRow ? `, ${rankedRow}` : ""}`),
-        h(
-          "thead",
-          {},
-          h("tr", {}, ...["Index", "Value", "Softmax"].map((text) => h("th", { scope: "col" }, text))),
-        ),
-        h(
-          "tbody",
-          {},
-          ...ranked.map((entry) =>
-            h(
-              "tr",
-              {},
-              h("td", {}, String(entry.index)),
-              h("td", {}, format.number(entry.value)),
-              h("td", {}, format.percent(entry.share)),
-            ),
-          ),
-        ),
-      ),
+    ranked && rankedTable(ranked, `Highest of ${tensor.dims.at(-1)}${rankedRow ? `, ${rankedRow}` : ""}`),
+  );
+}
+
+/**
+ * @param {import("./summary.js").Ranked[]} ranked
+ * @param {string} caption
+ */
+function rankedTable(ranked, caption) {
+  const rows = ranked.map(({ index, value, softmax }) => [
+    String(index),
+    format.number(value),
+    ...(softmax === null ? [] : [format.percent(softmax)]),
+  ]);
+  const columns = ["Index", "Value", "Softmax"].slice(0, rows[0]?.length);
+  return h(
+    "table",
+    { class: "ranked" },
+    h("caption", {}, caption),
+    h("thead", {}, h("tr", {}, ...columns.map((text) => h("th", { scope: "col" }, text)))),
+    h("tbody", {}, ...rows.map((cells) => h("tr", {}, ...cells.map((text) => h("td", {}, text))))),
   );
 }
 

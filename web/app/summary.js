@@ -4,7 +4,7 @@ import { breathe } from "./dom.js";
 import { kindOf, reader } from "./tensors.js";
 
 /** @typedef {import("./tensors.js").Tensor} Tensor */
-/** @typedef {{ index: number, value: number, share: number }} Ranked `share` is the softmax over the row */
+/** @typedef {{ index: number, value: number, softmax: number | null }} Ranked softmax over the row, null of probabilities */
 /**
  * @typedef {{ min: number, max: number, mean: number, notNumbers: number, first: number[], ranked: Ranked[] | null,
  *   rankedRow: string }} Summary
@@ -74,12 +74,15 @@ function rank({ dims, type }, at) {
       best = [...best, index].sort((a, b) => at(start + b) - at(start + a)).slice(0, RANKED);
     }
   }
-  let total = 0;
-  for (let index = 0; index < width; index++) total += Math.exp(at(start + index) - largest);
-  const ranked = best.map((index) => ({
-    index,
-    value: at(start + index),
-    share: Math.exp(at(start + index) - largest) / total,
-  }));
+  let [sum, exponentials] = [0, 0];
+  for (let index = 0; index < width; index++) {
+    sum += at(start + index);
+    exponentials += Math.exp(at(start + index) - largest);
+  }
+  const areProbabilities = Math.abs(sum - 1) < 1e-3 && largest <= 1;
+  const ranked = best.map((index) => {
+    const value = at(start + index);
+    return { index, value, softmax: areProbabilities ? null : Math.exp(value - largest) / exponentials };
+  });
   return { ranked, rankedRow: rows === 1 ? "" : isSequence ? "last position" : "first row" };
 }
