@@ -297,3 +297,24 @@ def test_a_task_count_that_rounds_up_covers_the_tail() -> None:
     data = normal(29)
     out = run_kernel(kernel, {"x": data, "y": np.empty_like(data)}, {"n": 29})
     np.testing.assert_array_equal(out["y"], data)
+
+
+def test_a_declared_integer_may_be_a_variable_of_an_index() -> None:
+    """A window that starts before the buffer: y[i] = x[start + i] where start + i is not negative."""
+    i, start = var("i"), var("start")
+    at = ir.index(start + i)
+    body: list[ir.Stmt] = [
+        ir.Declare("start", ir.index(ir.TASK * 2 - 3)),
+        ir.For("i", 6, [
+            ir.If(
+                ir.binary("ge", at, ir.const(0, "i32")),
+                [ir.Store("y", ir.TASK * 6 + i, ir.load("x", start + i, "f32"))],
+                [ir.Store("y", ir.TASK * 6 + i, ir.const(0.0, "f32"))],
+            ),
+        ]),
+    ]  # fmt: skip
+    kernel = ir.Kernel("f", buffers(x="f32 r", y="f32 w"), [], 4, body)
+    data = normal(12)
+    out = run_kernel(kernel, {"x": data, "y": np.empty((4, 6), np.float32)})
+    padded = np.concatenate([np.zeros(3, np.float32), data])
+    np.testing.assert_array_equal(out["y"], [padded[2 * t : 2 * t + 6] for t in range(4)])

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from ..errors import VerificationError
 from ..ir import Assign, Declare, Expr, For, If, Kernel, Stmt, Store
-from ..symbolic import var
+from ..symbolic import bounds_of, var
 from ..target import Target
 from .wasm_encoding import I32, OP, VOID, Function, assemble, i32_const, local_get, local_set, local_tee
 from .wasm_index import Index, Region
@@ -90,6 +90,8 @@ class _KernelEmitter(ValueEmitter):
         self.lets[s.name] = local, len(self.stack) - 1
         if s.init.dtype == "i32" and s.init.lanes == 1 and s.name not in self.mutable:
             self.variables[s.name] = self.lets[s.name]
+            low = bounds_of(s.init.attr, self.bounds)[0] if s.init.op == "index" else None
+            self.bounds[s.name] = (0, None) if low is not None and low >= 0 else (-(2**31), None)
         if shared and s.init.op not in ("const", "local", "index"):
             self.remember(s.init, local)
 

@@ -80,6 +80,8 @@ class IndexEmitter:
         self.local_names = list(params)
         self.variables: dict[str, tuple[int, int]] = {name: (i, 0) for i, name in enumerate(params)}
         """Index variable → (local, region number)."""
+        self.bounds: dict[str, tuple[int, int | None]] = {}
+        """Range of the declared index variables; the others are not negative."""
         self.lets: dict[str, tuple[int, int]] = {}
         """Declared local → (Wasm local, region number)."""
         self.mutable: set[str] = set()
@@ -343,7 +345,7 @@ class IndexEmitter:
                 local = outer.bases.get(address)
                 if local is not None:
                     return local, offset, address
-            low = bounds_of(address, {})[0]
+            low = bounds_of(address, self.bounds)[0]
             movable = low is not None and low >= 0
         else:
             movable = False
