@@ -195,7 +195,8 @@ def _symbolic_extremum(
     for row in rows[1:]:
         for at in np.ndindex(*rest):
             candidate: Index = row[at] if rest else row
-            if better(candidate, result[at]):
+            best: Index = result[at]  # type: ignore[assignment]
+            if better(candidate, best):
                 result[at] = candidate
     if keepdims:
         result = np.expand_dims(result, axes)
