@@ -10,7 +10,7 @@ from nnjit.emit.wgsl import emit_shader
 from nnjit.emit.wgsl_values import float_text
 from nnjit.errors import UnsupportedError, VerificationError
 from nnjit.ir import TASK, Assign, Barrier, Buffer, Declare, For, Kernel, Store
-from nnjit.symbolic import floordiv, mod, var
+from nnjit.symbolic import floordiv, minimum, mod, var
 from nnjit.target import Target
 
 TARGET = Target(device="webgpu")
@@ -110,6 +110,18 @@ def test_a_buffer_of_aligned_vectors_is_declared_as_vectors() -> None:
     shader = emit_shader(kernel([Store("out", TASK * 4, x(TASK * 8 + 4, lanes=4))]), TARGET)
     assert "x: array<vec4f>" in shader
     assert "out[task] = x[i1 + 1];" in shader
+
+
+def test_a_declared_multiple_of_four_keeps_vectors_aligned() -> None:
+    body: list[ir.Stmt] = [
+        Declare("base", ir.index(minimum(TASK * 8, 120))),
+        Store("out", TASK * 4, x(var("base") * 3 + 4, lanes=4)),
+    ]
+    shader = emit_shader(kernel(body), TARGET)
+    assert "x: array<vec4f>" in shader
+    assert "let base = min(i1, 120);" in shader
+    assert "let i3 = base >> 2u;" in shader
+    assert "out[task] = x[i4 + 1];" in shader
 
 
 def test_one_unaligned_access_makes_a_buffer_scalar() -> None:

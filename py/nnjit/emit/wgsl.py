@@ -20,10 +20,10 @@ from __future__ import annotations
 
 from .. import ir
 from ..errors import UnsupportedError, VerificationError
-from ..symbolic import IntExpr, bounds_of, terms_of
+from ..symbolic import IntExpr, bounds_of
 from ..target import Target
 from .wgsl_index import ADD, tight
-from .wgsl_values import NATIVE_INTRINSICS, ValueWriter, access_of, quarter
+from .wgsl_values import NATIVE_INTRINSICS, ValueWriter, access_of
 
 __all__ = ["INVOCATIONS", "NATIVE_INTRINSICS", "emit_shader"]
 
@@ -119,7 +119,7 @@ class _Shader(ValueWriter):
         seen: set[ir.Expr] = set()
 
         def access(buffer: str, at: int | IntExpr, lanes: int) -> None:
-            aligned = lanes == 4 and all(c % 4 == 0 for c in terms_of(at).values())
+            aligned = lanes == 4 and self.is_fourfold(at)
             vector[buffer] = vector.get(buffer, True) and aligned
 
         def visit(*roots: ir.Expr) -> None:
@@ -136,6 +136,7 @@ class _Shader(ValueWriter):
             for s in body:
                 if isinstance(s, ir.Declare):
                     visit(s.init)
+                    self.note_multiple(s)
                 elif isinstance(s, ir.Assign):
                     self.mutable.add(s.name)
                     visit(s.value)
@@ -151,6 +152,7 @@ class _Shader(ValueWriter):
                     walk(s.orelse)
 
         walk(self.kernel.body)
+        self.fourfold.clear()
         return {name for name, only in vector.items() if only}
 
     # Statements
@@ -165,6 +167,7 @@ class _Shader(ValueWriter):
             if s.init.op != "index" or kind == "var" or not self.rename(value, name):
                 self.line(f"{kind} {typed} = {value};")
             self.scopes[-1].locals[s.name] = name
+            self.note_multiple(s)
             if kind == "let" and s.init.dtype == "i32" and s.init.lanes == 1:
                 known = bounds_of(s.init.attr, self.bounds) if s.init.op == "index" else (None, None)  # type: ignore[arg-type]
                 self.variable(s.name, name, known)
@@ -219,7 +222,7 @@ class _Shader(ValueWriter):
         if s.value.lanes == 1:
             self.line(f"{buffer}[{self.index(s.index, texts)[0]}] = {value};")
         elif s.buffer in self.vectors:
-            self.line(f"{buffer}[{self.index(quarter(s.index), texts)[0]}] = {value};")
+            self.line(f"{buffer}[{self.index(self.quarter(s.index), texts)[0]}] = {value};")
         else:
             whole = value if value.isidentifier() else self.bind(value, "t")
             for lane in range(4):

@@ -10,7 +10,7 @@ import struct
 
 from .. import ir
 from ..errors import UnsupportedError, VerificationError
-from ..symbolic import IntExpr
+from ..symbolic import IntExpr, Opaque, opaque, terms_of
 from .wgsl_index import (
     ADD,
     BITS,
@@ -96,6 +96,8 @@ class ValueWriter(IndexWriter):
         """Storage dtype that the kernel names, which may be narrower."""
         self.vectors: set[str] = set()
         """Buffers declared as arrays of 4-vectors."""
+        self.fourfold: set[str] = set()
+        """Declared variables that are multiples of 4."""
         self.uses_infinity = self.uses_nan = False
 
     def type_of(self, dtype: str, lanes: int) -> str:
@@ -302,6 +304,34 @@ class ValueWriter(IndexWriter):
 
     # Memory
 
+    def is_fourfold(self, e: int | IntExpr) -> bool:
+        """Whether `e` is known to be a multiple of 4, term by term."""
+        return all(c % 4 == 0 or any(map(self._fourfold_atom, mono)) for mono, c in terms_of(e).items())
+
+    def _fourfold_atom(self, atom: str | Opaque) -> bool:
+        if isinstance(atom, str):
+            return atom in self.fourfold
+        return atom.op in ("min", "max", "mod") and all(map(self.is_fourfold, atom.args))
+
+    def note_multiple(self, s: ir.Declare) -> None:
+        """Remember whether the local that is declared is a multiple of 4."""
+        if s.init.op == "index" and self.is_fourfold(s.init.attr):  # type: ignore[arg-type]
+            self.fourfold.add(s.name)
+        else:
+            self.fourfold.discard(s.name)
+
+    def quarter(self, at: int | IntExpr) -> int | IntExpr:
+        """The index of a vector, from that of its first element, which `is_fourfold`."""
+        result: int | IntExpr = 0
+        for mono, coef in terms_of(at).items():
+            if coef % 4 == 0:
+                result = result + (IntExpr({mono: coef // 4}) if mono else coef // 4)
+                continue
+            n = next(i for i, atom in enumerate(mono) if self._fourfold_atom(atom))
+            rest = IntExpr({mono[:n] + mono[n + 1 :]: coef}) if len(mono) > 1 else coef
+            result = result + rest * opaque("floordiv", IntExpr({(mono[n],): 1}), 4)
+        return result
+
     def _load(self, e: ir.Expr, texts: Texts) -> Text:
         buffer, at = access_of(e)
         name = self.names[buffer]
@@ -309,7 +339,7 @@ class ValueWriter(IndexWriter):
         if e.lanes == 1:
             text = f"{name}[{self.index(at, texts)[0]}]"
         elif buffer in self.vectors:
-            text = f"{name}[{self.index(quarter(at), texts)[0]}]"
+            text = f"{name}[{self.index(self.quarter(at), texts)[0]}]"
         else:
             elements = (f"{name}[{self.index(at + lane, texts)[0]}]" for lane in range(4))
             text = f"{self.type_of(stored, 4)}({', '.join(elements)})"
@@ -338,11 +368,6 @@ class ValueWriter(IndexWriter):
 def access_of(e: ir.Expr) -> tuple[str, int | IntExpr]:
     """Buffer and element index of a load."""
     return e.attr  # type: ignore[return-value]
-
-
-def quarter(at: int | IntExpr) -> int | IntExpr:
-    """The index of a vector, from that of its first element, which is a multiple of 4 in every term."""
-    return at // 4 if isinstance(at, int) else IntExpr({m: c // 4 for m, c in at.terms.items()})
 
 
 def _is_constant(e: ir.Expr) -> bool:
