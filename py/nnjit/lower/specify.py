@@ -42,6 +42,8 @@ class _Specifier:
         self.values: dict[Compute, ir.Expr] = {}
         self.operands: dict[Compute, set[Compute]] = {}
         """The members that each member reads."""
+        self.lent: set[Compute] = set()
+        """Results whose storage holds something else until the last stage."""
         self.level: dict[Compute, int] = {}
         """How many reductions, one after the other, must be complete before a member can be computed."""
 
@@ -92,7 +94,6 @@ class _Specifier:
         Those needed outside are stored as soon as they are known. A costly one (the exponential of a softmax) that is used
         again later borrows the storage of a result of the last stage, if no other result of that stage needs it."""
         found = []
-        taken: set[Compute] = set()
         for c in self.group.members:
             if not self._is_inner(c) or c.combine or self.level[c] != level or c in self.values:
                 continue
@@ -101,7 +102,7 @@ class _Specifier:
             elif any(self.level[u] > level for u in self._users(c)) and _costs(c.body):
                 for r in self.needed:
                     if (
-                        r not in taken
+                        r not in self.lent
                         and self.level[r] == last > level
                         and self._is_inner(r)
                         and r.dtype == c.dtype
@@ -109,7 +110,7 @@ class _Specifier:
                         and c.dtype != "f16"
                         and all(u is r for u in self._users(c) if u in self.needed and self.level[u] == last)
                     ):
-                        taken.add(r)
+                        self.lent.add(r)
                         found.append((c, r))
                         break
         return found
