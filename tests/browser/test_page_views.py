@@ -7,7 +7,6 @@ import re
 import struct
 import zlib
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,8 @@ from playwright.sync_api import expect
 
 from nnjit_build.server import SiteServer
 from nnjit_build.site import Site
+
+from .page_actions import fact, load, run_once, saved_output, upload_npy
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -40,27 +41,6 @@ def open_page(page: Page, site: SiteServer) -> Open:
         return page
 
     return opened
-
-
-def load(page: Page, url: str) -> None:
-    page.get_by_label("Address of an ONNX file").fill(url)
-    page.get_by_role("button", name="Load").click()
-    expect(page.get_by_role("heading", name="Inputs")).to_be_visible()
-
-
-def run_once(page: Page) -> None:
-    page.get_by_role("button", name="Run", exact=True).click()
-    expect(page.get_by_role("button", name="Run", exact=True)).to_be_enabled()
-
-
-def saved_output(page: Page, name: str) -> np.ndarray:
-    with page.expect_download() as download:
-        page.get_by_label(f"Output {name}").get_by_role("button", name="Save .npy").click()
-    return np.load(download.value.path())
-
-
-def fact(page: Page, name: str, term: str) -> str:
-    return page.get_by_label(f"Output {name}").locator(f"dd[data-fact={term}]").inner_text()
 
 
 def test_loading_shows_the_bytes_and_the_seconds_left(open_page: Open) -> None:
@@ -207,14 +187,6 @@ def test_numbers_that_are_not_numbers_are_counted(open_page: Open) -> None:
     upload_npy(page, array)
     run_once(page)
     expect(page.get_by_label("Output doubled")).to_contain_text("1 element of 3 are not numbers (NaN).")
-
-
-def upload_npy(page: Page, array: np.ndarray) -> None:
-    buffer = BytesIO()
-    np.save(buffer, array)
-    page.get_by_label("Fill with").select_option(".npy file")
-    file = {"name": "x.npy", "mimeType": "application/octet-stream", "buffer": buffer.getvalue()}
-    page.get_by_label("File", exact=True).set_input_files([file])
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int64", "uint8", "bool"])

@@ -33,6 +33,7 @@ let model = null;
 /** @type {AbortController | null} */
 let loading = null;
 let latency = new LatencyRecord();
+let latencyDue = false;
 /** @type {Report | null} */
 let report = null;
 let reportDue = 0;
@@ -156,7 +157,7 @@ const loop = new RunLoop({
     const now = performance.now();
     progress.finish("done");
     latency.add(now, ms);
-    showLatency();
+    requestLatency();
     if (!more || now - outputsShown > OUTPUT_INTERVAL) {
       outputsShown = now;
       void outputs.show(result);
@@ -181,6 +182,16 @@ const loop = new RunLoop({
     if (state !== "idle") clearError(runError);
   },
 });
+
+/** Show the latest times at the next frame; a small model runs more often than the screen changes. */
+function requestLatency() {
+  if (latencyDue) return;
+  latencyDue = true;
+  requestAnimationFrame(() => {
+    latencyDue = false;
+    showLatency();
+  });
+}
 
 function showLatency() {
   const { current, untuned, first, count } = latency;
