@@ -393,8 +393,28 @@ def bit_shift(ctx: Context, node: Node, x: Tensor, y: Tensor) -> Tensor:
     direction = ctx.attr_str("direction", "")
     if direction not in ("LEFT", "RIGHT"):
         raise ctx.malformed(f"the direction must be LEFT or RIGHT, not '{direction}'")
-    op = "shl" if direction == "LEFT" else "shr"
-    return pointwise(ctx, lambda a, b: ir.binary(op, a, b), None, x, y)
+    width = 8 * ir.STORAGE_BYTES[x.dtype]
+
+    def f(a: ir.Expr, b: ir.Expr) -> ir.Expr:
+        inside = ir.binary("lt", b, like(b, width))
+        if x.dtype != "u32":
+            inside = ir.binary("and", inside, ir.binary("ge", b, like(b, 0)))
+        count = ir.select(inside, b, like(b, 0))
+        if direction == "LEFT":
+            return ir.select(inside, ir.binary("shl", a, count), like(a, 0))
+        beyond = (
+            ir.select(ir.binary("lt", a, like(a, 0)), like(a, -1), like(a, 0))
+            if x.dtype in SIGNED
+            else like(a, 0)
+        )
+        shifted = ir.binary("shr", a, count)
+        if x.dtype == "u64":  # computed as i64, whose shift copies the sign
+            halved = ir.binary("and", ir.binary("shr", a, like(a, 1)), like(a, (1 << 63) - 1))
+            rest = ir.binary("max", ir.sub(count, like(b, 1)), like(b, 0))
+            shifted = ir.select(ir.binary("eq", count, like(b, 0)), a, ir.binary("shr", halved, rest))
+        return ir.select(inside, shifted, beyond)
+
+    return pointwise(ctx, f, None, x, y)
 
 
 @operator("Where")
