@@ -164,7 +164,7 @@ export class Model {
     /** @type {Map<string, Set<(event: any) => void>>} */
     this.listeners = new Map();
     this.disposed = false;
-    listeners.onEvent = ({ name, ...event }) => this.emit(name, event);
+    listeners.onEvent = (event) => this.emit("tune", event);
   }
 
   /**

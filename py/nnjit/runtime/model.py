@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -347,8 +348,11 @@ class Model:
                 if not waiting or waiting[-1].tuner.stopped:
                     break
                 await waiting[-1].tuner.run(_BACKGROUND_SLICE)
-        except DeviceError as error:
-            self._on_event({"event": "idle", "status": "done", "message": str(error)})
+        except Exception as error:
+            if not self._disposed:
+                # Nobody awaits this task: a mistake in it must not go unseen.
+                traceback.print_exception(error)
+                self._on_event({"event": "failed", "status": "failed", "message": str(error)})
 
     async def _profile_quietly(self) -> None:
         try:
