@@ -143,6 +143,21 @@ def test_index_operations() -> None:
     np.testing.assert_array_equal(out["y"], data[np.minimum(n // 3, 4) * 7 + np.maximum(n % 3, 1)])
 
 
+@pytest.mark.parametrize("divisor", [1, 2, 5, 8, var("n")])
+def test_division_rounds_down_whatever_the_sign(divisor) -> None:  # type: ignore[no-untyped-def]
+    i = var("i")
+    quotient, rest = floordiv(7 - i, divisor), mod(7 - i, divisor)
+    body: list[ir.Stmt] = [
+        ir.For("i", 23, [ir.Store("q", i, ir.index(quotient)), ir.Store("r", i, ir.index(rest))])
+    ]
+    kernel = ir.Kernel("f", buffers(q="i32 w", r="i32 w"), ["n"], 1, body)
+    arrays = {"q": np.empty(23, np.int32), "r": np.empty(23, np.int32)}
+    out = run_kernel(kernel, arrays, {"n": 6})
+    by, n = 6 if not isinstance(divisor, int) else divisor, 7 - np.arange(23)
+    np.testing.assert_array_equal(out["q"], n // by)
+    np.testing.assert_array_equal(out["r"], n % by)
+
+
 @pytest.mark.parametrize("storage", ["i32", "i64"])
 def test_gather_by_a_loaded_index(storage: str) -> None:
     width, j = 6, var("j")

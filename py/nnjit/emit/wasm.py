@@ -137,6 +137,7 @@ class _KernelEmitter(ValueEmitter):
     def _unguarded_loop(self, name: str, start: Index, end: Index, body: list[Stmt]) -> None:
         local = self.new_local(I32, name)
         self.variables[name] = local, len(self.stack)
+        self.bounds[name] = 0, end - 1 if isinstance(end, int) else None
         self.used.discard(name)
         self.enter(Region(body, name, start, innermost=not _has_loop(body)))
         self._block(body)

@@ -15,11 +15,11 @@ from collections.abc import Callable
 
 from ..ir import STORAGE_BYTES, Expr, Stmt, Store
 from ..symbolic import IntExpr, Opaque, bounds_of, terms_of
-from .wasm_encoding import I32, OP, i32_const, local_get, local_set
+from .wasm_encoding import I32, OP, i32_const, local_get, local_set, local_tee
 
-_ADD, _MUL, _SHL = OP["i32.add"], OP["i32.mul"], OP["i32.shl"]
-_OR, _EQZ, _LT, _SELECT = OP["i32.or"], OP["i32.eqz"], OP["i32.lt_s"], OP["select"]
-_DIVISION = {"floordiv": OP["i32.div_u"], "mod": OP["i32.rem_u"]}
+_ADD, _SUB, _MUL, _SHL = OP["i32.add"], OP["i32.sub"], OP["i32.mul"], OP["i32.shl"]
+_AND, _OR, _EQZ, _LT, _SELECT = OP["i32.and"], OP["i32.or"], OP["i32.eqz"], OP["i32.lt_s"], OP["select"]
+_SIGN = i32_const(31) + OP["i32.shr_s"]  # −1 where negative, 0 elsewhere
 
 Index = int | IntExpr
 
@@ -81,7 +81,7 @@ class IndexEmitter:
         self.variables: dict[str, tuple[int, int]] = {name: (i, 0) for i, name in enumerate(params)}
         """Index variable → (local, region number)."""
         self.bounds: dict[str, tuple[int, int | None]] = {}
-        """Range of the declared index variables; the others are not negative."""
+        """Range of loop variables and declared integers; symbols are not negative."""
         self.lets: dict[str, tuple[int, int]] = {}
         """Declared local → (Wasm local, region number)."""
         self.mutable: set[str] = set()
@@ -282,19 +282,36 @@ class IndexEmitter:
             self.push_narrowed(atom.args[0])
             return
         a, b = atom.args
-        if atom.op in _DIVISION:
-            self.push_index(a)
-            self.push_index(b)
-            if not isinstance(b, int):
-                # Hoisting may run this where the original would not have run, with a divisor of zero: make it one.
-                self.push_index(b)
-                self.out += _EQZ + _OR
-            self.out += _DIVISION[atom.op]
+        if atom.op in ("floordiv", "mod"):
+            self._push_division(atom.op, a, b)
             return
         first, second = self.index_code(a), self.index_code(b)
         smaller = first + second + _LT
         self.out += first + second + smaller if atom.op == "min" else second + first + smaller
         self.out += _SELECT
+
+    def _push_division(self, op: str, a: Index, b: Index) -> None:
+        """Push ⌊a / b⌋ or a − b·⌊a / b⌋ for b > 0; a that may be negative costs a correction."""
+        divisor = self.index_code(b)
+        if not isinstance(b, int):
+            # Hoisting may run this where the original would not have run, with a divisor of zero: make it one.
+            local = self.new_local(I32, "divisor")
+            self.out += divisor + divisor + _EQZ + _OR + local_set(local)
+            divisor = local_get(local)
+        low = bounds_of(a, self.bounds)[0]
+        if low is not None and low >= 0:
+            self.push_index(a)
+            self.out += divisor + OP["i32.div_u" if op == "floordiv" else "i32.rem_u"]
+            return
+        dividend = self.index_code(a)
+        if op == "floordiv":
+            # Truncating division of a − (b − 1) where a < 0.
+            self.out += dividend + divisor + i32_const(1) + _SUB + dividend + _SIGN + _AND + _SUB
+            self.out += divisor + OP["i32.div_s"]
+            return
+        remainder = self.new_local(I32, "remainder")
+        self.out += dividend + divisor + OP["i32.rem_s"] + local_tee(remainder)
+        self.out += divisor + local_get(remainder) + _SIGN + _AND + _ADD
 
     def index_code(self, e: Index) -> bytes:
         """Code that pushes `e` and may be repeated; what it needs is computed here or further out."""
