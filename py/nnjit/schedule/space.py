@@ -7,6 +7,8 @@ must waste little of the actual extents; what the tile reads should be contiguou
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .. import ir
 from ..lower.spec import Index, KernelSpec, coefficient, depends
 from ..target import Target
@@ -22,7 +24,8 @@ def space(spec: KernelSpec, target: Target) -> list[Schedule]:
     if spec.contraction is not None:
         found = _contraction(spec, target)
     elif target.device == "webgpu":
-        found = [Schedule()]
+        # Several accumulators a row: independent additions, and a smaller rounding error than one long sum has.
+        found = [Schedule(unroll=u) for u in (8, 4, 1)] if any(s.axes for s in spec.stages) else [Schedule()]
     elif _is_rows(spec):
         found = [Schedule(vector="inner", unroll=u) for u in (2, 4, 1)]
         found.append(Schedule())
@@ -169,7 +172,9 @@ def _register_tiles(
             operands = vectors * (m if both else 1) + (0 if both else 1)
             spill = max(0, accumulators + vectors + 1 + (not target.relaxed_simd) - target.vector_registers)
             loads = (vectors + vectors * m) if both else (vectors + m)
-            cost = waste * (-(-width // n) * n / width) * ((1.8 if spill else 1.0) + 0.5 * loads / accumulators)
+            cost = (
+                waste * (-(-width // n) * n / width) * ((1.8 if spill else 1.0) + 0.5 * loads / accumulators)
+            )
             cost *= 1 + 2.0 / max(4, accumulators)
             for packing in packings:
                 for position, order in enumerate(dict.fromkeys(orders)):
@@ -210,7 +215,7 @@ def _dot_products(spec: KernelSpec, target: Target, roles: _Roles) -> list[tuple
     free = [v for v, d in reversed(spec.outer) if spec.hint(d) > 1]
     columns = [v for v in free if not depends(roles.indices[0], v)][:1]
     rows = [v for v in free if not depends(roles.indices[1], v)][:1]
-    found = []
+    found: list[tuple[float, int, Schedule]] = []
     for m, n in ((4, 2), (3, 3), (2, 4), (1, 4), (1, 8), (4, 1), (1, 1)):
         if (m > 1 and not rows) or (n > 1 and not columns):
             continue
@@ -223,44 +228,64 @@ def _dot_products(spec: KernelSpec, target: Target, roles: _Roles) -> list[tuple
     return found
 
 
+_GPU_TILES = (
+    (8, 8), (4, 4), (4, 8), (8, 4), (2, 4), (2, 2), (1, 4), (4, 1), (1, 1), (8, 16), (4, 16), (16, 4), (1, 8), (2, 8),
+)  # fmt: skip
+GPU_INVOCATIONS = 512
+"""Invocations below which a GPU runs dry."""
+_ACCESS_COST = 0.004
+"""A memory access in the shader's text, in loads per product: each is bounds-checked, and takes time to compile."""
+
+
 def _gpu_contraction(spec: KernelSpec, roles: _Roles) -> list[Schedule]:
-    """Register tiles per invocation; small results get small tiles, so that enough invocations are in flight."""
+    """Register tiles per invocation, with and without vectors along the contiguous axis.
+
+    The row axis is one along which an operand of the column is loaded once and used again. Small results get small
+    tiles, so that enough invocations are in flight.
+    """
     column = roles.columns[0] if roles.columns else (spec.outer[-1][0] if spec.outer else "")
-    rows = [v for v, d in reversed(spec.outer) if v != column and spec.hint(d) > 1][:1]
+    on_column = [i for i in roles.indices if depends(i, column)]
+    contiguous = all(coefficient(i, column) == 1 for i in on_column)
+    rows = [
+        v for v, d in reversed(spec.outer)
+        if v != column and spec.hint(d) > 1 and not all(depends(i, v) for i in on_column)
+    ][:1]  # fmt: skip
     points = 1
     for _, d in spec.outer:
         points *= spec.hint(d)
-    found = []
-    for m, n in (
-        (4, 4),
-        (8, 8),
-        (4, 8),
-        (8, 4),
-        (2, 4),
-        (2, 2),
-        (1, 4),
-        (4, 1),
-        (1, 1),
-        (8, 16),
-        (4, 16),
-        (1, 8),
-        (2, 8),
-    ):
+    scored: list[tuple[float, int, Schedule]] = []
+    for number, (m, n) in enumerate(_GPU_TILES):
         tiles = tuple((v, t) for v, t in (*((v, m) for v in rows), (column, n)) if v and t > 1)
         if any(t > spec.hint(spec.extent(v)) for v, t in tiles) or (m > 1 and not rows):
             continue
-        found.append(Schedule(tiles=tiles))
-    found.sort(key=lambda s: _gpu_score(s, points))
-    return found
+        cost = _gpu_cost(tiles, roles, points)
+        scored.append((cost(1), number, Schedule(tiles=tiles)))
+        if contiguous and n % 4 == 0:
+            scored.append((cost(4), number, Schedule(tiles=tiles, vector=column)))
+            orders = [v for v, _ in spec.outer if v not in rows]
+            scored.append(
+                (cost(4) * 1.01, number, Schedule(tiles=tiles, vector=column, order=(*orders, *rows)))
+            )
+    return [schedule for _, _, schedule in sorted(scored, key=lambda s: s[:2])]
 
 
-def _gpu_score(schedule: Schedule, points: int) -> float:
-    """Lower is better: loads per product, and a penalty for too few invocations."""
-    size, border = 1, 0
-    for _, t in schedule.tiles:
+def _gpu_cost(tiles: tuple[tuple[str, int], ...], roles: _Roles, points: int) -> Callable[[int], float]:
+    """Lower is better, given the elements that an access along the columns takes."""
+    size = 1
+    for _, t in tiles:
         size *= t
-        border += t
-    if len(schedule.tiles) < 2:
-        border += 1
     invocations = points / size
-    return border / size + max(0.0, 512 / max(1.0, invocations) - 1) + (0.3 if size > 64 else 0)
+
+    def cost(width: int) -> float:
+        loads = 0.0
+        for i in roles.indices:
+            each = 1
+            for v, t in tiles:
+                if depends(i, v):
+                    each *= t
+            loads += each / width if tiles and depends(i, tiles[-1][0]) else each
+        idle = max(0.0, GPU_INVOCATIONS / max(1.0, invocations) - 1)
+        accesses = loads + size / width
+        return loads / size + _ACCESS_COST * accesses + idle + (0.3 if size > 64 else 0)
+
+    return cost
