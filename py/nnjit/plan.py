@@ -170,17 +170,27 @@ class Scheduler:
         ids = {b.name: self.table.ids[s] for b, s in zip(item.spec.buffers, item.tensors, strict=True)}
         tensors = {b.name: s for b, s in zip(item.spec.buffers, item.tensors, strict=True)}
         for packed in lowered.packed:
-            self._pack(unit, item, schedule, packed, ids, tensors[packed.source])
+            self._pack(unit, item, schedule, packed, ids, tensors)
         step = Step(lowered.kernel, [ids[b.name] for b in lowered.kernel.buffers], item.work, item.traffic)
         (unit.init if item.static else unit.steps).append(step)
         return unit
 
     def _pack(
-        self, unit: UnitCode, item: Item, schedule: Schedule, packed: Packed, ids: dict[str, str], source: Storage
+        self,
+        unit: UnitCode,
+        item: Item,
+        schedule: Schedule,
+        packed: Packed,
+        ids: dict[str, str],
+        tensors: dict[str, Storage],
     ) -> None:
-        once = item.static or self.table.is_static(source)
-        kernel = self._lower(packed.spec, space(packed.spec, self.target)[0], "pack", []).kernel
-        key = digest("pack", str(packed.spec), self.table.keys.get(ids[packed.source], "")) if once else ""
+        sources = [b.name for b in packed.spec.buffers if b.name != packed.buffer]
+        fixed = all(self.table.is_static(tensors[name]) for name in sources)
+        once = item.static or (fixed and not packed.spec.symbols)
+        lowered = self._lower(packed.spec, space(packed.spec, self.target)[0], "pack", [])
+        unit.requires = [*unit.requires, *lowered.requires]
+        keys = [self.table.keys.get(ids[name], "") for name in sources]
+        key = digest("pack", str(packed.spec), *keys) if once else ""
         name = f"{key or f'u{item.number}:{schedule}'}:{packed.buffer}"
         spec: dict = {
             "id": name,
@@ -193,8 +203,8 @@ class Scheduler:
         unit.buffers.append(spec)
         ids[packed.buffer] = name
         step = Step(
-            kernel,
-            [ids[packed.source], name],
+            lowered.kernel,
+            [ids[b.name] for b in lowered.kernel.buffers],
             0,
             packed.elements * (2 * ir.STORAGE_BYTES[packed.storage]),
         )
@@ -265,4 +275,3 @@ def candidate(unit: UnitCode, target: Target) -> dict:
     blobs: list[bytes] = []
     _, kernels = emitter.finish(blobs)
     return {"json": json.dumps({"unit": body, "buffers": unit.buffers, "kernels": kernels}), "blobs": blobs}
-
