@@ -11,6 +11,7 @@ becomes a requirement on it (`Lowered.requires`).
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from itertools import product as cartesian
 
 from .. import ir
@@ -174,7 +175,7 @@ class _Lowering:
                     block = loop.body
         self._tile(block, starts)
         buffers = list(spec.buffers)
-        used = {b for b in self._read_buffers()}
+        used = _touched_buffers(spec.stages, self.packed_loads)
         for p in self.packed:
             buffers.append(ir.Buffer(p.buffer, p.storage, "r"))
         dropped = {p.source for p in self.packed} - used
@@ -182,39 +183,6 @@ class _Lowering:
         _expand_body(body, self.target)
         kernel = ir.Kernel(self.name, buffers, spec.symbols, tasks, body)
         return Lowered(kernel, self.packed, self.requires)
-
-    def _read_buffers(self) -> set[str]:
-        """Buffers that the kernel still touches when packed operands are read in their packed form."""
-        found: set[str] = set()
-        seen: set[ir.Expr] = set()
-
-        def walk(e: ir.Expr) -> None:
-            if e in seen or e in self.packed_loads:
-                return
-            seen.add(e)
-            if e.op == "load":
-                found.add(e.attr[0])  # type: ignore[index]
-                walk_index(e.attr[1])  # type: ignore[index]
-            elif e.op == "index":
-                walk_index(e.attr)  # type: ignore[arg-type]
-            for a in e.args:
-                walk(a)
-
-        def walk_index(i: Index) -> None:
-            if isinstance(i, IntExpr):
-                for mono in i.terms:
-                    for atom in mono:
-                        for arg in () if isinstance(atom, str) else atom.args:
-                            walk(arg) if isinstance(arg, ir.Expr) else walk_index(arg)
-
-        for s in self.spec.stages:
-            for r in s.reduces:
-                walk(r.value)
-            for w in s.stores:
-                found.add(w.buffer)
-                walk_index(w.index)
-                walk(w.value)
-        return found
 
     def _bind(self, body: list[ir.Stmt], name: str, e: Index) -> Index:
         """`e` under a name, so that it is computed once; constants and plain variables need none."""
@@ -261,7 +229,7 @@ class _Lowering:
             return
         lanes = LANES if self.vector_axis else 1
         unroll = self.schedule.unroll
-        copies = unroll if inner_vector and len(points) * unroll <= 16 else 1
+        copies = unroll if not self.outer_vector and len(points) * unroll <= 16 else 1
         for r in stage.reduces:
             for p in points:
                 for copy in range(copies):
@@ -293,6 +261,8 @@ class _Lowering:
             self._scalar_tail(block, stage, points, axes, done)
         elif step > 1 and not (isinstance(d, int) and (d <= step or d % step == 0)):
             self._tail_loop(body, stage, points, v, d - mod(d, step), mod(d, step))
+        if not inner_vector:
+            self._combine_copies(block, stage, points, copies)
 
     def _main_loop(
         self,
@@ -407,11 +377,8 @@ class _Lowering:
         for r in stage.reduces:
             op = COMBINE[r.combine]
             for p in points:
-                total = ir.local(_register(r, p, 0), r.value.dtype, LANES)
-                for copy in range(1, copies):
-                    total = ir.binary(op, total, ir.local(_register(r, p, copy), r.value.dtype, LANES))
                 name = f"{r.name}{p.suffix}_v"
-                block.append(ir.Declare(name, total))
+                block.append(ir.Declare(name, _combined(r, p, copies, LANES)))
                 wide = ir.local(name, r.value.dtype, LANES)
                 low = ir.binary(op, ir.extract(wide, 0), ir.extract(wide, 1))
                 high = ir.binary(op, ir.extract(wide, 2), ir.extract(wide, 3))
@@ -419,6 +386,13 @@ class _Lowering:
                 register = _register(r, p, 0)
                 self.lanes_of[register] = 1
                 block.append(ir.Declare(register, ir.binary(op, low, high)))
+
+    @staticmethod
+    def _combine_copies(block: list[ir.Stmt], stage: Stage, points: list[_Point], copies: int) -> None:
+        if copies > 1:
+            for r in stage.reduces:
+                for p in points:
+                    block.append(ir.Assign(_register(r, p, 0), _combined(r, p, copies, 1)))
 
     # -- values -------------------------------------------------------------------------------------------------
 
@@ -571,10 +545,15 @@ class _Lowering:
             name = f"p{number}"
             value = substitute_expr(load, {axis: start + var(axis)})
             source = next(b for b in self.spec.buffers if b.name == buffer)
+            stages = [Stage((), [], [StoreTo(name, linear, value)])]
+            touched = _touched_buffers(stages, ())
             spec = KernelSpec(
                 tuple(axes),
-                [Stage((), [], [StoreTo(name, linear, value)])],
-                [ir.Buffer(buffer, source.storage, "r"), ir.Buffer(name, source.storage, "w")],
+                stages,
+                [
+                    *(ir.Buffer(b.name, b.storage, "r") for b in self.spec.buffers if b.name in touched),
+                    ir.Buffer(name, source.storage, "w"),
+                ],
                 self.spec.hints,
                 self.spec.bounds,
             )
@@ -590,8 +569,53 @@ class _Lowering:
             )
 
 
+def _touched_buffers(stages: list[Stage], skip: Collection[ir.Expr]) -> set[str]:
+    """Buffers that the stages read, in indices too, or write; loads in `skip` do not count."""
+    found: set[str] = set()
+    seen: set[ir.Expr] = set(skip)
+
+    def walk(e: ir.Expr) -> None:
+        if e in seen:
+            return
+        seen.add(e)
+        if e.op == "load":
+            found.add(e.attr[0])  # type: ignore[index]
+            walk_index(e.attr[1])  # type: ignore[index]
+        elif e.op == "index":
+            walk_index(e.attr)  # type: ignore[arg-type]
+        for a in e.args:
+            walk(a)
+
+    def walk_index(i: Index) -> None:
+        if isinstance(i, IntExpr):
+            for mono in i.terms:
+                for atom in mono:
+                    for arg in () if isinstance(atom, str) else atom.args:
+                        walk(arg) if isinstance(arg, ir.Expr) else walk_index(arg)
+
+    for s in stages:
+        for r in s.reduces:
+            walk(r.value)
+        for w in s.stores:
+            found.add(w.buffer)
+            walk_index(w.index)
+            walk(w.value)
+    return found
+
+
 def _register(r: Reduce, p: _Point, copy: int) -> str:
     return f"{r.name}{p.suffix}_{'h' if r.name in p.combined else copy}"
+
+
+def _combined(r: Reduce, p: _Point, copies: int, lanes: int) -> ir.Expr:
+    """The copies of an accumulator put together pairwise, which loses less to rounding than one after the other."""
+    parts = [ir.local(_register(r, p, copy), r.value.dtype, lanes) for copy in range(copies)]
+    while len(parts) > 1:
+        parts = [
+            ir.binary(COMBINE[r.combine], *parts[n : n + 2]) if n + 1 < len(parts) else parts[n]
+            for n in range(0, len(parts), 2)
+        ]
+    return parts[0]
 
 
 def _identity(r: Reduce) -> ir.Expr:
