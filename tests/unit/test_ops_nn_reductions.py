@@ -246,3 +246,18 @@ def test_softmax(op: str, axis: int, opset: int) -> None:
 
 def test_softmax_of_large_elements_stays_in_range() -> None:
     agrees_with_onnxruntime("Softmax", [np.array([[1e4, 1e4 - 1, -1e30]], np.float32)])
+
+
+@pytest.mark.parametrize(
+    ("op", "vectors", "attributes"),
+    [
+        ("LayerNormalization", 2, {}),
+        ("ReduceL2", 0, {"axes": [1]}),
+        ("ReduceMean", 0, {"axes": [1]}),
+        ("LpNormalization", 0, {}),
+    ],
+)
+def test_sums_over_half_precision_do_not_overflow(op: str, vectors: int, attributes: dict) -> None:
+    x = (random(2, 512) * 100 + 150).astype(np.float16)
+    operands = [x, *(np.ones(512, np.float16) for _ in range(vectors))]
+    agrees_with_onnxruntime(op, operands, range(1, 1 + vectors), rtol=1e-2, atol=1e-2, **attributes)

@@ -8,7 +8,7 @@ from .. import ir
 from ..graph.graph import Node
 from ..symbolic import IntExpr, floordiv, maximum, minimum, product
 from ..tensor.tensor import Tensor
-from .reduction import count_of, mean_over, reduced
+from .reduction import count_of, mean_over, reduced, wide
 from .registry import Context, operator
 from .window import all_of, follow_order
 
@@ -34,7 +34,7 @@ def reciprocal_root(ctx: Context, variance: Tensor, epsilon: float) -> Tensor:
         root = ir.unary("sqrt", ir.add(v, ir.const(epsilon, v.dtype)))
         return ir.div(ir.const(1.0, v.dtype), root)
 
-    return ctx.b.elementwise(f, variance, label="inverse_deviation")
+    return ctx.b.elementwise(f, variance, dtype=wide(variance.dtype), label="inverse_deviation")
 
 
 def moments(ctx: Context, x: Tensor, axes: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -44,7 +44,7 @@ def moments(ctx: Context, x: Tensor, axes: Sequence[int]) -> tuple[Tensor, Tenso
         d = ir.sub(v, m)
         return ir.mul(d, d)
 
-    mean = mean_over(ctx, x, axes)
+    mean = mean_over(ctx, x, axes, dtype=wide(x.dtype))
     total = reduced(ctx, "sum", x, axes, squared_distance, mean, label="variance")
     variance = ctx.b.elementwise(lambda t: ir.div(t, count_of(x, axes, t.dtype)), total, label="variance")
     return mean, variance
@@ -89,9 +89,9 @@ def batch_normalization(
     b = ctx.b
     epsilon = ctx.attr_float("epsilon", 1e-5)
     inverse = reciprocal_root(ctx, variance, epsilon)
-    slope = b.elementwise(lambda s, i: ir.mul(ir.cast(s, i.dtype), i), scale, inverse, dtype=mean.dtype)
+    slope = b.elementwise(lambda s, i: ir.mul(ir.cast(s, i.dtype), i), scale, inverse, dtype=wide(mean.dtype))
     shift = b.elementwise(
-        lambda c, m, s: ir.sub(ir.cast(c, s.dtype), ir.mul(m, s)), bias, mean, slope, dtype=mean.dtype
+        lambda c, m, s: ir.sub(ir.cast(c, s.dtype), ir.mul(m, s)), bias, mean, slope, dtype=wide(mean.dtype)
     )
     slope_c, shift_c = per_channel(ctx, x, slope), per_channel(ctx, x, shift)
     return normalized(ctx, x, None, slope_c, None, shift_c, "batch_norm")  # type: ignore[arg-type]
@@ -248,7 +248,7 @@ def _group_norm(
             taps = at[len(shape) :]
             return f(x.at(at[0], at[1] * size + taps[0], *taps[1:]), at[0], at[1])
 
-        total = b.reduce("sum", shape, (size, *spatial), element, x.dtype, label)
+        total = b.reduce("sum", shape, (size, *spatial), element, wide(x.dtype), label)
         return b.elementwise(lambda t: ir.div(t, ir.cast(count, t.dtype)), total, label=label)
 
     mean = total_of(lambda v, n, g: v)
@@ -320,7 +320,7 @@ def lp_normalization(ctx: Context, node: Node, x: Tensor) -> Tensor:
         return ir.select(ir.binary("eq", norm, zero), zero, ir.div(one, norm))
 
     scale = ctx.b.elementwise(factor, total, label="norm")
-    return ctx.b.elementwise(ir.mul, x, scale, label="lp_norm")
+    return ctx.b.elementwise(ir.mul, x, scale, dtype=x.dtype, label="lp_norm")
 
 
 @operator("LRN")
@@ -344,7 +344,7 @@ def lrn(ctx: Context, node: Node, x: Tensor) -> Tensor:
         )
         return ir.select(inside, ir.mul(value, value), ir.const(0.0, value.dtype))  # type: ignore[arg-type]
 
-    total = ctx.b.reduce("sum", x.shape, (size,), element, x.dtype, "lrn")
+    total = ctx.b.reduce("sum", x.shape, (size,), element, wide(x.dtype), "lrn")
     follow_order(total, x)
 
     def divide(v: ir.Expr, t: ir.Expr) -> ir.Expr:

@@ -11,7 +11,7 @@ from .. import ir
 from ..graph.graph import Node
 from ..symbolic import IntExpr, floordiv, maximum, minimum, product
 from ..tensor.tensor import Compute, Tensor
-from .reduction import mean_over, reduced
+from .reduction import mean_over, reduced, wide
 from .registry import Context, operator
 from .window import Window, all_of, follow_order
 
@@ -117,7 +117,7 @@ def _window_sum(ctx: Context, x: Tensor, window: Window, f: Map | None = None) -
         return value if inside is None else ir.select(inside, value, ir.const(0, value.dtype))
 
     shape = (*x.shape[:2], *window.outputs)
-    y = ctx.b.reduce("sum", shape, window.kernel, element, x.dtype, "pool")
+    y = ctx.b.reduce("sum", shape, window.kernel, element, wide(x.dtype), "pool")
     follow_order(y, x)
     return y
 
@@ -150,7 +150,9 @@ def average_pool(ctx: Context, node: Node, x: Tensor) -> Tensor:
             ranges.append((0, window.inputs[a]) if before or after else None)
     if not any(ranges):
         taps = math.prod(window.kernel)
-        return ctx.b.elementwise(lambda t: ir.div(t, ir.const(taps, t.dtype)), total, label="average_pool")
+        return ctx.b.elementwise(
+            lambda t: ir.div(t, ir.const(taps, t.dtype)), total, dtype=x.dtype, label="average_pool"
+        )
 
     def element(*at: Index) -> ir.Expr:
         count: Index = 1
@@ -194,7 +196,8 @@ def _root(p: float) -> Map:
 def lp_pool(ctx: Context, node: Node, x: Tensor) -> Tensor:
     """(Σ |x|^p)^(1/p) over each window."""
     p = float(ctx.attr_float("p", 2.0))
-    return ctx.b.elementwise(_root(p), _window_sum(ctx, x, _window(ctx, x), _power(p)), label="lp_pool")
+    total = _window_sum(ctx, x, _window(ctx, x), _power(p))
+    return ctx.b.elementwise(_root(p), total, dtype=x.dtype, label="lp_pool")
 
 
 # -- over everything --------------------------------------------------------------------------------------------------
@@ -214,4 +217,4 @@ def global_max_pool(ctx: Context, node: Node, x: Tensor) -> Tensor:
 def global_lp_pool(ctx: Context, node: Node, x: Tensor) -> Tensor:
     p = float(ctx.attr_float("p", 2.0))
     total = reduced(ctx, "sum", x, range(2, x.rank), _power(p), label="global_lp_pool")
-    return ctx.b.elementwise(_root(p), total, label="global_lp_pool")
+    return ctx.b.elementwise(_root(p), total, dtype=x.dtype, label="global_lp_pool")

@@ -16,6 +16,11 @@ Index = int | IntExpr
 FLOATS = ("f16", "f32", "f64")
 
 
+def wide(dtype: str) -> str:
+    """The dtype for intermediate results about elements of `dtype`."""
+    return "f32" if dtype == "f16" else dtype
+
+
 def reduced(
     ctx: Context,
     combine: str,
@@ -29,13 +34,16 @@ def reduced(
 ) -> Compute:
     """f(x, others…) combined over `axes` of x; the others have extent 1 along these axes, the rest like x.
 
-    The result keeps the reduced axes with extent 1, unless `keepdims` is false.
+    The result keeps the reduced axes with extent 1, unless `keepdims` is false. Its dtype is `dtype`, by default that
+    of x, but f32 for sums of f16, which leave the range of f16 soon.
     """
     axes = list(axes)
     kept = [a for a in range(x.rank) if a not in axes]
-    shape = (
-        [1 if a in axes else x.shape[a] for a in range(x.rank)] if keepdims else [x.shape[a] for a in kept]
-    )
+    if keepdims:
+        shape = [1 if a in axes else d for a, d in enumerate(x.shape)]
+    else:
+        shape = [x.shape[a] for a in kept]
+    dtype = dtype or (wide(x.dtype) if combine == "sum" else x.dtype)
 
     def element(*at: Index) -> ir.Expr:
         coords: list[Index] = list(at[: len(shape)]) if keepdims else [0] * x.rank
@@ -48,9 +56,7 @@ def reduced(
         value = x.at(*coords)
         return f(value, *(o.at(*outer) for o in others)) if f else value
 
-    return ctx.b.reduce(
-        combine, shape, [x.shape[a] for a in axes], element, dtype or x.dtype, label or combine
-    )
+    return ctx.b.reduce(combine, shape, [x.shape[a] for a in axes], element, dtype, label or combine)
 
 
 def count_of(x: Tensor, axes: Sequence[int], dtype: str) -> ir.Expr:
@@ -58,10 +64,14 @@ def count_of(x: Tensor, axes: Sequence[int], dtype: str) -> ir.Expr:
     return ir.cast(ir.index(product([x.shape[a] for a in axes])), dtype)
 
 
-def mean_over(ctx: Context, x: Tensor, axes: Sequence[int], keepdims: bool = True) -> Tensor:
-    """The mean of x over `axes`; integers are divided with truncation."""
+def mean_over(
+    ctx: Context, x: Tensor, axes: Sequence[int], keepdims: bool = True, dtype: str | None = None
+) -> Tensor:
+    """The mean of x over `axes`, of the dtype of x by default; integers are divided with truncation."""
     total = reduced(ctx, "sum", x, axes, keepdims=keepdims)
-    return ctx.b.elementwise(lambda t: ir.div(t, count_of(x, axes, t.dtype)), total, label="mean")
+    return ctx.b.elementwise(
+        lambda t: ir.div(t, count_of(x, axes, t.dtype)), total, dtype=dtype or x.dtype, label="mean"
+    )
 
 
 # -- the Reduce family ------------------------------------------------------------------------------------------------
@@ -134,8 +144,9 @@ def reduce(ctx: Context, node: Node, x: Tensor, axes_input: Tensor | None = None
         # Not "ne": over nothing, the maximum is the lowest integer, and must be false.
         test = "gt" if combine == "max" else "ne"
         return ctx.b.elementwise(lambda v: ir.binary(test, v, ir.const(0, "i32")), total, dtype="bool")
-    total = reduced(ctx, combine, x, axes, before, keepdims=keepdims, label=node.op)
-    return ctx.b.elementwise(after, total, label=node.op) if after else total
+    dtype = wide(x.dtype) if after else x.dtype
+    total = reduced(ctx, combine, x, axes, before, keepdims=keepdims, dtype=dtype, label=node.op)
+    return ctx.b.elementwise(after, total, dtype=x.dtype, label=node.op) if after else total
 
 
 @operator("ReduceMean")
@@ -156,7 +167,9 @@ def reduce_log_sum_exp(ctx: Context, node: Node, x: Tensor, axes_input: Tensor |
     largest = reduced(ctx, "max", x, axes)
     shift = ctx.b.elementwise(_finite_or_zero, largest, label="shift")
     total = reduced(ctx, "sum", x, axes, lambda v, m: ir.unary("exp", ir.sub(v, m)), shift)
-    result = ctx.b.elementwise(lambda m, s: ir.add(m, ir.unary("log", s)), shift, total, label=node.op)
+    result = ctx.b.elementwise(
+        lambda m, s: ir.add(m, ir.unary("log", s)), shift, total, dtype=x.dtype, label=node.op
+    )
     return result if keepdims else _squeeze(ctx, result, axes)
 
 
@@ -249,10 +262,12 @@ def softmax_over(ctx: Context, x: Tensor, axes: Sequence[int]) -> Tensor:
     """exp(x − max) / Σ exp(x − max) over `axes`."""
     b = ctx.b
     largest = reduced(ctx, "max", x, axes, label="softmax")
-    e = b.elementwise(lambda v, m: ir.unary("exp", ir.sub(v, m)), x, largest, label="softmax")
+    e = b.elementwise(
+        lambda v, m: ir.unary("exp", ir.sub(v, m)), x, largest, dtype=wide(x.dtype), label="softmax"
+    )
     total = reduced(ctx, "sum", e, axes, label="softmax")
     scale = b.elementwise(lambda s: ir.div(ir.const(1.0, s.dtype), s), total, label="softmax")
-    return b.elementwise(ir.mul, e, scale, label="softmax")
+    return b.elementwise(ir.mul, e, scale, dtype=x.dtype, label="softmax")
 
 
 @operator("Softmax")
