@@ -45,6 +45,11 @@ function valueOf(text, values) {
   return /^\d+$/.test(text) ? Number(text) : (values.get(text) ?? 1);
 }
 
+/** A picture's height and width in most classifiers. */
+const PICTURE = [1, 3, 224, 224];
+/** Samples of a frame of speech at 16 kHz, as voice detectors take it. */
+const FRAME = 576;
+
 /**
  * A size to start from, guessed from the symbol's name and the place where it stands.
  * @param {string} symbol
@@ -56,11 +61,20 @@ export function suggestedSize(symbol, inputs) {
   if (/height|width|^h$|^w$/i.test(symbol)) return 224;
   if (/channel|^c$/i.test(symbol)) return 3;
   if (/head/i.test(symbol)) return 8;
-  for (const { shape } of inputs) {
+  for (const { name, dtype, shape } of inputs) {
     const axis = shape ? shape.indexOf(symbol) : -1;
     if (!shape || axis < 0) continue;
-    if (shape.length === 4) return [1, 3, 224, 224][axis] ?? 1;
-    if (axis === 0 && shape.length > 1) return 1;
+    if (shape.length === 4) return PICTURE[axis] ?? 1;
+    if (isState(name) || (axis === 0 && shape.length > 1)) return 1;
+    if (shape.length === 2 && dtype.startsWith("float")) return FRAME;
   }
   return 32;
+}
+
+/**
+ * Whether an input carries what a recurrent model remembers.
+ * @param {string} name
+ */
+export function isState(name) {
+  return /(^|[_.])state(_|$)|past|cache|^[hc]\d?$/i.test(name);
 }

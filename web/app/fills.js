@@ -1,5 +1,6 @@
 /** Values for inputs: seeded random numbers, constants, ranges, numbers pasted as JSON, a picture, a .npy file. */
 
+import { isState } from "./dims.js";
 import { breathe } from "./dom.js";
 import { numberToHalf } from "../../runtime/dtypes.js";
 import { elementCount, emptyTensor, kindOf } from "./tensors.js";
@@ -107,9 +108,7 @@ export function suggestedFill({ name, dtype, shape }) {
   const guess = { kind: "random", value: 1, bound: 1000 };
   if (!shape) return { ...guess, kind: "json" };
   if (/mask/i.test(name)) return { ...guess, kind: "ones" };
-  if (kind === "float" && dtype !== "float16" && /state|past|cache|^[hc]0?$/i.test(name))
-    return { ...guess, kind: "zeros" };
-  if (kind === "float") return guess;
+  if (kind === "float") return isState(name) ? { ...guess, kind: "zeros" } : guess;
   if (kind === "bool") return { ...guess, kind: "zeros" };
   if (/type|segment/i.test(name)) return { ...guess, kind: "zeros" };
   if (/position/i.test(name)) return { ...guess, kind: "range" };

@@ -5,7 +5,7 @@ import * as format from "./format.js";
 
 /**
  * What the tuner tells: each candidate tried ("of" counts those of its kernel), each winner put to use, the end.
- * @typedef {import("../../runtime/nnjit.js").TuneEvent & { candidate?: number, of?: number }} TuneEvent
+ * @typedef {import("../../runtime/nnjit.js").TuneEvent & { candidate?: number, of?: number, message?: string }} TuneEvent
  */
 
 /** More seconds than this are a limit, not an estimate. */
@@ -33,8 +33,13 @@ export class TuningView {
   update(event) {
     this.element.hidden = false;
     if (event.status === "swapped") this.#replaced++;
-    else if (event.status !== "done") this.#measured++;
+    else if (event.status !== "done" && event.status !== "failed") this.#measured++;
     if (this.#paused) return;
+    if (event.status === "failed") {
+      this.#setPaused(true);
+      this.text.textContent = `Tuning stopped: ${event.message ?? "unknown reason"}`;
+      return;
+    }
     const isDone = event.status === "done";
     this.button.hidden = isDone;
     this.element.dataset["state"] = isDone ? "done" : "running";
