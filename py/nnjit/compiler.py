@@ -120,8 +120,8 @@ class _Assembly:
             self._key(item)
             items.append(item)
             units.append(self._unit(item))
-        for unit in units:
-            for extent, least in unit.requires:
+        for item in items:
+            for extent, least in self.scheduler.requirements(item).items():
                 self.env.require(extent, least)
         self._check_bindings(items)
         body = {

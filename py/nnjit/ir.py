@@ -50,6 +50,8 @@ COMPUTE_OF = {
     "i16": "i32", "u16": "i32", "i8": "i32", "u8": "i32", "bool": "bool",
 }  # fmt: skip
 
+_WIDTH = {"i32": 32, "u32": 32, "i64": 64}
+
 COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge"))
 BINARY = frozenset(("add", "sub", "mul", "div", "rem", "min", "max", "and", "or", "xor", "shl", "shr"))
 UNARY = frozenset(("neg", "abs", "sqrt", "floor", "ceil", "round", "trunc", "not"))
@@ -170,9 +172,22 @@ def extract(x: Expr, lane: int) -> Expr:
 def cast(x: Expr, dtype: str) -> Expr:
     if x.dtype == dtype:
         return x
-    if x.op == "const" and x.lanes == 1 and not (x.dtype in ("f32", "f64") and dtype in ("i32", "u32", "i64")):
-        return const(x.attr, dtype)  # type: ignore[arg-type]
+    if (
+        x.op == "const"
+        and x.lanes == 1
+        and not (x.dtype in ("f32", "f64") and dtype in ("i32", "u32", "i64"))
+    ):
+        return const(_wrapped(x.attr, dtype), dtype)  # type: ignore[arg-type]
     return expr("cast", dtype, x.lanes, (x,))
+
+
+def _wrapped(value: float | int | bool, dtype: str) -> float | int | bool:
+    """An integer constant as `dtype` keeps it: modulo its width."""
+    width = _WIDTH.get(dtype)
+    if width is None or isinstance(value, float):
+        return value
+    value = int(value) % (1 << width)
+    return value - (1 << width) if dtype[0] == "i" and value >> (width - 1) else value
 
 
 def bitcast(x: Expr, dtype: str) -> Expr:

@@ -13,7 +13,7 @@ import numpy as np
 from . import ir
 from .emit.wasm import emit_module
 from .emit.wgsl import emit_shader
-from .lower.lower import Lowered, Packed, lower
+from .lower.lower import Lowered, Packed, least_extent, lower
 from .lower.spec import KernelSpec
 from .lower.specify import Specified
 from .schedule.schedule import Schedule
@@ -161,6 +161,16 @@ class Scheduler:
     def candidates(self, item: Item) -> list[Schedule]:
         """The lite space of the item, default first."""
         return space(item.spec, self.target)
+
+    def requirements(self, item: Item) -> dict[Index, int]:
+        """Size → least value that the schedules of the item's space ask for: a winner must fit where the plan fits."""
+        symbolic = {a: d for a, d in item.spec.outer if not isinstance(d, int)}
+        found: dict[Index, int] = {}
+        for schedule in self.candidates(item) if symbolic else ():
+            for axis, tile in schedule.tiles:
+                if tile > 1 and axis in symbolic:
+                    found[symbolic[axis]] = least_extent(item.spec.hint(symbolic[axis]))
+        return found
 
     def unit(self, item: Item, schedule: Schedule) -> UnitCode:
         """The item's kernels under `schedule`: packing of operands first (once, where they never change)."""

@@ -154,12 +154,15 @@ def terms_of(e: int | IntExpr) -> dict[tuple, int]:
     return e.terms if isinstance(e, IntExpr) else ({(): e} if e else {})
 
 
+SIGNED = "_signed"
+"""Ending of the name of a variable that may be negative."""
+
 Bounds = Mapping[str, "tuple[int, int | None]"]
 """Inclusive range of each variable; None as upper end: unbounded."""
 
 
 def bounds_of(e: int | IntExpr, bounds: Bounds) -> tuple[int | None, int | None]:
-    """Inclusive (low, high) of `e`; None where unknown. Variables without an entry are taken as ≥ 0."""
+    """Inclusive (low, high) of `e`; None where unknown. Variables without an entry are taken as ≥ 0 unless `SIGNED`."""
     if isinstance(e, int):
         return e, e
     low: int | None = 0
@@ -182,16 +185,27 @@ def bounds_of(e: int | IntExpr, bounds: Bounds) -> tuple[int | None, int | None]
 
 def _atom_bounds(atom: str | Opaque, bounds: Bounds) -> tuple[int | None, int | None]:
     if isinstance(atom, str):
-        return bounds.get(atom, (0, None))
+        return bounds.get(atom) or ((None, None) if atom.endswith(SIGNED) else (0, None))
     if atom.op == "value":
         return None, None
     (alow, ahigh), (blow, bhigh) = (bounds_of(a, bounds) for a in atom.args)
     if atom.op == "mod":
         return 0, None if bhigh is None else bhigh - 1
     if atom.op == "floordiv":
-        if alow is None or blow is None or blow <= 0:
+        if blow is None or blow <= 0:
             return None, None
-        return (0 if bhigh is None else alow // bhigh), (None if ahigh is None else ahigh // blow)
+        # The quotient is furthest from zero for the least divisor, nearest to it (0 or −1) for an unbounded one.
+        low = None if alow is None else alow // blow if alow < 0 else 0 if bhigh is None else alow // bhigh
+        high = (
+            None
+            if ahigh is None
+            else ahigh // blow
+            if ahigh >= 0
+            else -1
+            if bhigh is None
+            else ahigh // bhigh
+        )
+        return low, high
     if atom.op == "min":
         low = None if alow is None or blow is None else min(alow, blow)
         highs = [h for h in (ahigh, bhigh) if h is not None]

@@ -16,7 +16,7 @@ from itertools import product as cartesian
 
 from .. import ir
 from ..schedule.schedule import Schedule
-from ..symbolic import IntExpr, ceildiv, floordiv, minimum, mod, product, substitute, variables, var
+from ..symbolic import IntExpr, ceildiv, floordiv, minimum, mod, product, substitute, var, variables
 from ..target import Target
 from .mathlib import expand
 from .spec import (

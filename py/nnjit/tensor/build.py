@@ -1,10 +1,10 @@
 """Building tensor expressions: the vocabulary in which the operators are written.
 
-    compute(shape, dtype, lambda i, j: …)          any tensor whose elements are a formula of their coordinates
-    elementwise(f, x, y, …)                        the same with broadcasting, for operators without an index
-    reduce("sum", shape, (k,), lambda i, r: …)     sums, products, maxima, minima; contractions are sums of products
-    permute, slice_, expand, reshape, view         no memory is moved, if it can be helped
-    concat(tensors, axis)                          each operand is written straight into its place
+compute(shape, dtype, lambda i, j: …)          any tensor whose elements are a formula of their coordinates
+elementwise(f, x, y, …)                        the same with broadcasting, for operators without an index
+reduce("sum", shape, (k,), lambda i, r: …)     sums, products, maxima, minima; contractions are sums of products
+permute, slice_, expand, reshape, view         no memory is moved, if it can be helped
+concat(tensors, axis)                          each operand is written straight into its place
 """
 
 from __future__ import annotations
@@ -16,7 +16,19 @@ import numpy as np
 from .. import ir
 from ..symbolic import IntExpr, floordiv, mod, product, substitute, var
 from .env import Env
-from .tensor import Alias, Compute, Index, Parts, Shape, Source, Storage, Tensor, View, is_row_major, physical_order
+from .tensor import (
+    Alias,
+    Compute,
+    Index,
+    Parts,
+    Shape,
+    Source,
+    Storage,
+    Tensor,
+    View,
+    is_row_major,
+    physical_order,
+)
 
 _NARROW = {"u8": (0xFF, 0), "u16": (0xFFFF, 0), "i8": (0, 24), "i16": (0, 16)}
 
@@ -76,7 +88,9 @@ class Builder:
 
     # -- definitions --------------------------------------------------------------------------------------------
 
-    def compute(self, shape: Sequence[Index], dtype: str, f: Callable[..., ir.Expr], label: str = "") -> Compute:
+    def compute(
+        self, shape: Sequence[Index], dtype: str, f: Callable[..., ir.Expr], label: str = ""
+    ) -> Compute:
         """The tensor whose element at (i0, i1, …) is f(i0, i1, …), in the compute dtype of `dtype`."""
         shape = tuple(shape)
         body = f(*_axes("i", shape))
@@ -93,6 +107,8 @@ class Builder:
     ) -> Compute:
         """The tensor whose element at (i…) combines f(i…, r…) over all r; `combine`: sum, prod, max or min."""
         shape, reduce_shape = tuple(shape), tuple(reduce_shape)
+        if not reduce_shape:
+            return self.compute(shape, dtype, f, label)
         body = f(*_axes("i", shape), *_axes("r", reduce_shape))
         return self._add(Compute(shape, dtype, body, reduce_shape, combine, label, self.node))
 
@@ -222,11 +238,11 @@ class Builder:
             x, shape, lambda *c: [0 if d == 1 else i for d, i in zip(x.shape, c[skip:], strict=True)]
         )
 
-    def slice_(self, x: Tensor, starts: Sequence[Index], steps: Sequence[int], shape: Sequence[Index]) -> Tensor:
+    def slice_(
+        self, x: Tensor, starts: Sequence[Index], steps: Sequence[int], shape: Sequence[Index]
+    ) -> Tensor:
         """`shape` elements from `starts` with `steps`, one of each per axis; steps may be negative."""
-        return self.view(
-            x, shape, lambda *c: [s + i * p for i, s, p in zip(c, starts, steps, strict=True)]
-        )
+        return self.view(x, shape, lambda *c: [s + i * p for i, s, p in zip(c, starts, steps, strict=True)])
 
     def reshape(self, x: Tensor, shape: Sequence[Index]) -> Tensor:
         """x in row-major order under another shape of the same size; a copy only where nothing else will do."""
@@ -246,6 +262,9 @@ class Builder:
                 x.order = tuple(range(x.rank))
                 x.frozen = True
             return Alias(x, shape)
+        if 0 in shape:
+            empty = ir.const(0, ir.COMPUTE_OF[x.dtype])
+            return self.compute(shape, x.dtype, lambda *c: empty)
         regrouped = self._regroup(x, shape)
         if regrouped is not None:
             return regrouped

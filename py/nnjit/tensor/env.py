@@ -9,7 +9,7 @@ and asks for another plan when one fails.
 
 from __future__ import annotations
 
-from ..symbolic import IntExpr, bounds_of, evaluate, to_json, var
+from ..symbolic import SIGNED, IntExpr, bounds_of, evaluate, to_json, var
 
 Index = int | IntExpr
 
@@ -36,7 +36,7 @@ class Env:
         known = self._origins.get(origin)
         if known is not None:
             return known
-        name = f"s{len(self.symbols)}"
+        name = f"s{len(self.symbols)}" + (SIGNED if low is not None and low < 0 else "")
         self.symbols.append({"name": name, "label": label, "from": list(origin)})
         self.hints[name] = hint
         symbol: Index = var(name)
