@@ -255,6 +255,8 @@ def _gpu_contraction(spec: KernelSpec, roles: _Roles) -> list[Schedule]:
     points = 1
     for _, d in spec.outer:
         points *= spec.hint(d)
+    axes = tuple(v for v, _ in spec.outer)
+    order = (*(v for v in axes if v not in rows), *rows)
     scored: list[tuple[float, int, Schedule]] = []
     for number, (m, n) in enumerate(_GPU_TILES):
         tiles = tuple((v, t) for v, t in (*((v, m) for v in rows), (column, n)) if v and t > 1)
@@ -264,10 +266,8 @@ def _gpu_contraction(spec: KernelSpec, roles: _Roles) -> list[Schedule]:
         scored.append((cost(1), number, Schedule(tiles=tiles)))
         if contiguous and n % 4 == 0:
             scored.append((cost(4), number, Schedule(tiles=tiles, vector=column)))
-            orders = [v for v, _ in spec.outer if v not in rows]
-            scored.append(
-                (cost(4) * 1.01, number, Schedule(tiles=tiles, vector=column, order=(*orders, *rows)))
-            )
+            if order != axes:
+                scored.append((cost(4) * 1.01, number, Schedule(tiles=tiles, vector=column, order=order)))
     return [schedule for _, _, schedule in sorted(scored, key=lambda s: s[:2])]
 
 
