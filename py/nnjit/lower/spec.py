@@ -282,7 +282,10 @@ def _deep_variables(e: Index) -> set[str]:
     result = variables(e)
     for mono in terms_of(e):
         for atom in mono:
-            if isinstance(atom, Opaque) and atom.op == "value":
+            if isinstance(atom, Opaque) and atom.op != "value":
+                for arg in atom.args:
+                    result |= _deep_variables(arg)
+            elif isinstance(atom, Opaque):
                 stack = [atom.args[0]]
                 while stack:
                     x = stack.pop()
