@@ -22,7 +22,7 @@ from nnjit.tensor.env import Env
 from nnjit.tensor.interpret import NUMPY
 from nnjit.tensor.tensor import Source, Tensor
 
-from .ir_interpreter import STORAGE, WASM, KernelFault, poison, run
+from unit.ir_interpreter import STORAGE, WASM, KernelFault, poison, run
 
 SLACK = 64
 RELAXED = Target(relaxed_simd=True)

@@ -144,7 +144,7 @@ class Builder:
     def _below_reshape(self, xs: Sequence[Tensor]) -> tuple[int, list[Tensor]] | None:
         """Elementwise of reshapes is a reshape of elementwise: that keeps the operands' own axes, so that the result
         can be fused into the kernel that makes them. Gives (index of the reshaped operand, operands to use)."""
-        for n, x in enumerate(xs):
+        for n, x in enumerate(xs):  # noqa: B007
             if isinstance(x, Alias) and isinstance(x.base, Compute) and is_row_major(x.base):
                 base = x.base
                 break
