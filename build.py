@@ -63,6 +63,8 @@ def main() -> int:
     ensure_environment()
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "py")}
     command = [str(PYTHON), "-m", "nnjit_build", *sys.argv[1:]]
+    if os.name != "nt":
+        os.execve(PYTHON, command, environment)  # one process: signals reach the one that works
     try:
         return subprocess.run(command, env=environment).returncode
     except KeyboardInterrupt:
