@@ -146,7 +146,9 @@ def lazy_kernel() -> ir.Kernel:
 
 def overflowing_kernel() -> ir.Kernel:
     """Right, but writes one element behind its output, too."""
-    return _kernel("overflowing", "t:r p:r y:w", N, [*bias_kernel().body, ir.Store("y", N, ir.const(7.0, "f32"))])
+    return _kernel(
+        "overflowing", "t:r p:r y:w", N, [*bias_kernel().body, ir.Store("y", N, ir.const(7.0, "f32"))]
+    )
 
 
 def trapping_kernel() -> ir.Kernel:

@@ -237,7 +237,7 @@ def test_measuring_changes_no_answer(session: Session) -> None:
 def test_inferences_are_served_while_candidates_are_measured(session: Session) -> None:
     session.add_plan()
     session.run([float(i) for i in range(3000)])
-    candidates = [hand.repacking_candidate(session.target) for _ in range(10)]
+    candidates = [hand.repacking_candidate(session.target) for _ in range(3)]
     outcome = session.js(
         """
         const request = { plan: 0, unit: 1, samples: 5, tolerance: 1e-5, candidates: a[0].map(t.unpack) };
@@ -255,8 +255,8 @@ def test_inferences_are_served_while_candidates_are_measured(session: Session) -
         [candidates],
     )
     assert outcome["right"]
-    assert outcome["served"] >= 10
-    assert outcome["statuses"] == ["ok"] * 10
+    assert outcome["served"] >= 3
+    assert outcome["statuses"] == ["ok"] * 3
 
 
 def test_a_swapped_unit_gives_the_same_answers(session: Session) -> None:
@@ -284,7 +284,8 @@ def test_a_failed_swap_leaves_the_plan_as_it_was(single: Session) -> None:
     single.add_plan()
     broken = hand.candidate(hand.bias_kernel("broken"), single.target, blob=b"\0asm broken")
     error = single.failure(
-        "const r = { unit: 1, with: t.unpack(a) }; await t.executor.swap({ plan: 0, replacements: [r] })", broken
+        "const r = { unit: 1, with: t.unpack(a) }; await t.executor.swap({ plan: 0, replacements: [r] })",
+        broken,
     )
     assert error is not None
     assert single.run(X) == hand.expected(X)
@@ -302,7 +303,9 @@ def test_a_trap_is_an_error_and_the_next_inference_works(session: Session) -> No
     session.add_plan()
     trapping = {"unit": 1, "with": hand.candidate(hand.trapping_kernel(), session.target)}
     good = {"unit": 1, "with": hand.candidate(hand.bias_kernel(), session.target)}
-    swap = "const r = { ...a, with: t.unpack(a.with) }; await t.executor.swap({ plan: 0, replacements: [r] });"
+    swap = (
+        "const r = { ...a, with: t.unpack(a.with) }; await t.executor.swap({ plan: 0, replacements: [r] });"
+    )
     session.js(swap, trapping)
     error = session.failure("await t.run(a)", X)
     assert error["code"] == "device"

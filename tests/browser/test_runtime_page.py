@@ -399,7 +399,11 @@ def test_the_second_load_comes_from_the_cache(client: Client) -> None:
 def test_a_model_that_changed_is_fetched_again(client: Client) -> None:
     first, second = small_models.perceptron(batch=3), small_models.perceptron(batch=3, width=32)
     url = client.site.publish("changing.onnx", first.SerializeToString(), folder="changing")
-    client.js("(await t.load(a, { tune: 'off' })).dispose(); await new Promise((r) => setTimeout(r, 300))", url)
+    client.js(
+        "(await t.load(a, { tune: 'off' })).dispose(); await new Promise((r) => setTimeout(r, 300))", url
+    )
     client.site.publish("changing.onnx", second.SerializeToString(), folder="changing")
-    shape = client.js("const m = await t.load(a, { tune: 'off' }); m.dispose(); return m.inputs[0].shape", url)
+    shape = client.js(
+        "const m = await t.load(a, { tune: 'off' }); m.dispose(); return m.inputs[0].shape", url
+    )
     assert shape == [3, 32]

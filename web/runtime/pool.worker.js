@@ -3,10 +3,7 @@
  * with the others. It blocks in Atomics.wait, so before every message the executor commands it back to its event loop.
  */
 
-import { COMMAND_RUN, CONTROL, CONTROL_BYTES, execute, StepTrap } from "./program.js";
-
-/** Rounds of polling before the thread sleeps between two inferences, about 20 µs. */
-const IDLE_SPINS = 1500;
+import { COMMAND_RUN, CONTROL, CONTROL_BYTES, execute, relax, SPINS, StepTrap } from "./program.js";
 
 /** @type {WebAssembly.Memory} */
 let memory;
@@ -54,7 +51,7 @@ function instantiate({ module, functions: names }) {
 /** Run programs until commanded back to the event loop. */
 function serve() {
   for (;;) {
-    for (let i = 0; i < IDLE_SPINS && Atomics.load(control, CONTROL.WAKE) === seen; i++);
+    for (let i = 0; i < SPINS && Atomics.load(control, CONTROL.WAKE) === seen; i++) relax();
     Atomics.wait(control, CONTROL.WAKE, seen);
     if (Atomics.load(control, CONTROL.WAKE) === seen) continue;
     seen = Atomics.load(control, CONTROL.WAKE);

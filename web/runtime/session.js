@@ -87,8 +87,9 @@ export class Session {
    * @throws {ExternalDataError | FetchError}
    */
   async fetchExternalData(names) {
+    /** @type {Record<string, number>} */
     const sizes = {};
-    for (const name of JSON.parse(names)) {
+    for (const name of /** @type {string[]} */ (JSON.parse(names))) {
       const source = this.locate(name);
       try {
         this.buffers[name] = await this.read(source, this.options.cache, name);

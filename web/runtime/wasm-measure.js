@@ -61,6 +61,7 @@ async function measureOne(bench, candidate, samples, pause) {
   const ms = [];
   /** @type {number[]} */
   const incumbentSamples = [];
+  /** @type {number | null} */
   let maxError = null;
   /** @type {Rival | null} */
   let rival = null;

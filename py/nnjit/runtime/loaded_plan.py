@@ -77,4 +77,4 @@ class LoadedPlan:
             return entry["wgsl"]
         from ..emit.wat import disassemble
 
-        return disassemble(entry["module"])
+        return disassemble(entry["module"], entry["export"])

@@ -1,0 +1,224 @@
+"""The runtime's modules one by one, in Chromium: placement, numbers, expressions, comparison, memory, errors."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from nnjit.symbolic import ceildiv, evaluate, maximum, minimum, mod, to_json, var
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser
+
+    from nnjit_build.server import SiteServer
+
+MODULES = "placement dtypes expressions compare wasm-memory errors plan-edit timing"
+
+
+class Modules:
+    """A page with the modules imported as globals: `placement`, `dtypes`, ..."""
+
+    def __init__(self, site: SiteServer, page: Any) -> None:
+        self.page = page
+        page.goto(site.publish("empty.html", b"<!doctype html><title>test</title>"))
+        page.evaluate(
+            """async ([root, names]) => {
+              for (const name of names) {
+                globalThis[name.replace("-", "_")] = await import(`${root}/runtime/${name}.js`);
+              }
+            }""",
+            [site.url, MODULES.split()],
+        )
+
+    def js(self, body: str, argument: Any = None) -> Any:
+        return self.page.evaluate(f"async (a) => {{ {body} }}", argument)
+
+
+@pytest.fixture(scope="module")
+def modules(site: SiteServer, browser: Browser) -> Iterator[Modules]:
+    context = browser.new_context()
+    yield Modules(site, context.new_page())
+    context.close()
+
+
+def random_lifetimes(seed: int, count: int = 60) -> list[dict]:
+    generator = random.Random(seed)
+    lives = []
+    for n in range(count):
+        first = generator.randrange(40)
+        last = first + generator.randrange(6)
+        lives.append({"id": f"b{n}", "bytes": generator.randrange(1, 5000), "first": first, "last": last})
+    return lives
+
+
+def together(a: dict, b: dict) -> bool:
+    return a["first"] <= b["last"] and b["first"] <= a["last"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_buffers_alive_together_never_overlap_in_the_arena(modules: Modules, seed: int) -> None:
+    lives = random_lifetimes(seed)
+    offsets, total = modules.js(
+        "const { offsets, bytes } = placement.placeInArena(a); return [Object.fromEntries(offsets), bytes]",
+        lives,
+    )
+    for a, b in itertools.combinations(lives, 2):
+        if together(a, b):
+            (first, size), (second, _) = sorted([(offsets[x["id"]], x["bytes"]) for x in (a, b)])
+            assert first + size + 64 <= second
+    assert all(offset % 64 == 0 for offset in offsets.values())
+    assert total == max(-(-(offsets[x["id"]] + x["bytes"] + 64) // 64) * 64 for x in lives)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_buffers_alive_together_never_share_a_slot(modules: Modules, seed: int) -> None:
+    lives = random_lifetimes(seed)
+    slots, sizes = modules.js(
+        "const { slots, bytes } = placement.assignSlots(a); return [Object.fromEntries(slots), bytes]", lives
+    )
+    for a, b in itertools.combinations(lives, 2):
+        assert not together(a, b) or slots[a["id"]] != slots[b["id"]]
+    assert all(x["bytes"] <= sizes[slots[x["id"]]] for x in lives)
+
+
+def test_the_arena_of_a_chain_is_its_two_largest_neighbours(modules: Modules) -> None:
+    chain = [{"id": n, "bytes": 1000, "first": n, "last": n + 1} for n in range(20)]
+    assert modules.js("return placement.placeInArena(a).bytes", chain) == 2 * 1088
+
+
+HALVES = np.arange(65536, dtype=np.uint16)
+
+
+def test_every_half_has_the_right_value(modules: Modules) -> None:
+    found = modules.js("return Array.from({ length: 65536 }, (_, i) => String(dtypes.halfToNumber(i)))")
+    expected = HALVES.view(np.float16).astype(np.float64)
+    np.testing.assert_array_equal([float(x.replace("Infinity", "inf")) for x in found], expected)
+
+
+def test_numbers_are_rounded_to_the_nearest_half(modules: Modules) -> None:
+    generator = np.random.default_rng(0)
+    finite = HALVES.view(np.float16)[np.isfinite(HALVES.view(np.float16))].astype(np.float64)
+    between = (finite[:-1] + finite[1:]) / 2
+    values = np.concatenate([finite[::5], between[::5], generator.normal(0, 1e4, 1000), [65519.9, 65520, 1e30, -1e30]])
+    values = values.astype(np.float32).astype(np.float64)
+    found = modules.js("return a.map(dtypes.numberToHalf)", values.tolist())
+    with np.errstate(over="ignore"):
+        expected = values.astype(np.float16)
+    np.testing.assert_array_equal(np.array(found, np.uint16).view(np.float16), expected)
+
+
+@pytest.mark.parametrize(
+    ("source", "to", "expected"),
+    [
+        ("BigInt64Array.of(-3n, 7n), 'i64'", "i32", [-3, 7]),
+        ("Int32Array.of(-3, 7), 'i32'", "i64", [-3, 7]),
+        ("Uint8Array.of(0, 1, 255), 'bool'", "u32", [0, 1, 255]),
+        ("Uint32Array.of(0, 1, 9), 'u32'", "bool", [0, 1, 1]),
+        ("Uint16Array.of(0x3f80, 0xc000), 'bf16'", "f32", [1, -2]),
+        ("Uint16Array.of(0x3c00, 0xc000), 'f16'", "f32", [1, -2]),
+        ("Float32Array.of(1, -2), 'f32'", "f16", [0x3C00, 0xC000]),
+        ("Float64Array.of(0.5), 'f64'", "f32", [0.5]),
+    ],
+)
+def test_conversions_keep_values(modules: Modules, source: str, to: str, expected: list) -> None:
+    assert modules.js(f"return Array.from(dtypes.convertArray({source}, '{to}'), Number)") == expected
+
+
+def test_a_value_that_does_not_fit_is_an_error(modules: Modules) -> None:
+    message = modules.js(
+        "try { dtypes.convertArray(BigInt64Array.of(1n, 2n ** 31n), 'i64', 'i32'); } catch (e) { return e.message; }"
+    )
+    assert "2147483648 at position 1 does not fit int32" in message
+
+
+def test_expressions_mean_in_javascript_what_they_mean_in_python(modules: Modules) -> None:
+    a, b = var("a"), var("b")
+    expressions = [a * 3 - 7, ceildiv(a, 4) * b, mod(a - b, 5), (a - 20) // 6, minimum(a, b) + maximum(a, 9)]
+    environments = [{"a": x, "b": y} for x in (0, 1, 13, 40) for y in (1, 6)]
+    found = modules.js(
+        "return a[0].map((e) => a[1].map((env) => expressions.evaluate(e, env)))",
+        [[to_json(e) for e in expressions], environments],
+    )
+    assert found == [[evaluate(e, env) for env in environments] for e in expressions]
+
+
+def compare(modules: Modules, reference: str, actual: str, storage: str = "f32") -> dict:
+    return modules.js(
+        "const bytes = (t) => new Uint8Array(t.buffer);"
+        f"const {{ maxError, message }} = compare.compare(bytes({reference}), bytes({actual}), '{storage}', 1e-3);"
+        "return { maxError: String(maxError), message }"
+    )
+
+
+@pytest.mark.parametrize(
+    ("reference", "actual"),
+    [
+        ("Float32Array.of(1, -1000)", "Float32Array.of(1.5, -1000)"),
+        ("Float32Array.of(NaN, Infinity, -Infinity)", "Float32Array.of(NaN, Infinity, -Infinity)"),
+        ("Float32Array.of(0, 0)", "Float32Array.of(0, -0)"),
+        ("Float32Array.of()", "Float32Array.of()"),
+    ],
+)
+def test_close_results_pass(modules: Modules, reference: str, actual: str) -> None:
+    assert compare(modules, reference, actual)["message"] is None
+
+
+@pytest.mark.parametrize(
+    ("reference", "actual"),
+    [
+        ("Float32Array.of(1, -1000)", "Float32Array.of(2.5, -1000)"),
+        ("Float32Array.of(1, 2)", "Float32Array.of(1, NaN)"),
+        ("Float32Array.of(1, NaN)", "Float32Array.of(1, 2)"),
+        ("Float32Array.of(1, Infinity)", "Float32Array.of(1, -Infinity)"),
+        ("Float32Array.of(1, Infinity)", "Float32Array.of(1, 3e38)"),
+        ("Float32Array.of(0, 0)", "Float32Array.of(0, 1e-30)"),
+    ],
+)
+def test_different_results_fail(modules: Modules, reference: str, actual: str) -> None:
+    assert compare(modules, reference, actual)["message"] is not None
+
+
+def test_integers_must_agree_exactly(modules: Modules) -> None:
+    assert compare(modules, "Int32Array.of(100000)", "Int32Array.of(100001)", "i32")["message"] is not None
+
+
+def test_poison_shows_what_was_not_written(modules: Modules) -> None:
+    message = modules.js(
+        "const reference = new Uint8Array(Float32Array.of(NaN, 1).buffer);"
+        "const actual = reference.slice(); compare.poison(actual.subarray(0, 4), 'f32');"
+        "return compare.compare(reference, actual, 'f32', 1e-3).message"
+    )
+    assert "element 0 was written by only one" in message
+
+
+def test_freed_memory_is_used_again(modules: Modules) -> None:
+    assert modules.js(
+        """
+        const memory = new wasm_memory.WasmMemory(false);
+        const blocks = [100, 5000, 100, 100].map((bytes) => memory.allocate(bytes));
+        const top = memory.top;
+        memory.free(blocks[1]);
+        const again = memory.allocate(4000);
+        const reused = again === blocks[1] && memory.top === top;
+        [again, blocks[0], blocks[2], blocks[3]].forEach((block) => memory.free(block));
+        return [reused, memory.top, memory.holes.length];
+        """
+    ) == [True, 1024, 0]
+
+
+def test_an_error_crosses_a_message_and_keeps_its_type(modules: Modules) -> None:
+    assert modules.js(
+        """
+        const { port1, port2 } = new MessageChannel();
+        const arrived = new Promise((resolve) => (port2.onmessage = ({ data }) => resolve(data)));
+        port1.postMessage(errors.errorToPlain(new errors.OutOfMemoryError("too much")));
+        const error = errors.errorFromPlain(await arrived);
+        return [error instanceof errors.DeviceError, error.name, error.code, error.message];
+        """
+    ) == [True, "OutOfMemoryError", "out-of-memory", "too much"]
