@@ -285,7 +285,7 @@ def by_rate() -> bytes:
 @pytest.mark.parametrize(("rate", "guard"), [(16000, "eq"), (8000, "ne")])
 def test_a_branch_on_an_integer_input_is_chosen_and_guarded(rate: int, guard: str) -> None:
     result = check(by_rate(), {"x": floats(4), "rate": np.array(rate, np.int64)})
-    assert result.guards() == [[guard, "s1", 16000]]
+    assert result.guards() == [[guard, result.env.symbols[-1]["name"], 16000]]
 
 
 def test_an_integer_input_that_no_shape_needs_has_no_symbol() -> None:
@@ -314,6 +314,26 @@ def test_a_loop_with_a_known_trip_count_is_unrolled() -> None:
     node = helper.make_node("Loop", ["trips", "", "x"], ["y", "squares"], body=body)
     data = model([node], {"x": ("f32", ["n"])}, ("y", "squares"), trips=np.int64(3))
     check(data, {"x": floats(4)}, [{"x": floats(7)}])
+
+
+def test_sequences_are_resolved_while_tracing() -> None:
+    nodes = [
+        helper.make_node("SplitToSequence", ["x", "sizes"], ["parts"], axis=1),
+        helper.make_node("SequenceAt", ["parts", "last"], ["tail"]),
+        helper.make_node("SequenceErase", ["parts", "last"], ["rest"]),
+        helper.make_node("SequenceInsert", ["rest", "tail", "first"], ["turned"]),
+        helper.make_node("ConcatFromSequence", ["turned"], ["y"], axis=1),
+        helper.make_node("SequenceLength", ["turned"], ["count"]),
+    ]
+    constants = {"sizes": ints(1, 3, 2), "last": np.int64(-1), "first": np.int64(0)}
+    data = model(nodes, {"x": ("f32", ["n", 6])}, ("y", "count"), **constants)
+    check(data, {"x": floats(4, 6)}, [{"x": floats(7, 6)}])
+
+
+def test_an_operator_that_takes_no_sequence_refuses_one() -> None:
+    nodes = [helper.make_node("SequenceConstruct", ["x", "x"], ["s"]), helper.make_node("Relu", ["s"], ["y"])]
+    with pytest.raises(UnsupportedError, match="Relu.*'s' is a sequence of tensors"):
+        traced(model(nodes, {"x": ("f32", [2])}), x=floats(2))
 
 
 # -- inputs -----------------------------------------------------------------------------------------------------

@@ -18,5 +18,6 @@ from . import (  # noqa: F401
     reduction,
     refused,
     resize,
+    sequence,
     shape,
 )

@@ -9,6 +9,7 @@ import numpy as np
 from ..graph.graph import Graph, Node
 from ..tensor.tensor import Tensor
 from . import content as known
+from .movement import joined
 from .registry import Context, operator
 from .shape import with_axes
 
@@ -58,15 +59,7 @@ def _stacked(ctx: Context, items: list[Tensor], axis: int, name: str) -> Tensor:
     if not items:
         raise ctx.unsupported(f"no iteration runs, so that the shape of '{name}' is not known")
     axis = ctx.axis(axis, items[0].rank + 1)
-    for item in items[1:]:
-        for d, e in zip(item.shape, items[0].shape, strict=True):
-            if not ctx.env.eq(d, e):
-                raise ctx.unsupported(f"'{name}' changes its shape from one iteration to the next")
-    parts = [with_axes(ctx, item, [axis]) for item in items]
-    folded = ctx.fold(lambda *contents: np.concatenate(contents, axis), *parts)
-    if folded is not None:
-        return folded
-    return parts[0] if len(parts) == 1 else ctx.b.concat(parts, axis)
+    return joined(ctx, [with_axes(ctx, item, [axis]) for item in items], axis)
 
 
 @operator("Scan", since=9)

@@ -16,7 +16,7 @@ _DEMANDS: dict[str, range | tuple[int, ...]] = {
     "Trilu": (1,), "CumSum": (1,), "CumProd": (1,), "Resize": (1, 2, 3), "Upsample": (1,), "NonZero": (0,), "Unique": (0,),
     "Compress": (1,), "CenterCropPad": (1,), "Col2Im": (1, 2), "AffineGrid": (1,), "MaxUnpool": (2,),
     "DFT": (1, 2), "STFT": (1, 3), "HannWindow": (0,), "HammingWindow": (0,), "BlackmanWindow": (0,),
-    "MelWeightMatrix": _ALL, "If": (0,), "Loop": (0, 1), "Dropout": (2,), "ReverseSequence": (1,),
+    "MelWeightMatrix": _ALL, "SequenceAt": (1,), "SequenceInsert": (2,), "SequenceErase": (1,), "SplitToSequence": (1,), "If": (0,), "Loop": (0, 1), "Dropout": (2,), "ReverseSequence": (1,),
     "ReduceSum": (1,), "ReduceMean": (1,), "ReduceMax": (1,), "ReduceMin": (1,), "ReduceProd": (1,),
     "ReduceL1": (1,), "ReduceL2": (1,), "ReduceLogSum": (1,), "ReduceLogSumExp": (1,), "ReduceSumSquare": (1,),
 }  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -26,7 +26,11 @@ def transpose(ctx: Context, node: Node, x: Tensor) -> Tensor:
 
 @operator("Concat")
 def concat(ctx: Context, node: Node, *xs: Tensor) -> Tensor:
-    axis = ctx.axis(ctx.attr_int("axis", 1), xs[0].rank)
+    return joined(ctx, xs, ctx.axis(ctx.attr_int("axis", 1), xs[0].rank))
+
+
+def joined(ctx: Context, xs: Sequence[Tensor], axis: int) -> Tensor:
+    """The operands one after the other along an axis. Raises ModelFormatError when they do not go together."""
     for x in xs[1:]:
         if x.rank != xs[0].rank or x.dtype != xs[0].dtype:
             raise ctx.malformed("operands differ in rank or dtype")
@@ -58,16 +62,21 @@ def split(ctx: Context, node: Node, x: Tensor, sizes: Tensor | None = None) -> l
         chunk = ceildiv(extent, count)
         given = [chunk] * (count - 1)
         given.append(extent - chunk * (count - 1))
+    return cut(ctx, x, axis, given)
+
+
+def cut(ctx: Context, x: Tensor, axis: int, sizes: list[Index]) -> list[Tensor]:
+    """x in parts of the given sizes along an axis. Raises ModelFormatError when they do not sum to its extent."""
     total: Index = 0
     parts = []
-    for length in given:
+    for length in sizes:
         starts: list[Index] = [0] * x.rank
         starts[axis] = total
         dims = (*x.shape[:axis], length, *x.shape[axis + 1 :])
         parts.append(ctx.b.slice_(x, starts, [1] * x.rank, dims))
         total = total + length
-    if not ctx.env.eq(total, extent):
-        raise ctx.malformed(f"the sizes sum to {total}, but axis {axis} has {extent} elements")
+    if not ctx.env.eq(total, x.shape[axis]):
+        raise ctx.malformed(f"the sizes sum to {total}, but axis {axis} has {x.shape[axis]} elements")
     return parts
 
 

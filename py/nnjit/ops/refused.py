@@ -8,10 +8,7 @@ refuse(
     "its results are random numbers", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike",
     "Multinomial", "Bernoulli",
 )  # fmt: skip
-refuse(
-    "sequences of tensors are not supported", "SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase",
-    "SequenceInsert", "SequenceLength", "SequenceMap", "SplitToSequence", "ConcatFromSequence",
-)  # fmt: skip
+refuse("functions of sequences are not supported", "SequenceMap")
 refuse(
     "optional values are not supported", "Optional", "OptionalGetElement", "OptionalHasElement",
 )  # fmt: skip

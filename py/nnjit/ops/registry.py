@@ -10,6 +10,7 @@ tensors in order (None for an optional one that is left out) and gives one tenso
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,16 @@ from ..tensor.tensor import Tensor
 from .content import settle, symbolic
 
 Index = int | IntExpr
-Results = Tensor | Sequence[Tensor | None]
+
+
+class TensorList(tuple[Tensor, ...]):
+    """A value that is a sequence of tensors."""
+
+    __slots__ = ()
+
+
+Value = Tensor | TensorList
+Results = Value | Sequence[Value | None]
 Definition = Callable[..., Results]
 
 MAX_CONTENT = 4096
@@ -92,7 +102,7 @@ class Context:
         b: Builder,
         node: Node,
         opset: int,
-        run: Callable[[Graph, Sequence[Tensor]], list[Tensor]] | None = None,
+        run: Callable[[Graph, Sequence[Value]], list[Any]] | None = None,
         wanted: bool = True,
     ) -> None:
         self.b = b
@@ -102,7 +112,7 @@ class Context:
         self.wanted = wanted
         self._run = run
 
-    def run(self, graph: Graph, inputs: Sequence[Tensor]) -> list[Tensor]:
+    def run(self, graph: Graph, inputs: Sequence[Value]) -> list[Any]:
         """The outputs of a subgraph for `inputs`; it sees the values of the graphs around it."""
         if self._run is None:
             raise self.unsupported("it has a subgraph")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from ..tensor.build import Builder
 from ..tensor.tensor import Index, Source, Tensor
 from . import registry
 from .demand import demanded
-from .registry import Context
+from .registry import Context, TensorList, Value
 
 _INTEGERS = ("i64", "i32", "i16", "i8", "u8", "u16", "u32", "u64", "bool")
 _VALUE_LIMIT = 1 << 31
@@ -67,7 +68,7 @@ class _Scope:
 
     def __init__(self, graph: Graph, outer: _Scope | None) -> None:
         self.graph = graph
-        self.values: dict[str, Tensor] = {}
+        self.values: dict[str, Any] = {}
         self.outer = outer
 
 
@@ -130,7 +131,7 @@ class _Tracer:
 
     # -- nodes --------------------------------------------------------------------------------------------------
 
-    def run(self, graph: Graph, inputs: Sequence[Tensor], outer: _Scope | None) -> list[Tensor]:
+    def run(self, graph: Graph, inputs: Sequence[Value], outer: _Scope | None) -> list[Any]:
         scope = _Scope(graph, outer)
         for info, tensor in zip(graph.inputs, inputs, strict=True):
             scope.values[info.name] = tensor
@@ -150,18 +151,22 @@ class _Tracer:
             lambda graph, inputs: self.run(graph, inputs, scope),
             not self.demanded.isdisjoint(node.outputs),
         )
+        if "Sequence" not in node.op and node.op != "Identity":
+            for name, operand in zip(node.inputs, operands, strict=False):
+                if isinstance(operand, TensorList):
+                    raise ctx.unsupported(f"its input '{name}' is a sequence of tensors")
         self.b.node = node.name or node.outputs[0]
         try:
             results = definition(ctx, node, *operands)
         except ValueError as error:
             raise ModelFormatError(f"{node.describe()}: {error}") from error
-        if isinstance(results, Tensor):
+        if isinstance(results, (Tensor, TensorList)):
             results = (results,)
         for name, result in zip(node.outputs, results, strict=False):
             if name and result is not None:
                 scope.values[name] = result
 
-    def _value(self, name: str, scope: _Scope, node: Node | None) -> Tensor:
+    def _value(self, name: str, scope: _Scope, node: Node | None) -> Any:
         at: _Scope | None = scope
         while at is not None:
             found = at.values.get(name)
