@@ -5,6 +5,8 @@ Every stage that makes or rewrites kernels is followed by it in tests, so that a
 
 from __future__ import annotations
 
+from typing import Any
+
 from .errors import VerificationError
 from .ir import (
     BINARY,
@@ -179,14 +181,15 @@ class _Verifier:
             if lanes != 1 or isinstance(e.attr, float) is not (dtype in _FLOAT):
                 raise self.fail(f"{e} is no constant of {_kind((dtype, lanes))}")
         elif op == "local":
-            if self.locals.get(e.attr) != (dtype, lanes):  # type: ignore[arg-type]
+            if self.locals.get(str(e.attr)) != (dtype, lanes):
                 raise self.fail(f"{e} is not declared here as {_kind((dtype, lanes))}")
         elif op == "index":
             if (dtype, lanes) != ("i32", 1) or not isinstance(e.attr, IntExpr):
                 raise self.fail(f"{e} is no index")
             self.index(e.attr)
         elif op == "load":
-            buffer, index = e.attr  # type: ignore[misc]
+            attr: Any = e.attr
+            buffer, index = attr
             self.access(buffer, "r", dtype)
             self.index(index)
         else:

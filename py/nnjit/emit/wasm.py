@@ -9,6 +9,8 @@ that runs tasks lo … hi − 1. Where what is computed is decided in `wasm_inde
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..errors import VerificationError
 from ..ir import Assign, Declare, Expr, For, If, Kernel, Stmt, Store
 from ..symbolic import bounds_of, var
@@ -90,7 +92,8 @@ class _KernelEmitter(ValueEmitter):
         self.lets[s.name] = local, len(self.stack) - 1
         if s.init.dtype == "i32" and s.init.lanes == 1 and s.name not in self.mutable:
             self.variables[s.name] = self.lets[s.name]
-            low = bounds_of(s.init.attr, self.bounds)[0] if s.init.op == "index" else None
+            value: Any = s.init.attr
+            low = bounds_of(value, self.bounds)[0] if s.init.op == "index" else None
             self.bounds[s.name] = (0, None) if low is not None and low >= 0 else (-(2**31), None)
         if shared and s.init.op not in ("const", "local", "index"):
             self.remember(s.init, local)
@@ -163,8 +166,8 @@ class _KernelEmitter(ValueEmitter):
         """
         if counted:
             head = self.index_code(start) + local_set(local)
-            step = local_get(local) + i32_const(1) + OP["i32.add"] + local_tee(local)
-            return head, step + self.index_code(end) + OP["i32.ne"]
+            onward = local_get(local) + i32_const(1) + OP["i32.add"] + local_tee(local)
+            return head, onward + self.index_code(end) + OP["i32.ne"]
         if end == 1:
             return b"", b""
         count = end - start

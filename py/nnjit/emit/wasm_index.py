@@ -29,6 +29,11 @@ Origin = tuple[int, bool, bool]
 _NOWHERE: Origin = (0, False, False)
 
 
+def loaded(e: Expr) -> tuple[str, Index]:
+    """(buffer, index) of a load."""
+    return e.attr  # type: ignore[return-value]
+
+
 def _join(parts: list[Origin]) -> Origin:
     level, tied, loads = _NOWHERE
     for found, fixed, loading in parts:
@@ -147,7 +152,7 @@ class IndexEmitter:
         if e.op == "index":
             return self._origin(e.attr)  # type: ignore[arg-type]
         if e.op == "load":
-            buffer, at = e.attr  # type: ignore[misc]
+            buffer, at = loaded(e)
             level, tied, _ = self._origin(at)
             return level, tied or not self.buffers[buffer][1], True
         return _join([self._value_origin(arg) for arg in e.args])
@@ -447,7 +452,7 @@ def _accesses(body: list[Stmt], buffer: str) -> list[Index]:
             if e in seen:
                 continue
             seen.add(e)
-            if e.op == "load" and e.attr[0] == buffer:  # type: ignore[index]
-                found.append(e.attr[1])  # type: ignore[index]
+            if e.op == "load" and loaded(e)[0] == buffer:
+                found.append(loaded(e)[1])
             stack.extend(e.args)
     return found

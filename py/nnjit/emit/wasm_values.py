@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Callable
+from typing import Any
 
 from ..errors import VerificationError
 from ..ir import Expr
@@ -27,7 +29,7 @@ from .wasm_encoding import (
     local_tee,
     uleb,
 )
-from .wasm_index import IndexEmitter
+from .wasm_index import Index, IndexEmitter, loaded
 
 _TYPE = {"f32": F32, "f64": F64, "i64": I64, "i32": I32, "u32": I32, "bool": I32}
 _LANES = {"f32": "f32x4", "i32": "i32x4", "u32": "i32x4", "bool": "i32x4"}
@@ -47,7 +49,7 @@ def _plain_operations() -> dict[tuple[str, str, int], bytes]:
     unsigned = ("div", "rem", "shr", "lt", "le", "gt", "ge", "min", "max")
     for dtype in ("f32", "f64", "i32", "u32", "i64", "bool"):
         for lanes in (1, 4):
-            prefix = dtype if dtype in ("f32", "f64", "i64") else "i32"
+            prefix: str = dtype if dtype in ("f32", "f64", "i64") else "i32"
             if lanes == 4:
                 prefix += "x4"
             floating = dtype in ("f32", "f64")
@@ -230,12 +232,12 @@ class ValueEmitter(IndexEmitter):
         if known is not None:
             return known
         found: set[str] = set()
-        index = None
+        index: Any = None
         if e.op == "local":
             if e.attr in self.mutable:
-                found.add(e.attr)  # type: ignore[arg-type]
+                found.add(str(e.attr))
         elif e.op == "load":
-            buffer, index = e.attr  # type: ignore[misc]
+            buffer, index = loaded(e)
             if not self.buffers[buffer][1]:
                 found.add(buffer)
         elif e.op == "index":
@@ -257,12 +259,13 @@ class ValueEmitter(IndexEmitter):
     # Leaves
 
     def _constant(self, e: Expr) -> bytes:
-        x, dtype = e.attr, e.dtype
+        x: Any = e.attr
+        dtype = e.dtype
         if dtype == "f32":
-            return OP["f32.const"] + float_bytes(x)  # type: ignore[arg-type]
+            return OP["f32.const"] + float_bytes(x)
         if dtype == "f64":
             return OP["f64.const"] + struct.pack("<d", x)
-        return i64_const(x) if dtype == "i64" else i32_const(int(x))  # type: ignore[arg-type,call-overload]
+        return i64_const(x) if dtype == "i64" else i32_const(int(x))
 
     def _push_index(self, e: Expr) -> None:
         self.push_index(e.attr)  # type: ignore[arg-type]
@@ -275,7 +278,7 @@ class ValueEmitter(IndexEmitter):
             raise VerificationError(f"{e} is no integer and cannot be an index")
 
     def _push_load(self, e: Expr) -> None:
-        buffer, index = e.attr  # type: ignore[misc]
+        buffer, index = loaded(e)
         storage = self.buffers[buffer][0]
         form = _LOADS.get((storage, e.lanes))
         if form is None:
@@ -287,7 +290,7 @@ class ValueEmitter(IndexEmitter):
         if storage == "f16" and e.dtype == "f32":
             self._push_through_local(e, "i32", half_to_float)
 
-    def _push_through_local(self, e: Expr, dtype: str, formula) -> None:  # type: ignore[no-untyped-def]
+    def _push_through_local(self, e: Expr, dtype: str, formula: Callable[[Expr], Expr]) -> None:
         """Replace the pushed value, of `dtype` and the lanes of `e`, by `formula(its local)`."""
         holder = Expr("held", dtype, e.lanes, (), None)
         local = self.new_local(wasm_type(holder), "t")
@@ -303,7 +306,7 @@ class ValueEmitter(IndexEmitter):
         for inner in counted:
             region.available.pop(inner, None)
 
-    def store(self, buffer: str, index: object, value: Expr) -> None:
+    def store(self, buffer: str, index: Index, value: Expr) -> None:
         """Emit a store of `value`."""
         storage = self.buffers[buffer][0]
         form = _STORES.get((storage, value.lanes))
@@ -311,7 +314,7 @@ class ValueEmitter(IndexEmitter):
             self._unknown(value)
             return
         before, opcode, align, lane = form
-        offset = self.push_address(buffer, index)  # type: ignore[arg-type]
+        offset = self.push_address(buffer, index)
         self.push(value)
         if storage == "f16":
             self._push_through_local(value, "f32", float_to_half)
@@ -326,12 +329,11 @@ class ValueEmitter(IndexEmitter):
             self._unknown(e)
             return
         if x.op == "const":
-            bits = float_bytes(x.attr) if e.dtype == "f32" else _mask(x)  # type: ignore[arg-type]
-            self.out += OP["v128.const"] + bits * 4
+            self.out += OP["v128.const"] + _lane_bytes(x) * 4
             return
         region = self.stack[-1]
         if x.op == "load" and x not in region.available and region.uses.get(x, 1) == 1:
-            buffer, index = x.attr  # type: ignore[misc]
+            buffer, index = loaded(x)
             if self.buffers[buffer][0] in ("f32", "i32", "u32"):
                 offset = self.push_address(buffer, index)
                 self.out += OP["v128.load32_splat"] + b"\x02" + uleb(offset)
@@ -348,10 +350,7 @@ class ValueEmitter(IndexEmitter):
             self._unknown(e)
             return
         if all(x.op == "const" for x in e.args):
-            self.out += OP["v128.const"] + b"".join(
-                float_bytes(x.attr) if e.dtype == "f32" else _mask(x)  # type: ignore[arg-type]
-                for x in e.args
-            )
+            self.out += OP["v128.const"] + b"".join(map(_lane_bytes, e.args))
             return
         self._push_splat(Expr("splat", e.dtype, 4, e.args[:1], None))
         for lane, x in enumerate(e.args[1:], 1):
@@ -419,7 +418,7 @@ class ValueEmitter(IndexEmitter):
             # constant, the single operation that answers the other side when that is NaN does.
             for x, limit in ((a, b), (b, a)):
                 constant = limit.args[0] if limit.op == "splat" else limit
-                if constant.op == "const" and not math.isnan(constant.attr):  # type: ignore[arg-type]
+                if constant.op == "const" and not math.isnan(constant.attr):
                     self.push(x)
                     self.push(limit)
                     self.out += OP["f32x4.p" + e.op]
@@ -538,10 +537,12 @@ class ValueEmitter(IndexEmitter):
         self.out += i64_const(-1) + OP["i64.xor"] if wide else i32_const(-1) + OP["i32.xor"]
 
 
-def _mask(x: Expr) -> bytes:
-    """Four bytes of an integer constant, or of a bool's lane mask."""
-    n = -int(x.attr) if x.dtype == "bool" else int(x.attr)  # type: ignore[call-overload]
-    return (n & 0xFFFFFFFF).to_bytes(4, "little")
+def _lane_bytes(x: Expr) -> bytes:
+    """The four bytes of a constant's lane; a bool is a mask."""
+    value: Any = x.attr
+    if x.dtype == "f32":
+        return float_bytes(value)
+    return ((-value if x.dtype == "bool" else value) & 0xFFFFFFFF).to_bytes(4, "little")
 
 
 def count_uses(roots: list[Expr]) -> dict[Expr, int]:

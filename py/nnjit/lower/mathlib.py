@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from ..errors import UnsupportedError
 from ..ir import INTRINSICS, Expr, add, cast, const, expr, extract, pack, value_index
@@ -38,14 +39,14 @@ class _Expander:
         if known is not None:
             return known
         args = tuple(map(self.rewrite, e.args))
-        attr = e.attr
+        attr: Any = e.attr
         if e.op == "load":
-            buffer, index = e.attr  # type: ignore[misc]
+            buffer, index = attr
             rewritten = self._index(index)
             if rewritten is not index:
                 attr = (buffer, rewritten)
         elif e.op == "index":
-            attr = self._index(e.attr)  # type: ignore[arg-type]
+            attr = self._index(attr)
         if e.op in INTRINSICS and e.op not in self.native:
             result = self._formula(e, args)
         elif args == e.args and attr is e.attr:
