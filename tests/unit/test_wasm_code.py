@@ -193,6 +193,13 @@ def test_every_kernel_of_a_module_is_exported() -> None:
     assert '(export "k0")' in text and '(export "gemm")' in text
 
 
+def test_the_text_of_one_kernel_leaves_the_others_out() -> None:
+    first, second = copy(0, 0), gemm(48, 64, var("depth"))
+    first.name = "k0"
+    text = disassemble(emit_module([first, second], RELAXED), only="gemm")
+    assert '(export "k0")' not in text and '(export "gemm")' in text
+
+
 def test_text_shows_constants_and_lanes() -> None:
     lanes = ir.pack(tuple(ir.extract(ir.load("x", 0, "f32", 4), n) for n in (1, 0, 3, 2)))  # type: ignore[arg-type]
     value = ir.add(lanes, ir.const(0.5, "f32"))

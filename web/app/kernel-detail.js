@@ -76,6 +76,8 @@ export class KernelDetail {
       this.#schedule = group.schedule;
       const names = [...new Set(group.units[0]?.kernels ?? [])];
       this.picker.replaceChildren(...names.map((name) => h("option", {}, name)));
+      // The last is the kernel proper; those before it prepare its operands.
+      this.picker.value = names.at(-1) ?? "";
       this.picker.hidden = names.length < 2;
       this.#loadSource();
     }

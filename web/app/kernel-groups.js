@@ -69,10 +69,10 @@ function sum(units, value) {
  * A label of few words: what the kernel computes, and the ends of the names of its first and last node. Exporters name
  * nodes by the path of modules around them.
  * @param {string} label
- * @param {string} op
+ * @param {string} [op]
  */
-function shortLabel(label, op) {
+export function shortLabel(label, op = "") {
   const [first = [], last] = label.split(" … ").map((path) => path.split("/").filter(Boolean));
-  const place = first.slice(-3).join("/") + (last ? ` … ${last.at(-1)}` : "");
+  const place = first.slice(-2).join("/") + (last ? ` … ${last.at(-1)}` : "");
   return place.toLowerCase().startsWith(op) ? place : `${op}: ${place}`;
 }

@@ -2,6 +2,7 @@
 
 import { byId } from "./dom.js";
 import * as format from "./format.js";
+import { shortLabel } from "./kernel-groups.js";
 
 /**
  * What the tuner tells: each candidate tried ("of" counts those of its kernel), each winner put to use, the end.
@@ -44,7 +45,8 @@ export class TuningView {
     this.button.hidden = isDone;
     this.element.dataset["state"] = isDone ? "done" : "running";
     if (isDone) this.text.textContent = `Tuning is done: ${this.#counts()}.`;
-    else if (event.label) this.text.textContent = `Tuning ${event.label}${place(event)}. ${this.#counts()}.`;
+    else if (event.label)
+      this.text.textContent = `${this.#counts()}. Now ${shortLabel(event.label)}${place(event)}.`;
   }
 
   #counts() {

@@ -14,11 +14,14 @@ from .wasm_encoding import opcodes
 _TYPES = {0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64", 0x7B: "v128"}
 
 
-def disassemble(module: bytes) -> str:
-    """Text of a module. Raises VerificationError where it is no module or has what we never emit."""
+def disassemble(module: bytes, only: str | None = None) -> str:
+    """Text of a module, or of the one function exported under the name `only`.
+
+    Raises VerificationError where it is no module or has what we never emit.
+    """
     if module[:8] != b"\x00asm\x01\x00\x00\x00":
         raise VerificationError("these bytes do not start like a WebAssembly module")
-    return "\n".join(_Reader(bytes(module)).module())
+    return "\n".join(_Reader(bytes(module)).module(only))
 
 
 class _Reader:
@@ -60,7 +63,7 @@ class _Reader:
 
     # Sections
 
-    def module(self) -> list[str]:
+    def module(self, only: str | None) -> list[str]:
         sections: dict[int, int] = {}
         while self.at < len(self.data):
             number, size = self.byte(), self.uleb()
@@ -85,6 +88,9 @@ class _Reader:
         self.at = sections[10]
         for i in range(self.uleb()):
             end = self.uleb() + self.at
+            if only is not None and exports.get(i) != only:
+                self.at = end
+                continue
             lines += self.function(exports.get(i, str(i)), signatures[i], names.get(i, {}), end)
         return [*lines, ")"]
 
