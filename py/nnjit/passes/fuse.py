@@ -209,6 +209,8 @@ class Fuser:
         g.last = number
         self._depend(g, needed)
         self.group_of[c] = g
+        for h in sorted(needed - {g}, key=lambda h: h.first):
+            self._absorb(g, h, c, found)
 
     def _depend(self, g: Group, needed: set[Group]) -> None:
         """Let g, and with it every group that needs g, run after the `needed` ones."""
@@ -222,11 +224,11 @@ class Fuser:
                 if h is g or h.ancestors & g.bit:
                     h.ancestors |= above
 
-    def _binds(self, g: Group, c: Compute) -> bool:
-        """Whether the kernel of g with c binds few enough buffers, counting results that later members may still hide."""
+    def _binds(self, g: Group, *newcomers: Compute) -> bool:
+        """Whether the kernel of g with the newcomers binds few enough buffers, counting results that later members may still hide."""
         if self.max_buffers is None:
             return True
-        members = {*g.members, c}
+        members = {*g.members, *newcomers}
         bound: set[Storage] = set()
         for m in members:
             bound |= {s for t, _ in self.reads_of[m] if (s := storage_of(t)) not in members}
@@ -239,7 +241,10 @@ class Fuser:
     def _feeds_rows(self, c: Compute) -> bool:
         """Whether only row reductions use c: then it is computed there, instead of being stored by a contraction."""
         users = self.users.get(c, [])
-        return bool(users) and all(u.combine and self._is_row_reduction(u, self.reads_of[u]) for u in users)
+        return bool(users) and all(
+            u.combine and self._is_row_reduction(u, [(t, at) for t, at in self.reads_of[u] if t is c])
+            for u in users
+        )
 
     def _is_static(self, t: Tensor) -> bool:
         s = storage_of(t)
@@ -367,6 +372,63 @@ class Fuser:
     def _covers(g: Group, mapping: dict[str, Index]) -> bool:
         used = set(mapping.values())
         return all(var(v) in used for v, _ in g.outer)
+
+    # -- siblings -----------------------------------------------------------------------------------------------
+
+    def _absorb(self, g: Group, h: Group, c: Compute, found: list[tuple[Tensor, Shape]]) -> None:
+        """Take the elementwise group h into g, whose new member c reads it point by point, if nothing runs between."""
+        if (
+            h.reduces
+            or h.static != g.static
+            or (g.reduces and not g.rows)
+            or any(m.into for m in h.members)
+            or any(q.ancestors & h.bit for q in g.deps if q is not h)
+            or h.ancestors & g.bit
+            or not self._binds(g, *h.members)
+        ):
+            return
+        mapping = self._shared_axes(g, h, c, found)
+        if mapping is None:
+            return
+        for m in h.members:
+            g.coords[m] = tuple(mapping[str(x)] if isinstance(x, IntExpr) else x for x in h.coords[m])
+            self.group_of[m] = g
+        g.members = h.members + g.members
+        g.first = min(g.first, h.first)
+        g.deps = (g.deps | h.deps) - {g, h}
+        self.groups.remove(h)
+        for other in self.groups:
+            if h in other.deps:
+                other.deps = (other.deps - {h}) | ({g} if other is not g else set())
+            if other.ancestors & h.bit and other is not g:
+                other.ancestors |= g.bit | g.ancestors
+
+    def _shared_axes(
+        self, g: Group, h: Group, c: Compute, found: list[tuple[Tensor, Shape]]
+    ) -> dict[str, Index] | None:
+        """Variable of h → variable of g, when c, a member of g, reads h at each point of g exactly once."""
+        place = {f"i{n}": v for n, v in enumerate(g.coords[c])}
+        mapping: dict[str, Index] = {}
+        for t, coords in found:
+            if not any(self.group_of.get(w) is h for w in writers(t)):
+                continue
+            if not isinstance(t, Compute):
+                return None
+            for own, theirs in zip(coords, h.coords[t], strict=True):
+                here = place.get(str(own)) if isinstance(own, IntExpr) else own
+                if isinstance(theirs, int):
+                    if own != theirs:
+                        return None
+                elif not isinstance(here, IntExpr) or mapping.setdefault(str(theirs), here) != here:
+                    return None
+        extents = {v: d for v, d in (*g.outer, *g.inner)}
+        if set(map(str, mapping.values())) != set(extents) or len(mapping) != len(extents):
+            return None
+        return (
+            mapping
+            if all(mapping.keys() >= {v} and extents[str(mapping[v])] == d for v, d in h.outer)
+            else None
+        )
 
     # -- order --------------------------------------------------------------------------------------------------
 
