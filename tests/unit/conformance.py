@@ -58,9 +58,10 @@ def cases() -> dict[str, Case]:
 
     Cases that expand an operator into the function that defines it are left out where the operator itself is there.
     """
-    kept = CACHE / f"node-{onnx.__version__}.pickle"
+    # Plain tuples: a pickled class would be bound to the name under which this module was imported.
+    kept = CACHE / f"node-cases-{onnx.__version__}.pickle"
     if kept.exists():
-        return pickle.loads(kept.read_bytes())
+        return {fields[0]: Case(*fields) for fields in pickle.loads(kept.read_bytes())}
     from onnx.backend.test.case.node import collect_testcases
 
     with warnings.catch_warnings():
@@ -83,7 +84,7 @@ def cases() -> dict[str, Case]:
         )
     kept.parent.mkdir(parents=True, exist_ok=True)
     part = kept.with_suffix(".part")
-    part.write_bytes(pickle.dumps(found))
+    part.write_bytes(pickle.dumps([tuple(vars(case).values()) for case in found.values()]))
     part.replace(kept)
     return found
 

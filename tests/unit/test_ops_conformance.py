@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conformance import Case, cases, run
+from unit.conformance import Case, cases, run
 
 from nnjit.errors import UnsupportedError
 
