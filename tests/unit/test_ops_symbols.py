@@ -288,6 +288,16 @@ def test_a_branch_on_an_integer_input_is_chosen_and_guarded(rate: int, guard: st
     assert result.guards() == [[guard, result.env.symbols[-1]["name"], 16000]]
 
 
+def test_a_branch_on_data_computes_both_and_chooses() -> None:
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["top"], keepdims=0),
+        helper.make_node("Less", ["top", "zero"], ["below"]),
+        helper.make_node("If", ["below"], ["y"], then_branch=branch("Neg"), else_branch=branch("Relu")),
+    ]
+    data = model(nodes, {"x": ("f32", ["n"])}, zero=np.float32(0))
+    check(data, {"x": floats(4)}, [{"x": -abs(floats(5))}])
+
+
 def test_an_integer_input_that_no_shape_needs_has_no_symbol() -> None:
     data = model([helper.make_node("Add", ["a", "b"], ["y"])], {"a": ("i64", [2]), "b": ("i64", [])})
     result = check(

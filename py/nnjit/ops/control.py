@@ -1,4 +1,4 @@
-"""Branches and loops. They are resolved at compile time: a branch is chosen, a loop is unrolled."""
+"""Branches and loops. They are resolved at compile time where that is possible; loops are unrolled."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .. import ir
 from ..graph.graph import Graph, Node
 from ..tensor.tensor import Tensor
 from . import content as known
 from .movement import joined
-from .registry import Context, operator
+from .registry import Context, TensorList, Value, operator
 from .shape import with_axes
 
 _MAX_ITERATIONS = 512
@@ -18,9 +19,29 @@ _MAX_ITERATIONS = 512
 
 @operator("If")
 def if_(ctx: Context, node: Node, condition: Tensor) -> list[Tensor]:
-    """The outputs of one branch; the plan fits only inputs that take it."""
-    branch = "then_branch" if known.truth(ctx.env, ctx.scalar(condition, "condition")) else "else_branch"
-    return ctx.run(ctx.attr_graph(branch), ())
+    """The outputs of one branch, and the plan fits only inputs that take it.
+
+    Where the condition depends on data both branches are computed, and the elements of one chosen.
+    """
+    if condition.content is not None:
+        branch = "then_branch" if known.truth(ctx.env, ctx.scalar(condition, "condition")) else "else_branch"
+        return ctx.run(ctx.attr_graph(branch), ())
+    flag = ctx.b.reshape(condition, ())
+    pairs = zip(*(ctx.run(ctx.attr_graph(name), ()) for name in ("then_branch", "else_branch")), strict=True)
+    return [_chosen(ctx, flag, x, y) for x, y in pairs]
+
+
+def _chosen(ctx: Context, flag: Tensor, x: Value, y: Value) -> Tensor:
+    """x where the flag is true, y where it is not."""
+    if isinstance(x, TensorList) or isinstance(y, TensorList) or x.dtype != y.dtype or x.rank != y.rank:
+        raise ctx.unsupported(
+            "its condition depends on data, and the branches give values of different types"
+        )
+    if not all(ctx.env.eq(d, e) for d, e in zip(x.shape, y.shape, strict=True)):
+        raise ctx.unsupported(
+            "its condition depends on data, and the branches give tensors of different shapes"
+        )
+    return ctx.b.elementwise(ir.select, flag, x, y, dtype=x.dtype, label="if")
 
 
 @operator("Loop")

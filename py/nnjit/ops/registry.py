@@ -84,11 +84,6 @@ def unsupported(node: Node, opset: int, reason: str) -> UnsupportedError:
     return UnsupportedError(f"{node.describe()}, opset {opset}, is not supported: {reason}")
 
 
-def supported_operators() -> list[tuple[str, str, int]]:
-    """Every (domain, name, first opset) in the table, sorted."""
-    return sorted((domain, name, versions[-1][0]) for (domain, name), versions in _TABLE.items())
-
-
 class Context:
     """What a definition works with while `node` is being traced.
 
