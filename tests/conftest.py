@@ -30,8 +30,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def site() -> Iterator[SiteServer]:
-    """The site, live from the working tree; `site.url` is its root, `site.publish` adds a file."""
-    server = SiteServer(prepare())
+    """The site of the working tree, its wheel built once; `site.url` is its root, `site.publish` adds a file."""
+    server = SiteServer(prepare(live=False))
     server.start()
     yield server
     server.stop()

@@ -13,7 +13,7 @@ from .site import Content, prepare
 def build(into: Path = DIST) -> Path:
     """Write the whole site into the folder `into`, replacing what was there, and return the folder."""
     lab.ensure()
-    site = prepare()
+    site = prepare(live=False)
     partial = into.with_name(into.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     for name, content in site.files():

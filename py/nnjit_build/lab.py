@@ -89,9 +89,8 @@ def ensure() -> Path:
     return SITE
 
 
-def nnjit_index() -> bytes:
-    """The package index that offers the wheel at the site's root, in the form that JupyterLite's installer reads."""
-    data = wheel.build()
+def nnjit_index(data: bytes) -> bytes:
+    """The package index that offers the wheel with the bytes `data` at the site's root, as JupyterLite's installer reads it."""
     release = {
         "digests": {"sha256": hashlib.sha256(data).hexdigest()},
         "filename": wheel.file_name(),

@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> dict[str, Any]:
     given = {name: _read_array(name, file) for name, file in map(_split, options.input)}
     dims = {name: _integer(name, value) for name, value in map(_split, options.dim)}
-    server = SiteServer(prepare())
+    server = SiteServer(prepare(live=False))
     server.start()
     try:
         url = _model_url(options.model, server)

@@ -56,9 +56,14 @@ class Folder:
 
 
 class Site:
-    """The table, and what has to be made for it."""
+    """The table, and what has to be made for it.
 
-    def __init__(self) -> None:
+    A site that is not `live` keeps the wheel it built first: a visit that takes it in two steps, first its digest and
+    then its bytes, gets one and the same while the sources are being edited.
+    """
+
+    def __init__(self, live: bool = True) -> None:
+        self._live = live
         self._wheel: tuple[object, bytes] | None = None
         self.made: dict[str, Callable[[], Content]] = {
             "": lambda: ROOT / "index.html",
@@ -66,7 +71,7 @@ class Site:
             "sw.js": lambda: WEB / "sw.js",
             "runtime/site.json": _site_json,
             wheel.file_name(): self._wheel_bytes,
-            f"lab/{lab.NNJIT_INDEX}": lab.nnjit_index,
+            f"lab/{lab.NNJIT_INDEX}": lambda: lab.nnjit_index(self._wheel_bytes()),
             f"models/{demo_model.FILE_NAME}": demo_model.build,
             _EXAMPLES: _examples,
         }
@@ -102,17 +107,17 @@ class Site:
                     yield prefix + name, path
 
     def _wheel_bytes(self) -> bytes:
-        signature = wheel.signature()
+        signature = wheel.signature() if self._live else None
         if self._wheel is None or self._wheel[0] != signature:
             self._wheel = (signature, wheel.build())
         return self._wheel[1]
 
 
-def prepare() -> Site:
+def prepare(live: bool = True) -> Site:
     """The site with everything fetched that it serves; raises FetchFailed when something cannot be had."""
     pyodide.ensure()
     vendor.ensure()
-    return Site()
+    return Site(live)
 
 
 def _site_json() -> bytes:
