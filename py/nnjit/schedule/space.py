@@ -15,6 +15,8 @@ from ..target import Target
 from .schedule import Schedule
 
 MAX_CANDIDATES = 48
+MAX_UNROLL = 7
+"""Iterations of an innermost reduction that are unrolled whole: the width of a filter, the channels of a picture."""
 MAP_CHUNK = 1024
 """Elements that one task of an elementwise kernel should cover, so that decoding the task costs nothing."""
 
@@ -78,6 +80,7 @@ def _elementwise(spec: KernelSpec) -> list[Schedule]:
         break
     found = []
     reduces = any(s.axes for s in spec.stages)
+    unroll = _small_extent(spec) if spec.stages[0].axes else 1
     for tile in (8, 4, 16) if reduces else (16, 8, 4):
         if width < tile and tile > 4:
             continue
@@ -90,7 +93,7 @@ def _elementwise(spec: KernelSpec) -> list[Schedule]:
             if chunk > 1:
                 runs.append((v, chunk))
         if width >= 4:
-            found.append(Schedule(tiles=((axis, tile),), vector=axis, serial=tuple(runs)))
+            found.append(Schedule(tiles=((axis, tile),), vector=axis, serial=tuple(runs), unroll=unroll))
         else:
             found.append(Schedule(serial=tuple(runs)))
     return found
@@ -129,7 +132,26 @@ def _contraction(spec: KernelSpec, target: Target) -> list[Schedule]:
     if not scored:
         return _elementwise(spec)
     scored.sort(key=lambda s: (s[0], s[1]))
-    return [s for _, _, s in scored]
+    return _diverse([s for _, _, s in scored])
+
+
+def _diverse(ranked: list[Schedule]) -> list[Schedule]:
+    """The better half of the space by rank; then each tile shape that is not among it, since what a browser's register
+    allocator makes of a wide tile only a measurement tells; then the rest."""
+    head = ranked[: MAX_CANDIDATES // 2]
+    shapes = {s.tiles for s in head}
+    others: list[Schedule] = []
+    for s in ranked[len(head) :]:
+        if s.tiles not in shapes:
+            shapes.add(s.tiles)
+            others.append(s)
+    return [*head, *others, *ranked[len(head) :]]
+
+
+def _small_extent(spec: KernelSpec) -> int:
+    """The extent of the innermost reduction axis if unrolling it whole is cheap, else 1."""
+    extent = spec.stages[0].axes[-1][1]
+    return extent if isinstance(extent, int) and 1 < extent <= MAX_UNROLL else 1
 
 
 def _register_tiles(
@@ -182,7 +204,9 @@ def _register_tiles(
                     penalty = 1 + 0.02 * position + (0.05 if packing != packings[-1] else 0)
                     if operands > 12:
                         penalty *= 1.5
-                    schedule = Schedule(tiles=tiles, vector=column, order=order, pack=packing)
+                    schedule = Schedule(
+                        tiles=tiles, vector=column, order=order, pack=packing, unroll=_small_extent(spec)
+                    )
                     found.append((cost * penalty, number, schedule))
                     number += 1
     return found
