@@ -11,7 +11,7 @@ from nnjit.errors import UnsupportedError
 _NOT_IMPLEMENTED = {
     "Adagrad", "Adam", "AffineGrid", "ArrayFeatureExtractor", "Binarizer", "CausalConvWithState", "Col2Im", "DFT",
     "DeformConv", "Det", "FlexAttention", "LinearAttention", "MaxUnpool", "MelWeightMatrix", "Momentum",
-    "NegativeLogLikelihoodLoss", "RoiAlign", "STFT", "SoftmaxCrossEntropyLoss", "SwiGLU", "TensorScatter", "TreeEnsemble",
+    "NegativeLogLikelihoodLoss", "RoiAlign", "STFT", "SoftmaxCrossEntropyLoss", "SwiGLU", "TreeEnsemble",
 }  # fmt: skip
 
 _REFUSED_OPERATORS = {

@@ -226,6 +226,30 @@ def _wrapped(element: ir.Expr, extent: Index) -> ir.Expr:
     return ir.select(ir.binary("lt", i, ir.const(0, "i32")), ir.add(i, ir.index(extent)), i)
 
 
+@operator("TensorScatter", since=24)
+def tensor_scatter(
+    ctx: Context, node: Node, cache: Tensor, update: Tensor, starts: Tensor | None = None
+) -> Tensor:
+    """The cache with `update` written along an axis from starts[batch] on; circular: past the end it goes on at 0."""
+    axis = ctx.axis(ctx.attr_int("axis", -2), cache.rank)
+    mode = ctx.attr_str("mode", "linear")
+    if mode not in ("linear", "circular"):
+        raise ctx.malformed(f"the mode '{mode}' is unknown")
+    zero, extent, count = ir.const(0, "i32"), ir.index(cache.shape[axis]), ir.index(update.shape[axis])
+
+    def element(*c: Index) -> ir.Expr:
+        start = zero if starts is None else ir.cast(starts.at(c[0]), "i32")
+        place = ir.sub(ir.index(c[axis]), start)
+        if mode == "circular":
+            place = ir.select(ir.binary("lt", place, zero), ir.add(place, extent), place)
+        inside = ir.binary("and", ir.binary("ge", place, zero), ir.binary("lt", place, count))
+        at = ir.value_index(ir.binary("max", _least(place, ir.sub(count, ir.const(1, "i32"))), zero))
+        written = update.at(*(at if a == axis else i for a, i in enumerate(c)))
+        return ir.select(inside, written, cache.at(*c))
+
+    return ctx.b.compute(cache.shape, cache.dtype, element, "scatter")
+
+
 def _least(a: ir.Expr, b: ir.Expr) -> ir.Expr:
     return ir.binary("min", a, b)
 
