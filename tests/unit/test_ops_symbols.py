@@ -202,6 +202,17 @@ def test_a_root_of_a_dimension_fixes_it_only_where_a_shape_needs_it() -> None:
     assert fixed.guards() == [["eq", "s0", 9]]
 
 
+def test_half_of_a_dimension_as_data_fixes_nothing() -> None:
+    nodes = [
+        helper.make_node("Shape", ["x"], ["s"]),
+        helper.make_node("Cast", ["s"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["f", "half"], ["h"]),
+        helper.make_node("Add", ["x", "h"], ["y"]),
+    ]
+    data = model(nodes, {"x": ("f32", ["n"])}, half=np.float32(0.5))
+    assert check(data, {"x": floats(9)}, [{"x": floats(4)}]).guards() == []
+
+
 def test_a_range_over_a_dimension_is_computed_in_place() -> None:
     nodes = [
         helper.make_node("Shape", ["x"], ["s"]),

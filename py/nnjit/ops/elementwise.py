@@ -165,19 +165,22 @@ def legacy_broadcast(ctx: Context, x: Tensor, y: Tensor) -> Tensor:
 @operator("Add")
 def add(ctx: Context, node: Node, x: Tensor, y: Tensor) -> Tensor:
     same_dtype(ctx, x, y)
-    return pointwise(ctx, ir.add, lambda a, b: known.add(ctx.env, a, b), x, legacy_broadcast(ctx, x, y))
+    y, exact = legacy_broadcast(ctx, x, y), x.dtype not in FLOATS
+    return pointwise(ctx, ir.add, lambda a, b: known.add(ctx.env, a, b), x, y, exact=exact)
 
 
 @operator("Sub")
 def sub(ctx: Context, node: Node, x: Tensor, y: Tensor) -> Tensor:
     same_dtype(ctx, x, y)
-    return pointwise(ctx, ir.sub, lambda a, b: known.sub(ctx.env, a, b), x, legacy_broadcast(ctx, x, y))
+    y, exact = legacy_broadcast(ctx, x, y), x.dtype not in FLOATS
+    return pointwise(ctx, ir.sub, lambda a, b: known.sub(ctx.env, a, b), x, y, exact=exact)
 
 
 @operator("Mul")
 def mul(ctx: Context, node: Node, x: Tensor, y: Tensor) -> Tensor:
     same_dtype(ctx, x, y)
-    return pointwise(ctx, ir.mul, lambda a, b: known.mul(ctx.env, a, b), x, legacy_broadcast(ctx, x, y))
+    y, exact = legacy_broadcast(ctx, x, y), x.dtype not in FLOATS
+    return pointwise(ctx, ir.mul, lambda a, b: known.mul(ctx.env, a, b), x, y, exact=exact)
 
 
 @operator("Div")
@@ -272,7 +275,7 @@ def _integer_power(a: ir.Expr, b: ir.Expr, signed: bool) -> ir.Expr:
     result, square = like(a, 1), a
     bits = range(6)
     if b.op == "const":
-        exponent = int(b.attr)  # type: ignore[call-overload]
+        exponent = int(b.attr)
         bits = range(exponent.bit_length() if exponent >= 0 else 1)
     for bit in bits:
         odd = ir.binary("ne", ir.binary("and", b, like(b, 1 << bit)), like(b, 0))
@@ -286,7 +289,7 @@ def _integer_power(a: ir.Expr, b: ir.Expr, signed: bool) -> ir.Expr:
     return ir.select(ir.binary("lt", b, like(b, 0)), negative, result)
 
 
-def _variadic(name: str, f: Callable[[ir.Expr, ir.Expr], ir.Expr], fold: Callable, exact: bool) -> None:
+def _variadic(name: str, f: Callable[[ir.Expr, ir.Expr], ir.Expr], fold: Callable) -> None:
     def definition(ctx: Context, node: Node, *xs: Tensor) -> Tensor:
         same_dtype(ctx, *xs)
         if len(xs) == 1:
@@ -306,15 +309,15 @@ def _variadic(name: str, f: Callable[[ir.Expr, ir.Expr], ir.Expr], fold: Callabl
                 total = fold(ctx.env, total, v)
             return total
 
-        return pointwise(ctx, chain, None if name == "Mean" else chain_known, *xs, exact=exact)
+        return pointwise(ctx, chain, None if name == "Mean" else chain_known, *xs, exact=False)
 
     operator(name)(definition)
 
 
-_variadic("Sum", ir.add, known.add, True)
-_variadic("Mean", ir.add, known.add, True)
-_variadic("Min", lambda a, b: ir.binary("min", a, b), known.minimum, False)
-_variadic("Max", lambda a, b: ir.binary("max", a, b), known.maximum, False)
+_variadic("Sum", ir.add, known.add)
+_variadic("Mean", ir.add, known.add)
+_variadic("Min", lambda a, b: ir.binary("min", a, b), known.minimum)
+_variadic("Max", lambda a, b: ir.binary("max", a, b), known.maximum)
 
 
 # -- comparisons and logic --------------------------------------------------------------------------------------
