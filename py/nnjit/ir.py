@@ -36,6 +36,8 @@ workgroup, and `lane` the invocation in it.
 
 from __future__ import annotations
 
+from typing import Any
+
 from .symbolic import IntExpr, Opaque, to_json, var
 
 COMPUTE_DTYPES = ("f32", "f64", "i32", "u32", "i64", "bool")
@@ -70,7 +72,7 @@ class Expr:
 
     __slots__ = ("op", "dtype", "lanes", "args", "attr")
 
-    def __init__(self, op: str, dtype: str, lanes: int, args: tuple, attr: object) -> None:
+    def __init__(self, op: str, dtype: str, lanes: int, args: tuple, attr: Any) -> None:
         self.op = op
         self.dtype = dtype
         self.lanes = lanes
@@ -83,7 +85,7 @@ class Expr:
         if self.op in ("local", "index"):
             return str(self.attr)
         if self.op == "load":
-            buffer, index = self.attr  # type: ignore[misc]
+            buffer, index = self.attr
             return f"{buffer}[{index}{':4' if self.lanes == 4 else ''}]"
         attr = "" if self.attr is None else f"@{self.attr}"
         name = self.op if self.op not in ("cast", "bitcast") else f"{self.op}_{self.dtype}"
@@ -140,11 +142,11 @@ def index(e: Index) -> Expr:
 def value_index(e: Expr) -> Index:
     """A run-time integer value as an index atom, e.g. what Gather loads. i64 is narrowed by the emitter."""
     if e.op == "const":
-        return int(e.attr)  # type: ignore[call-overload]
+        return int(e.attr)
     if e.op == "index":
-        return e.attr  # type: ignore[return-value]
+        return e.attr
     if e.op == "cast" and e.args[0].op == "index" and e.dtype in ("i32", "i64"):
-        return e.args[0].attr  # type: ignore[return-value]
+        return e.args[0].attr
     return IntExpr({(Opaque("value", (e,)),): 1})
 
 
@@ -177,7 +179,7 @@ def cast(x: Expr, dtype: str) -> Expr:
         and x.lanes == 1
         and not (x.dtype in ("f32", "f64") and dtype in ("i32", "u32", "i64"))
     ):
-        return const(_wrapped(x.attr, dtype), dtype)  # type: ignore[arg-type]
+        return const(_wrapped(x.attr, dtype), dtype)
     return expr("cast", dtype, x.lanes, (x,))
 
 

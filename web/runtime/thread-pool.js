@@ -54,6 +54,7 @@ export class ThreadPool {
    * @throws {WebAssembly.LinkError | Error} when a module cannot be instantiated here
    */
   async add(modules) {
+    /** @type {{module: WebAssembly.Module, functions: {index: number, name: string}[]}[]} */
     const entries = [];
     for (const { module, names } of modules) {
       const instance = await WebAssembly.instantiate(module, { env: { memory: this.memory.memory } });

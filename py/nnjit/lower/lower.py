@@ -459,9 +459,9 @@ class _Lowering:
             if packed is not None:
                 at = self._index(packed[1], mapping)
                 return ir.load(packed[0].buffer, at, e.dtype, LANES)
-            step = coefficient(e.attr[1], self.vector_axis)  # type: ignore[index]
+            step = coefficient(e.attr[1], self.vector_axis)
             if isinstance(step, int) and step == 1 and e.dtype in VECTOR_DTYPES:
-                return ir.load(e.attr[0], self._index(e.attr[1], mapping), e.dtype, LANES)  # type: ignore[index]
+                return ir.load(e.attr[0], self._index(e.attr[1], mapping), e.dtype, LANES)
         if e.op in ("load", "index") or not _has_vector_form(e):
             return _packed_lanes(
                 [self._scalar(e, self._lane(mapping, lane), p, lane) for lane in range(LANES)]
@@ -482,12 +482,12 @@ class _Lowering:
             register = self._register_of(e, p, LANES if wide else 1)
             return ir.extract(register, lane) if wide else register  # type: ignore[arg-type]
         if e.op == "index":
-            return ir.index(self._index(e.attr, mapping))  # type: ignore[arg-type]
+            return ir.index(self._index(e.attr, mapping))
         if e.op == "load":
             packed = self.packed_loads.get(e)
             if packed is not None:
                 return ir.load(packed[0].buffer, self._index(packed[1], mapping), e.dtype)
-            return ir.load(e.attr[0], self._index(e.attr[1], mapping), e.dtype)  # type: ignore[index]
+            return ir.load(e.attr[0], self._index(e.attr[1], mapping), e.dtype)
         return ir.rebuild(e, tuple(self._scalar(a, mapping, p, lane) for a in e.args))
 
     def _register_of(self, e: ir.Expr, p: _Point, lanes: int) -> ir.Expr:
@@ -504,7 +504,7 @@ class _Lowering:
             if r.value.dtype not in ("f32", "i32"):
                 return False
         for e in _loads(stage):
-            step = coefficient(e.attr[1], axis)  # type: ignore[index]
+            step = coefficient(e.attr[1], axis)
             if step is None or not (isinstance(step, int) and step in (0, 1)):
                 bad += 1
             else:
@@ -528,7 +528,7 @@ class _Lowering:
             load = operands[number]
             while load.op == "cast":
                 load = load.args[0]
-            buffer, at = load.attr  # type: ignore[misc]
+            buffer, at = load.attr
             if not depends(at, axis):
                 raise ValueError(f"operand {number} does not depend on the vector axis {axis}")
             outer = [(v, d) for v, d in self.spec.outer if v != axis and depends(at, v)]
@@ -579,10 +579,10 @@ def _touched_buffers(stages: list[Stage], skip: Collection[ir.Expr]) -> set[str]
             return
         seen.add(e)
         if e.op == "load":
-            found.add(e.attr[0])  # type: ignore[index]
-            walk_index(e.attr[1])  # type: ignore[index]
+            found.add(e.attr[0])
+            walk_index(e.attr[1])
         elif e.op == "index":
-            walk_index(e.attr)  # type: ignore[arg-type]
+            walk_index(e.attr)
         for a in e.args:
             walk(a)
 
@@ -648,7 +648,9 @@ def _has_vector_form(e: ir.Expr) -> bool:
 
 def _vector_spec(spec: KernelSpec) -> bool:
     """Whether every value that is reduced or stored fits a vector lane."""
-    return all(x.value.dtype in VECTOR_DTYPES for s in spec.stages for x in (*s.reduces, *s.stores))
+    values = [r.value for s in spec.stages for r in s.reduces]
+    values += [w.value for s in spec.stages for w in s.stores]
+    return all(v.dtype in VECTOR_DTYPES for v in values)
 
 
 def _expand_body(body: list[ir.Stmt], target: Target) -> None:

@@ -297,7 +297,7 @@ def constant_power(x: Expr, y: Expr) -> Expr | None:
         -1.0: div(_c(1.0), x),
         -0.5: div(_c(1.0), unary("sqrt", x)),
     }
-    return simple.get(float(exponent.attr))  # type: ignore[arg-type]
+    return simple.get(float(exponent.attr))
 
 
 # Trigonometry

@@ -154,9 +154,9 @@ def substitute_expr(
 
     def leaf(x: ir.Expr) -> ir.Expr | None:
         if x.op == "index":
-            return ir.index(substitute(x.attr, mapping, on_value=on_value))  # type: ignore[arg-type]
+            return ir.index(substitute(x.attr, mapping, on_value=on_value))
         if x.op == "load":
-            buffer, at = x.attr  # type: ignore[misc]
+            buffer, at = x.attr
             return ir.load(buffer, substitute(at, mapping, on_value=on_value), x.dtype, x.lanes)
         return None
 
@@ -173,9 +173,9 @@ def indices_of(spec: KernelSpec) -> set[Index]:
             return
         seen.add(e)
         if e.op == "index":
-            add(e.attr)  # type: ignore[arg-type]
+            add(e.attr)
         elif e.op == "load":
-            add(e.attr[1])  # type: ignore[index]
+            add(e.attr[1])
         for a in e.args:
             walk(a)
 
@@ -230,9 +230,9 @@ def depends(e: Index, v: str) -> bool:
 
 def _expr_mentions(e: ir.Expr, v: str) -> bool:
     if e.op == "index":
-        return depends(e.attr, v)  # type: ignore[arg-type]
+        return depends(e.attr, v)
     if e.op == "load":
-        return depends(e.attr[1], v)  # type: ignore[index]
+        return depends(e.attr[1], v)
     return any(_expr_mentions(a, v) for a in e.args)
 
 
@@ -241,9 +241,9 @@ def expr_depends(e: ir.Expr, names: set[str], memo: dict[ir.Expr, bool]) -> bool
     known = memo.get(e)
     if known is None:
         if e.op == "index":
-            known = any(depends(e.attr, v) for v in names)  # type: ignore[arg-type]
+            known = any(depends(e.attr, v) for v in names)
         elif e.op == "load":
-            known = any(depends(e.attr[1], v) for v in names)  # type: ignore[index]
+            known = any(depends(e.attr[1], v) for v in names)
         elif e.op == "local":
             known = e.attr in names
         else:

@@ -159,14 +159,14 @@ class _Specifier:
         if done is not None:
             return done
         if e.op == "read":
-            tensor, coords = e.attr  # type: ignore[misc]
+            tensor, coords = e.attr
             if tensor in self.members:
                 done = self._value(tensor)
             else:
                 at = tuple(self._index(x, mapping, memo) for x in coords)
                 done = self._load(tensor, at)
         elif e.op == "index":
-            done = ir.index(self._index(e.attr, mapping, memo))  # type: ignore[arg-type]
+            done = ir.index(self._index(e.attr, mapping, memo))
         elif e.args:
             done = ir.rebuild(e, tuple(self._resolve(a, mapping, memo) for a in e.args))
         else:

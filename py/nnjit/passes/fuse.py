@@ -69,12 +69,12 @@ def reads(e: ir.Expr, seen: set[ir.Expr] | None = None) -> Iterator[tuple[Tensor
         return
     seen.add(e)
     if e.op == "read":
-        tensor, coords = e.attr  # type: ignore[misc]
+        tensor, coords = e.attr
         yield tensor, coords
         for c in coords:
             yield from _index_reads(c, seen)
     elif e.op == "index":
-        yield from _index_reads(e.attr, seen)  # type: ignore[arg-type]
+        yield from _index_reads(e.attr, seen)
     for a in e.args:
         yield from reads(a, seen)
 
@@ -101,7 +101,7 @@ def index_operands(e: ir.Expr) -> set[Tensor]:
         if x in seen:
             continue
         seen.add(x)
-        indices = x.attr[1] if x.op == "read" else (x.attr,) if x.op == "index" else ()  # type: ignore[index]
+        indices = x.attr[1] if x.op == "read" else (x.attr,) if x.op == "index" else ()
         for i in indices:
             found |= {t for t, _ in _index_reads(i, set())}
         stack.extend(x.args)
@@ -344,9 +344,9 @@ class Fuser:
         self, g: Group, found: list[tuple[Tensor, Shape]], shape: Shape, reduce_shape: Shape
     ) -> dict[str, Index] | None:
         """Axis variable of the newcomer → variable of the group, from every read of a member; None if they disagree."""
-        extents = {var(f"i{n}"): d for n, d in enumerate(shape)}
+        extents: dict[Index, Index] = {var(f"i{n}"): d for n, d in enumerate(shape)}
         extents |= {var(f"r{n}"): d for n, d in enumerate(reduce_shape)}
-        axis_extent = {var(v): d for v, d in (*g.outer, *g.inner)}
+        axis_extent: dict[Index, Index] = {var(v): d for v, d in (*g.outer, *g.inner)}
         mapping: dict[str, Index] = {}
         for t, coords in found:
             s = storage_of(t)
@@ -462,7 +462,7 @@ def _names_symbol(body: ir.Expr) -> bool:
     for e in _nodes(body):
         indices: tuple = ()
         if e.op == "read":
-            indices = e.attr[1]  # type: ignore[index]
+            indices = e.attr[1]
         elif e.op == "index":
             indices = (e.attr,)
         for i in indices:

@@ -47,8 +47,8 @@ def _is_rows(spec: KernelSpec) -> bool:
     for s in spec.stages:
         if s.axes:
             for e in _loads_of(s.reduces):
-                inner += coefficient(e.attr[1], s.axes[-1][0]) == 1  # type: ignore[index]
-                along_outer += coefficient(e.attr[1], last_outer) == 1  # type: ignore[index]
+                inner += coefficient(e.attr[1], s.axes[-1][0]) == 1
+                along_outer += coefficient(e.attr[1], last_outer) == 1
     return inner > along_outer
 
 
@@ -110,7 +110,7 @@ class _Roles:
             while e.op == "cast":
                 e = e.args[0]
             self.loads.append(e)
-        self.indices: list[Index] = [e.attr[1] for e in self.loads]  # type: ignore[index]
+        self.indices: list[Index] = [e.attr[1] for e in self.loads]
         store = next(w for s in reversed(spec.stages) for w in s.stores)
         self.columns = [
             v for v, d in reversed(spec.outer)

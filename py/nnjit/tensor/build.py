@@ -10,6 +10,7 @@ concat(tensors, axis)                          each operand is written straight 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import numpy as np
 
@@ -217,7 +218,7 @@ class Builder:
             base = x.base
         t = View(base, shape, index)
         if x.content is not None and _is_small(shape):
-            content = np.empty(shape, dtype=object)
+            content: Any = np.empty(cast(tuple[int, ...], shape), dtype=object)
             for c in np.ndindex(*shape):  # type: ignore[arg-type]
                 at = f(*c)
                 if not all(isinstance(a, int) for a in at):

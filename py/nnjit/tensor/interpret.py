@@ -64,7 +64,7 @@ def reads(body: ir.Expr) -> Iterator[Tensor]:
             indices = attr[1]
             yield attr[0]
         elif e.op == "index":
-            indices = (e.attr,)  # type: ignore[assignment]
+            indices = (e.attr,)
         for index in indices:
             stack.extend(a.args[0] for a in atoms(index) if isinstance(a, Opaque) and a.op == "value")
 
@@ -245,7 +245,7 @@ class _Grid:
         if e.op == "const":
             return np.asarray(e.attr, dtype)
         if e.op == "index":
-            return self.index(e.attr).astype(dtype)  # type: ignore[arg-type]
+            return self.index(e.attr).astype(dtype)
         if e.op == "read":
             attr: Any = e.attr
             return self.gather(*attr).astype(dtype)

@@ -37,7 +37,9 @@ PATIENCE = 16
 class Executor(Protocol):
     """What the tuner asks of the executor (web/runtime/executor.worker.js)."""
 
-    def measure(self, plan: int, unit: int, candidates: list[dict], samples: int, tolerance: float) -> Awaitable[dict]:
+    def measure(
+        self, plan: int, unit: int, candidates: list[dict], samples: int, tolerance: float
+    ) -> Awaitable[dict]:
         """{"incumbentMs", "results": [{"status", "ms", "incumbent", "incumbentMs", "maxError", "message"}]}"""
 
     def swap(self, plan: int, replacements: list[tuple[int, dict]]) -> Awaitable[Any]:
@@ -52,7 +54,9 @@ class Trial:
 
     __slots__ = ("schedule", "status", "ms", "error", "message")
 
-    def __init__(self, schedule: Schedule, status: str, ms: float | None, error: float | None, message: str) -> None:
+    def __init__(
+        self, schedule: Schedule, status: str, ms: float | None, error: float | None, message: str
+    ) -> None:
         self.schedule = schedule
         self.status = status
         self.ms = ms
@@ -63,7 +67,18 @@ class Trial:
 class Task:
     """A kernel specification with its schedules, the units that use it, and what was measured."""
 
-    __slots__ = ("key", "label", "op", "units", "waiting", "trials", "current", "ms", "first_ms", "since_gain")
+    __slots__ = (
+        "key",
+        "label",
+        "op",
+        "units",
+        "waiting",
+        "trials",
+        "current",
+        "ms",
+        "first_ms",
+        "since_gain",
+    )
 
     def __init__(self, key: str, label: str, op: str, waiting: list[Schedule], current: Schedule) -> None:
         self.key = key
@@ -286,4 +301,6 @@ def _trial(schedule: Schedule, result: dict, incumbent_ms: float | None) -> Tria
         if others and min(others) > 0 and incumbent_ms:
             ms *= incumbent_ms / float(min(others))
     error = result.get("maxError")
-    return Trial(schedule, status, ms, None if error is None else float(error), str(result.get("message") or ""))
+    return Trial(
+        schedule, status, ms, None if error is None else float(error), str(result.get("message") or "")
+    )
