@@ -2,7 +2,9 @@
 
 from . import (  # noqa: F401
     activation,
+    arithmetic,
     attention,
+    cast,
     control,
     conv,
     elementwise,
@@ -18,6 +20,7 @@ from . import (  # noqa: F401
     reduction,
     refused,
     resize,
+    scatter,
     sequence,
     shape,
 )

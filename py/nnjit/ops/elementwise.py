@@ -1,4 +1,4 @@
-"""Elementwise arithmetic: unary functions, binary operators, comparisons, logic, bits, choices, casts."""
+"""Elementwise operators: functions of one element, comparisons, logic, bits, choices."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import numpy as np
 from .. import ir
 from ..graph.dtype import NUMPY
 from ..graph.graph import Node
-from ..onnx.tensors import DTYPES
 from ..tensor.tensor import Tensor
 from . import content as known
-from .content import FLOATS, Element
+from .content import Element
 from .registry import MAX_CONTENT, Context, operator
 
 SIGNED = ("i8", "i16", "i32", "i64")
@@ -35,7 +34,7 @@ def pointwise(
 ) -> Tensor:
     """f of every element, with numpy's broadcasting; `fold` does the same for known elements."""
     if fold is not None and all(x.content is not None for x in xs):
-        extent = np.broadcast_shapes(*(x.content.shape for x in xs))  # type: ignore[union-attr]
+        extent = np.broadcast_shapes(*(x.content.shape for x in xs))
         if math.prod(extent) <= MAX_CONTENT:
             folded = ctx.fold(lambda *c: known.apply(fold, *c), *xs, dtype=dtype, exact=exact)
             if folded is not None:
@@ -48,6 +47,14 @@ def same_dtype(ctx: Context, *xs: Tensor) -> None:
     for x in xs[1:]:
         if x.dtype != xs[0].dtype:
             raise ctx.malformed(f"operands are of dtype {xs[0].dtype} and {x.dtype}")
+
+
+def legacy_broadcast(ctx: Context, x: Tensor, y: Tensor) -> Tensor:
+    """y shaped so that numpy's rule puts it where opsets before 7 did: along `axis` of x."""
+    if ctx.opset >= 7 or not ctx.attr_int("broadcast", 0) or y.rank == 0 or "axis" not in ctx.node.attrs:
+        return y
+    axis = ctx.axis(ctx.attr_int("axis", 0), x.rank)
+    return ctx.b.reshape(y, (*y.shape, *(1,) * (x.rank - axis - y.rank)))
 
 
 # -- unary functions --------------------------------------------------------------------------------------------
@@ -149,175 +156,6 @@ def is_inf(ctx: Context, node: Node, x: Tensor) -> Tensor:
 
 def _magnitude_bits(v: ir.Expr) -> ir.Expr:
     return ir.binary("and", ir.bitcast(v, "u32"), ir.const(0x7FFFFFFF, "u32"))
-
-
-# -- binary arithmetic ------------------------------------------------------------------------------------------
-
-
-def legacy_broadcast(ctx: Context, x: Tensor, y: Tensor) -> Tensor:
-    """y shaped so that numpy's rule puts it where opsets before 7 did: along `axis` of x."""
-    if ctx.opset >= 7 or not ctx.attr_int("broadcast", 0) or y.rank == 0 or "axis" not in ctx.node.attrs:
-        return y
-    axis = ctx.axis(ctx.attr_int("axis", 0), x.rank)
-    return ctx.b.reshape(y, (*y.shape, *(1,) * (x.rank - axis - y.rank)))
-
-
-@operator("Add")
-def add(ctx: Context, node: Node, x: Tensor, y: Tensor) -> Tensor:
-    same_dtype(ctx, x, y)
-    y, exact = legacy_broadcast(ctx, x, y), x.dtype not in FLOATS
-    return pointwise(ctx, ir.add, lambda a, b: known.add(ctx.env, a, b), x, y, exact=exact)
-
-
-@operator("Sub")
-def sub(ctx: Context, node: Node, x: Tensor, y: Tensor) -> Tensor:
-    same_dtype(ctx, x, y)
-    y, exact = legacy_broadcast(ctx, x, y), x.dtype not in FLOATS
-    return pointwise(ctx, ir.sub, lambda a, b: known.sub(ctx.env, a, b), x, y, exact=exact)
-
-
-@operator("Mul")
-def mul(ctx: Context, node: Node, x: Tensor, y: Tensor) -> Tensor:
-    same_dtype(ctx, x, y)
-    y, exact = legacy_broadcast(ctx, x, y), x.dtype not in FLOATS
-    return pointwise(ctx, ir.mul, lambda a, b: known.mul(ctx.env, a, b), x, y, exact=exact)
-
-
-@operator("Div")
-def div(ctx: Context, node: Node, x: Tensor, y: Tensor) -> Tensor:
-    """Quotients; of integers towards zero."""
-    same_dtype(ctx, x, y)
-    y = legacy_broadcast(ctx, x, y)
-    if x.dtype in FLOATS:
-        return pointwise(ctx, ir.div, lambda a, b: known.div_float(ctx.env, a, b), x, y, exact=False)
-    signed = x.dtype in SIGNED
-
-    def f(a: ir.Expr, b: ir.Expr) -> ir.Expr:
-        return safe_division("div", a, b, signed)
-
-    return pointwise(ctx, f, lambda a, b: known.div_int(ctx.env, a, b), x, y, exact=False)
-
-
-def safe_division(op: str, a: ir.Expr, b: ir.Expr, signed: bool) -> ir.Expr:
-    """a div b or a rem b of integers that cannot trap: dividing by 0, or the least integer by −1, gives some number."""
-    if b.op == "const" and b.attr not in (0, -1):
-        return ir.binary(op, a, b)
-    one = like(b, 1)
-    divisor = ir.select(ir.binary("eq", b, like(b, 0)), one, b)
-    if not signed:
-        return ir.binary(op, a, divisor)
-    minus = ir.binary("eq", b, like(b, -1))
-    quotient = ir.binary(op, a, ir.select(minus, one, divisor))
-    return ir.select(minus, ir.unary("neg", a) if op == "div" else like(a, 0), quotient)
-
-
-@operator("Mod")
-def mod(ctx: Context, node: Node, x: Tensor, y: Tensor) -> Tensor:
-    """Remainders with the sign of the divisor, or of the dividend when fmod = 1."""
-    same_dtype(ctx, x, y)
-    truncating = bool(ctx.attr_int("fmod", 0))
-
-    def f(a: ir.Expr, b: ir.Expr) -> ir.Expr:
-        if x.dtype in FLOATS:
-            quotient = ir.unary("trunc", ir.div(a, b))
-            # With an infinite divisor the quotient is 0, and 0 · ∞ is no number.
-            small = ir.binary("eq", quotient, like(a, 0))
-            remainder = ir.select(small, a, ir.sub(a, ir.mul(b, quotient)))
-        else:
-            remainder = safe_division("rem", a, b, x.dtype in SIGNED)
-        if truncating or x.dtype[0] == "u":
-            return remainder
-        zero = like(a, 0)
-        opposite = ir.binary("xor", ir.binary("lt", remainder, zero), ir.binary("lt", b, zero))
-        wrong = ir.binary("and", ir.binary("ne", remainder, zero), opposite)
-        return ir.select(wrong, ir.add(remainder, b), remainder)
-
-    fold = known.mod_trunc if truncating else known.mod_floor
-    return pointwise(ctx, f, lambda a, b: fold(ctx.env, a, b), x, y, exact=False)
-
-
-@operator("Pow")
-def pow_(ctx: Context, node: Node, x: Tensor, y: Tensor) -> Tensor:
-    """x to the power of y, in the dtype of x; y may be of another dtype."""
-    y = legacy_broadcast(ctx, x, y)
-    if x.dtype in FLOATS:
-
-        def f(a: ir.Expr, b: ir.Expr) -> ir.Expr:
-            return _float_power(a, ir.cast(b, a.dtype))
-
-    elif y.dtype in FLOATS:
-
-        def f(a: ir.Expr, b: ir.Expr) -> ir.Expr:
-            return ir.cast(_float_power(ir.cast(a, b.dtype), b), a.dtype)
-
-    else:
-
-        def f(a: ir.Expr, b: ir.Expr) -> ir.Expr:
-            return _integer_power(a, ir.cast(b, a.dtype), x.dtype in SIGNED)
-
-    return pointwise(ctx, f, lambda a, b: known.power(ctx.env, a, b), x, y, exact=False)
-
-
-def _float_power(a: ir.Expr, b: ir.Expr) -> ir.Expr:
-    exponent: Any = b.attr if b.op == "const" else None
-    if exponent == 0.5:
-        return ir.unary("sqrt", a)
-    if exponent in (-2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0):
-        power = like(a, 1)
-        for n in range(int(abs(exponent))):
-            power = ir.mul(power, a) if n else a
-        return ir.div(like(a, 1), power) if exponent < 0 else power
-    return ir.expr("pow", a.dtype, 1, (a, b))
-
-
-def _integer_power(a: ir.Expr, b: ir.Expr, signed: bool) -> ir.Expr:
-    """By squaring, for exponents below 64: larger ones overflow every base but −1, 0 and 1."""
-    result, square = like(a, 1), a
-    bits = range(6)
-    if b.op == "const":
-        exponent = int(b.attr)
-        bits = range(exponent.bit_length() if exponent >= 0 else 1)
-    for bit in bits:
-        odd = ir.binary("ne", ir.binary("and", b, like(b, 1 << bit)), like(b, 0))
-        result = ir.select(odd, ir.mul(result, square), result)
-        square = ir.mul(square, square)
-    if not signed:
-        return result
-    unit = ir.binary("or", ir.binary("eq", a, like(a, 1)), ir.binary("eq", a, like(a, -1)))
-    parity = ir.select(ir.binary("eq", ir.binary("and", b, like(b, 1)), like(b, 0)), like(a, 1), a)
-    negative = ir.select(unit, parity, like(a, 0))
-    return ir.select(ir.binary("lt", b, like(b, 0)), negative, result)
-
-
-def _variadic(name: str, f: Callable[[ir.Expr, ir.Expr], ir.Expr], fold: Callable) -> None:
-    def definition(ctx: Context, node: Node, *xs: Tensor) -> Tensor:
-        same_dtype(ctx, *xs)
-        if len(xs) == 1:
-            return xs[0]
-
-        def chain(*vs: Any, f: Callable = f) -> Any:
-            total = vs[0]
-            for v in vs[1:]:
-                total = f(total, v)
-            if name != "Mean":
-                return total
-            return ir.mul(total, like(total, 1 / len(vs)))
-
-        def chain_known(*vs: Element) -> Element:
-            total = vs[0]
-            for v in vs[1:]:
-                total = fold(ctx.env, total, v)
-            return total
-
-        return pointwise(ctx, chain, None if name == "Mean" else chain_known, *xs, exact=False)
-
-    operator(name)(definition)
-
-
-_variadic("Sum", ir.add, known.add)
-_variadic("Mean", ir.add, known.add)
-_variadic("Min", lambda a, b: ir.binary("min", a, b), known.minimum)
-_variadic("Max", lambda a, b: ir.binary("max", a, b), known.maximum)
 
 
 # -- comparisons and logic --------------------------------------------------------------------------------------
@@ -457,83 +295,3 @@ def clip(
         return v
 
     return pointwise(ctx, f, fold, *operands, exact=False)
-
-
-# -- casts ------------------------------------------------------------------------------------------------------
-
-
-@operator("Cast")
-def cast(ctx: Context, node: Node, x: Tensor) -> Tensor:
-    """x in another dtype: floats to integers towards zero, anything to bool by comparison with zero."""
-    code: Any = node.attrs.get("to", 1)
-    if isinstance(code, (str, bytes)):  # opsets before 6 give the type by name
-        name = code if isinstance(code, str) else code.decode()
-        codes = {
-            "FLOAT": 1,
-            "UINT8": 2,
-            "INT8": 3,
-            "INT32": 6,
-            "INT64": 7,
-            "BOOL": 9,
-            "FLOAT16": 10,
-            "DOUBLE": 11,
-        }
-        code = codes.get(name, 0)
-    return cast_to(ctx, x, DTYPES.get(int(code), str(code)))
-
-
-@operator("CastLike", since=15)
-def cast_like(ctx: Context, node: Node, x: Tensor, target: Tensor) -> Tensor:
-    return cast_to(ctx, x, target.dtype)
-
-
-def cast_to(ctx: Context, x: Tensor, dtype: str) -> Tensor:
-    """x converted to `dtype`. Raises UnsupportedError for a dtype that kernels do not compute in."""
-    if dtype == "bf16":
-        return _rounded_to_bf16(ctx, cast_to(ctx, x, "f32"))
-    if dtype not in ir.COMPUTE_OF:
-        raise ctx.unsupported(f"a cast to {dtype}")
-    if dtype == x.dtype:
-        return x
-
-    def fold(v: Element) -> Element:
-        return known.cast(ctx.env, v, dtype)
-
-    return pointwise(ctx, lambda v: converted(v, dtype), fold, x, dtype=dtype, exact=dtype != "bool")
-
-
-def _rounded_to_bf16(ctx: Context, x: Tensor) -> Tensor:
-    """x with the precision of a bfloat16, to nearest, ties to even; bf16 tensors are kept as f32."""
-
-    def f(v: ir.Expr) -> ir.Expr:
-        bits = ir.bitcast(v, "u32")
-        odd = ir.binary("and", ir.binary("shr", bits, like(bits, 16)), like(bits, 1))
-        rounded = ir.add(bits, ir.add(odd, like(bits, 0x7FFF)))
-        kept = ir.bitcast(ir.binary("and", rounded, like(bits, 0xFFFF0000)), "f32")
-        return ir.select(ir.binary("eq", v, v), kept, v)
-
-    return ctx.b.elementwise(f, x, label="cast")
-
-
-def converted(v: ir.Expr, dtype: str) -> ir.Expr:
-    """v as a value of the compute dtype of `dtype`."""
-    if dtype == "bool":
-        return v if v.dtype == "bool" else ir.binary("ne", v, like(v, 0))
-    return ir.cast(v, ir.COMPUTE_OF[dtype])
-
-
-@operator("BitCast", since=26)
-def bit_cast(ctx: Context, node: Node, x: Tensor) -> Tensor:
-    """The bits of x as another dtype of the same width."""
-    dtype = DTYPES.get(ctx.attr_int("to", 0), "?")
-    compute = ir.COMPUTE_OF.get(dtype, "")
-    here = ir.COMPUTE_OF[x.dtype]
-    if dtype == x.dtype:
-        return x
-    if ir.STORAGE_BYTES.get(dtype) != ir.STORAGE_BYTES[x.dtype] or dtype == "bool":
-        raise ctx.unsupported(f"the bits of {x.dtype} as {dtype}")
-    if x.dtype not in FLOATS and dtype not in FLOATS:
-        return ctx.b.elementwise(lambda v: ir.cast(v, compute), x, dtype=dtype, label="bitcast")
-    if "f16" in (dtype, x.dtype) or ir.STORAGE_BYTES[dtype] != ir.STORAGE_BYTES[here]:
-        raise ctx.unsupported(f"the bits of {x.dtype} as {dtype}")
-    return ctx.b.elementwise(lambda v: ir.bitcast(v, compute), x, dtype=dtype, label="bitcast")

@@ -1,4 +1,4 @@
-"""Elements at indices that are data: gathering, scattering, one-hot, ranking, running sums."""
+"""Elements at indices that are data: gathering, one-hot, ranking, running sums."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 from .. import ir
 from ..graph.dtype import NUMPY
 from ..graph.graph import Node
-from ..symbolic import IntExpr, product
+from ..symbolic import IntExpr
 from ..tensor.tensor import Compute, Index, Shape, Tensor
 from . import content as known
-from .elementwise import cast_to
+from .cast import cast_to
 from .registry import Context, operator
 
 
 def index_at(element: ir.Expr, extent: Index) -> Index:
     """A loaded integer as an index of an axis: negative ones count from the end, and none leaves the axis."""
     if element.op == "const":
-        at = int(element.attr)  # type: ignore[call-overload]
+        at = int(element.attr)
         if isinstance(extent, int):
             return min(max(at + extent if at < 0 else at, 0), max(extent - 1, 0))
     i = ir.cast(element, "i32")
@@ -27,6 +27,26 @@ def index_at(element: ir.Expr, extent: Index) -> Index:
     i = ir.select(ir.binary("lt", i, ir.const(0, "i32")), ir.add(i, size), i)
     last = ir.sub(size, ir.const(1, "i32"))
     return ir.value_index(ir.binary("max", ir.binary("min", i, last), ir.const(0, "i32")))
+
+
+def wrapped(element: ir.Expr, extent: Index) -> ir.Expr:
+    """An index as an i32, negative ones counted from the end."""
+    i = ir.cast(element, "i32")
+    return ir.select(ir.binary("lt", i, ir.const(0, "i32")), ir.add(i, ir.index(extent)), i)
+
+
+def least(a: ir.Expr, b: ir.Expr) -> ir.Expr:
+    return ir.binary("min", a, b)
+
+
+def neutral_element(combine: str, dtype: str) -> ir.Expr:
+    compute = ir.COMPUTE_OF[dtype]
+    if combine in ("sum", "prod"):
+        return ir.const(0 if combine == "sum" else 1, compute)
+    if dtype in known.FLOATS:
+        return ir.const(float("-inf") if combine == "max" else float("inf"), compute)
+    info = np.iinfo(NUMPY[dtype])
+    return ir.const(int(info.min) if combine == "max" else int(info.max), compute)
 
 
 # -- gathering --------------------------------------------------------------------------------------------------
@@ -96,164 +116,6 @@ def gather_nd(ctx: Context, node: Node, x: Tensor, indices: Tensor) -> Tensor:
     return ctx.b.compute(dims, x.dtype, element, "gather")
 
 
-# -- scattering -------------------------------------------------------------------------------------------------
-
-# A scatter is written as a gather: every element of the result looks through the updates that may hit it. That takes
-# elements × updates steps, which small update counts can afford.
-
-_REDUCTIONS: dict[str, tuple[str, Callable[[ir.Expr, ir.Expr], ir.Expr]]] = {
-    "add": ("sum", ir.add),
-    "mul": ("prod", ir.mul),
-    "max": ("max", lambda a, b: ir.binary("max", a, b)),
-    "min": ("min", lambda a, b: ir.binary("min", a, b)),
-}
-
-
-@operator("Scatter", since=9)
-@operator("ScatterElements", since=11)
-def scatter_elements(ctx: Context, node: Node, x: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
-    """x with x[indices[i, j], j] set to updates[i, j] for axis 0, and so on; the last update of an element wins."""
-    axis = ctx.axis(ctx.attr_int("axis", 0), x.rank)
-    smaller = [a for a in range(x.rank) if a != axis and not ctx.env.eq(updates.shape[a], x.shape[a])]
-
-    def place(c: Shape, k: Index) -> list[Index]:
-        at = list(c)
-        at[axis] = k
-        for a in smaller:
-            at[a] = ir.value_index(_least(ir.index(c[a]), ir.index(updates.shape[a] - 1)))
-        return at
-
-    def hits(c: Shape, k: Index) -> ir.Expr:
-        hit = ir.binary("eq", _wrapped(indices.at(*place(c, k)), x.shape[axis]), ir.index(c[axis]))
-        for a in smaller:
-            hit = ir.binary("and", hit, ir.binary("lt", ir.index(c[a]), ir.index(updates.shape[a])))
-        return hit
-
-    return _scatter(ctx, x, x.shape, (indices.shape[axis],), hits, lambda c, k: updates.at(*place(c, k)))
-
-
-@operator("ScatterND", since=11)
-def scatter_nd(ctx: Context, node: Node, x: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
-    """x with the slices at tuples of indices set to slices of `updates`; the last update of a slice wins."""
-    width = ctx.env.fix(indices.shape[-1])
-    outer = indices.shape[:-1]
-    folded = _known_scatter_nd(ctx, x, indices, updates, width)
-    if folded is not None:
-        return folded
-    flat_indices = ctx.b.reshape(indices, (product(outer), width))
-    flat_updates = ctx.b.reshape(updates, (product(outer), *updates.shape[len(outer) :]))
-
-    def hits(c: Shape, k: Index) -> ir.Expr:
-        tests = [
-            ir.binary("eq", _wrapped(flat_indices.at(k, n), x.shape[n]), ir.index(c[n])) for n in range(width)
-        ]
-        hit = tests[0] if tests else ir.const(True, "bool")
-        for test in tests[1:]:
-            hit = ir.binary("and", hit, test)
-        return hit
-
-    return _scatter(
-        ctx, x, x.shape[:width], (product(outer),), hits, lambda c, k: flat_updates.at(k, *c[width:])
-    )
-
-
-def _known_scatter_nd(ctx: Context, x: Tensor, indices: Tensor, updates: Tensor, width: int) -> Tensor | None:
-    if ctx.attr_str("reduction", "none") != "none" or indices.content is None:
-        return None
-    if any(isinstance(i, IntExpr) for i in indices.content.reshape(-1)):
-        return None
-
-    def fold(a: np.ndarray, i: np.ndarray, u: np.ndarray) -> np.ndarray:
-        result = a.copy()
-        for position in np.ndindex(*i.shape[:-1]):
-            result[tuple(int(v) for v in i[position][:width])] = u[position]
-        return result
-
-    return ctx.fold(fold, x, indices, updates)
-
-
-def _scatter(
-    ctx: Context,
-    x: Tensor,
-    hit_shape: Shape,
-    count: Shape,
-    hits: Callable[[Shape, Index], ir.Expr],
-    update: Callable[[Shape, Index], ir.Expr],
-) -> Tensor:
-    """x with updates: `hits(c, k)` says whether update k hits position c of hit_shape."""
-    reduction = ctx.attr_str("reduction", "none")
-    rank = len(hit_shape)
-    if isinstance(count[0], int) and count[0] == 0:
-        return x
-    if reduction == "none":
-        minus = ir.const(-1, "i32")
-        winner = ctx.b.reduce(
-            "max", hit_shape, count, lambda *c: ir.select(hits(c[:rank], c[rank]), ir.index(c[rank]), minus), "i32",
-            "winner",
-        )  # fmt: skip
-
-        def chosen(*c: Index) -> ir.Expr:
-            last = winner.at(*c[:rank])
-            at = ir.value_index(ir.binary("max", last, ir.const(0, "i32")))
-            return ir.select(ir.binary("ge", last, ir.const(0, "i32")), update(c, at), x.at(*c))
-
-        return ctx.b.compute(x.shape, x.dtype, chosen, "scatter")
-    if reduction not in _REDUCTIONS:
-        raise ctx.unsupported(f"reduction '{reduction}'")
-    combine, join = _REDUCTIONS[reduction]
-
-    def contribution(*c: Index) -> ir.Expr:
-        value = update(c[: x.rank], c[x.rank])
-        return ir.select(hits(c[:rank], c[x.rank]), value, _identity(combine, x.dtype))
-
-    total = ctx.b.reduce(combine, x.shape, count, contribution, x.dtype, "scatter")
-    return ctx.b.elementwise(join, x, total, label="scatter")
-
-
-def _identity(combine: str, dtype: str) -> ir.Expr:
-    compute = ir.COMPUTE_OF[dtype]
-    if combine in ("sum", "prod"):
-        return ir.const(0 if combine == "sum" else 1, compute)
-    if dtype in known.FLOATS:
-        return ir.const(float("-inf") if combine == "max" else float("inf"), compute)
-    info = np.iinfo(NUMPY[dtype])
-    return ir.const(int(info.min) if combine == "max" else int(info.max), compute)
-
-
-def _wrapped(element: ir.Expr, extent: Index) -> ir.Expr:
-    """An index as an i32, negative ones counted from the end."""
-    i = ir.cast(element, "i32")
-    return ir.select(ir.binary("lt", i, ir.const(0, "i32")), ir.add(i, ir.index(extent)), i)
-
-
-@operator("TensorScatter", since=24)
-def tensor_scatter(
-    ctx: Context, node: Node, cache: Tensor, update: Tensor, starts: Tensor | None = None
-) -> Tensor:
-    """The cache with `update` written along an axis from starts[batch] on; circular: past the end it goes on at 0."""
-    axis = ctx.axis(ctx.attr_int("axis", -2), cache.rank)
-    mode = ctx.attr_str("mode", "linear")
-    if mode not in ("linear", "circular"):
-        raise ctx.malformed(f"the mode '{mode}' is unknown")
-    zero, extent, count = ir.const(0, "i32"), ir.index(cache.shape[axis]), ir.index(update.shape[axis])
-
-    def element(*c: Index) -> ir.Expr:
-        start = zero if starts is None else ir.cast(starts.at(c[0]), "i32")
-        place = ir.sub(ir.index(c[axis]), start)
-        if mode == "circular":
-            place = ir.select(ir.binary("lt", place, zero), ir.add(place, extent), place)
-        inside = ir.binary("and", ir.binary("ge", place, zero), ir.binary("lt", place, count))
-        at = ir.value_index(ir.binary("max", _least(place, ir.sub(count, ir.const(1, "i32"))), zero))
-        written = update.at(*(at if a == axis else i for a, i in enumerate(c)))
-        return ir.select(inside, written, cache.at(*c))
-
-    return ctx.b.compute(cache.shape, cache.dtype, element, "scatter")
-
-
-def _least(a: ir.Expr, b: ir.Expr) -> ir.Expr:
-    return ir.binary("min", a, b)
-
-
 # -- one-hot, ranking, running sums -----------------------------------------------------------------------------
 
 
@@ -266,7 +128,7 @@ def one_hot(ctx: Context, node: Node, indices: Tensor, depth: Tensor, values: Te
     dims = (*indices.shape[:axis], extent, *indices.shape[axis:])
 
     def element(*c: Index) -> ir.Expr:
-        at = _wrapped(indices.at(*c[:axis], *c[axis + 1 :]), extent)
+        at = wrapped(indices.at(*c[:axis], *c[axis + 1 :]), extent)
         return ir.select(ir.binary("eq", at, ir.index(c[axis])), values.at(1), values.at(0))
 
     return ctx.b.compute(dims, values.dtype, element, "onehot")
@@ -304,7 +166,7 @@ def top_k(ctx: Context, node: Node, x: Tensor, count: Tensor | None = None) -> l
 
     places = ctx.b.reduce("sum", dims, (extent,), place, "i32", "topk")
     values = ctx.b.compute(
-        dims, x.dtype, lambda *c: x.at(*moved(c, ir.value_index(_least(places.at(*c), ir.index(extent - 1))))), "topk"
+        dims, x.dtype, lambda *c: x.at(*moved(c, ir.value_index(least(places.at(*c), ir.index(extent - 1))))), "topk"
     )  # fmt: skip
     return [values, cast_to(ctx, places, "i64")]
 
@@ -332,7 +194,7 @@ def _accumulated(ctx: Context, x: Tensor, along: Tensor, combine: str) -> Tensor
         folded = ctx.fold(lambda a: _running_sum(a, axis, exclusive, reverse), x)
         if folded is not None:
             return folded
-    neutral = _identity(combine, x.dtype)
+    neutral = neutral_element(combine, x.dtype)
 
     if isinstance(extent, int) and extent > _SCAN_LIMIT:
         join = ir.add if combine == "sum" else ir.mul
@@ -378,7 +240,7 @@ def _shifted(
         here = ir.index(c[axis])
         if reverse:
             inside = ir.binary("lt", here, ir.const(extent - by, "i32"))
-            source = ir.value_index(_least(ir.index(c[axis] + by), ir.const(extent - 1, "i32")))
+            source = ir.value_index(least(ir.index(c[axis] + by), ir.const(extent - 1, "i32")))
         else:
             inside = ir.binary("ge", here, ir.const(by, "i32"))
             source = ir.value_index(ir.binary("max", ir.index(c[axis] - by), ir.const(0, "i32")))

@@ -9,7 +9,8 @@ from ..graph.dtype import NUMPY
 from ..graph.graph import Node
 from ..onnx.tensors import DTYPES
 from ..tensor.tensor import Index, Tensor
-from .elementwise import converted, like
+from .cast import converted
+from .elementwise import like
 from .registry import Context, operator
 
 _QUANTISED = ("u8", "i8", "u16", "i16", "i32")
