@@ -42,7 +42,33 @@ def _parser() -> argparse.ArgumentParser:
     add("--tune", type=float, default=0, metavar="SECONDS", help="tune for so long (default: not at all)")
     add("--out", type=Path, metavar="DIR", help="write each output there as .npy")
     add("--json", type=Path, metavar="FILE", help="write the report there (default: standard output)")
+    _add_bench(commands.add_parser("bench", help="time nnjit and its rivals side by side in one Chromium"))
     return parser
+
+
+def _add_bench(bench: argparse.ArgumentParser) -> None:
+    add = bench.add_argument
+    models = "names of test models, or paths; NAME@DIM=VALUE,… sets dimensions (default: all; with --kernels, patterns of operators)"
+    add("models", nargs="*", metavar="MODEL", help=models)
+    add("--device", choices=["wasm", "webgpu"], default="wasm")
+    add("--threads", type=int, metavar="N", help="of the CPU (default: what the machine has)")
+    add(
+        "--against",
+        type=lambda text: text.split(","),
+        default=["ort-web"],
+        metavar="RIVAL,…",
+        help="ort-web, tfjs, jax-js (default: ort-web)",
+    )
+    add("--repeat", type=int, default=15, metavar="N", help="inferences of each in a match (default: 15)")
+    add("--tune", type=float, default=10, metavar="SECONDS", help="per model; 0: not at all (default: 10)")
+    add("--json", type=Path, metavar="FILE", help="write the rows there")
+    add("--browser-flag", action="append", default=[], metavar="FLAG", help="for Chromium; may be repeated")
+    add(
+        "--kernels",
+        action="store_true",
+        help="single operators instead of models, with the share of the ceiling that they reach",
+    )
+    add("--peaks", action="store_true", help="only measure this machine's ceilings")
 
 
 def _setup(options: argparse.Namespace, rest: list[str]) -> int:
@@ -108,4 +134,18 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     return run(options)
 
 
-_COMMANDS = {"setup": _setup, "serve": _serve, "build": _build, "check": _check, "test": _test, "run": _run}
+def _bench(options: argparse.Namespace, rest: list[str]) -> int:
+    from .bench import run
+
+    return run(options)
+
+
+_COMMANDS = {
+    "setup": _setup,
+    "serve": _serve,
+    "build": _build,
+    "check": _check,
+    "test": _test,
+    "run": _run,
+    "bench": _bench,
+}

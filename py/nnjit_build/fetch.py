@@ -107,7 +107,8 @@ def npm_package(specification: str) -> Source:
 
     def open_package() -> Callable[[str], bytes]:
         DOWNLOADS.mkdir(parents=True, exist_ok=True)
-        tarball = DOWNLOADS / (specification.replace("@", "-") + ".tgz")
+        name = specification.removeprefix("@").replace("/", "-").replace("@", "-")
+        tarball = DOWNLOADS / f"{name}.tgz"
         if not tarball.exists():
             tool("npm", "pack", "--silent", specification, cwd=DOWNLOADS)
         with tarfile.open(tarball) as archive:

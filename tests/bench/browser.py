@@ -1,0 +1,202 @@
+"""One page with all contestants in it, and the match of one case: load, verify, warm up, alternate, tune, alternate."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from playwright.sync_api import Browser
+from playwright.sync_api import Error as BrowserError
+
+from nnjit_build import demo_model
+from nnjit_build.server import SiteServer
+
+from .cases import Case
+from .rivals import Rival
+from .verify import Wrong, error
+
+OURS = "nnjit"
+PAGE = Path(__file__).with_name("page")
+_LONGEST_WAIT_MS = 30 * 60 * 1000.0
+_PAUSE_MS = 20.0
+
+
+class Failed(Exception):
+    """A contestant could not do what it was asked; the message is the page's."""
+
+
+@dataclass
+class Result:
+    """What one contestant did; times in milliseconds, None where it did not get so far.
+
+    problem   why no number of it may be printed, or None
+    start     the library brought up, a tiny model included
+    create    the model loaded, with the library up
+    first     the first inference
+    untuned   samples of the first match (the contestant's only state, if it does not tune)
+    tuned     samples of the match after tuning
+    device    ours: what the executor took in each sample of the last match
+    error     largest error relative to the tolerance, over all answers that were checked
+    facts     see `facts` in page.js
+    """
+
+    problem: str | None = None
+    start: float | None = None
+    create: float | None = None
+    first: float | None = None
+    untuned: list[float] = field(default_factory=list)
+    tuned: list[float] = field(default_factory=list)
+    device: list[float] = field(default_factory=list)
+    error: float = 0.0
+    tune_seconds: float = 0.0
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def last(self) -> list[float]:
+        """The samples of the latest match."""
+        return self.tuned or self.untuned
+
+    def median(self) -> float:
+        return statistics.median(self.last)
+
+
+class Arena:
+    """A page in which contestants were started; `close` gives the browser's memory back."""
+
+    def __init__(
+        self, browser: Browser, server: SiteServer, rivals: Sequence[Rival], device: str, threads: int
+    ) -> None:
+        self.server = server
+        self.context = browser.new_context()
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(_LONGEST_WAIT_MS)
+        scripts = server.publish_folder(PAGE)
+        html = f'<!doctype html><title>bench</title><script type="module" src="{scripts}page.js"></script>'
+        self.page.goto(server.publish("bench.html", html.encode()))
+        self.page.wait_for_function("'call' in globalThis", timeout=60_000)
+        self.started: dict[str, float] = {}
+        self.refused: dict[str, str] = {}
+        common = {"root": server.url, "device": device, "threads": threads}
+        self._start(OURS, f"{scripts}ours.js", common)
+        for rival in rivals:
+            folders = [package.ensure() for package in rival.packages]
+            places = [server.publish_folder(folder) for folder in folders]
+            setup = {"assets": places[0] + "dist/", "places": places, "entry": rival.entry}
+            self._start(rival.name, scripts + rival.module, common | setup)
+
+    def _start(self, name: str, module: str, setup: dict[str, Any]) -> None:
+        tiny = self.server.publish(demo_model.FILE_NAME, demo_model.build())
+        try:
+            self.started[name] = self.call("start", name, module, setup | {"tiny": tiny})
+        except Failed as problem:
+            self.refused[name] = f"could not be started: {problem}"
+
+    def call(self, name: str, *parameters: object) -> Any:
+        """A function of page.js. Raises Failed with what it threw, and when the page itself is gone."""
+        try:
+            answer = self.page.evaluate("([name, parameters]) => call(name, parameters)", [name, parameters])
+        except BrowserError as problem:
+            raise Failed(f"the page failed: {problem.message.splitlines()[0]}") from None
+        if failure := answer.get("failure"):
+            raise Failed(failure)
+        return answer["value"]
+
+    def close(self) -> None:
+        self.context.close()
+
+
+class Match:
+    """All contestants on one case. Whoever fails or answers wrongly is out, and the others go on."""
+
+    def __init__(self, arena: Arena, case: Case) -> None:
+        self.arena = arena
+        self.case = case
+        self.results = {name: Result(start=ms) for name, ms in arena.started.items()}
+        self.results |= {name: Result(problem=problem) for name, problem in arena.refused.items()}
+
+    def play(self, repeat: int, tune_seconds: float) -> dict[str, Result]:
+        """Results by contestant; `tune_seconds` 0: without tuning."""
+        inputs = self._publish_inputs()
+        for name in self._standing():
+            self._attempt(name, self._load, inputs)
+        self._compete(repeat, "untuned")
+        if tune_seconds > 0 and OURS in self._standing():
+            self._attempt(OURS, self._tune, tune_seconds)
+            self._compete(repeat, "tuned")
+        for name in self._standing():
+            self._attempt(name, self._look)
+        for name in self.arena.started:
+            self._attempt(name, lambda name: self.arena.call("dispose", name))
+        return self.results
+
+    def _standing(self) -> list[str]:
+        return [name for name, result in self.results.items() if result.problem is None]
+
+    def _attempt(self, name: str, action: Callable[..., object], *parameters: object) -> None:
+        try:
+            action(name, *parameters)
+        except (Failed, Wrong) as problem:
+            if self.results[name].problem is None:
+                self.results[name].problem = str(problem)
+
+    def _publish_inputs(self) -> dict[str, Any]:
+        return {
+            name: {
+                "url": self.arena.server.publish("input.bin", np.ascontiguousarray(array).tobytes()),
+                "dims": list(array.shape),
+                "type": array.dtype.name,
+            }
+            for name, array in self.case.expected.inputs.items()
+        }
+
+    def _load(self, name: str, inputs: dict[str, Any]) -> None:
+        # A folder of its own for each contestant: none may find what another one left in the browser's cache.
+        folder = self.arena.server.publish_folder(self.case.model.parent)
+        url = folder + quote(self.case.model.name)
+        task = {"url": url, "operator": self._operator(), "inputs": inputs}
+        result = self.results[name]
+        result.create = self.arena.call("create", name, task)
+        result.first = self.arena.call("first", name)
+        self._check(name)
+        self.arena.call("warm", name)
+
+    def _operator(self) -> dict[str, Any] | None:
+        operator = self.case.operator
+        if operator is None:
+            return None
+        constants = {
+            name: {
+                "url": self.arena.server.publish("constant.bin", np.ascontiguousarray(array).tobytes()),
+                "dims": list(array.shape),
+                "type": array.dtype.name,
+            }
+            for name, array in operator["constants"].items()
+        }
+        return operator | {"constants": constants}
+
+    def _compete(self, repeat: int, state: str) -> None:
+        names = self._standing()
+        if OURS not in names:
+            return
+        samples = self.arena.call("alternate", names, repeat, _PAUSE_MS)
+        for name in names:
+            setattr(self.results[name], state, samples[name]["wall"])
+            self.results[name].device = [ms for ms in samples[name]["device"] if ms is not None]
+            self._attempt(name, self._check)
+
+    def _tune(self, name: str, seconds: float) -> None:
+        self.results[name].tune_seconds = self.arena.call("tune", name, seconds)
+        self.arena.call("warm", name)
+        self._check(name)
+
+    def _check(self, name: str) -> None:
+        result = self.results[name]
+        result.error = max(result.error, error(self.arena.call("outputs", name), self.case.expected))
+
+    def _look(self, name: str) -> None:
+        self.results[name].facts = self.arena.call("facts", name)

@@ -1,0 +1,189 @@
+/**
+ * The page of the bench: contestants side by side, driven by bench/browser.py, which can only pass JSON.
+ *
+ * A contestant is a module (ours.js, ort-web.js, …) that exports
+ *
+ *     start(setup)   → Promise<Runtime>   bring the library up, threads and a first tiny model included
+ *     Runtime.create(task) → Promise<Session>
+ *     Session.run(inputs)  → Promise<{outputs, ms?}>   typed arrays in, typed arrays out; ms: what the device took
+ *     Session.dispose()
+ *     Runtime.facts()      → Promise<object>           peakBytes, if it is known better than by the Wasm memories made
+ *
+ * with setup = {root, assets, device, threads, tiny} and task = {url, operator}; `operator` describes a single operator
+ * for a contestant that does not read ONNX. A contestant that cannot do something throws an Error that says so.
+ */
+
+import { watchMemories } from "./memories.js";
+import { encode, fetchTensors } from "./tensors.js";
+
+/** @typedef {import("./tensors.js").Tensor} Tensor */
+/** @typedef {{data: any, dims: readonly number[], type: string}} Output */
+/** @typedef {{run: (inputs: Record<string, Tensor>) => Promise<{outputs: Record<string, Output>, ms?: number}>,
+ *   tune?: (seconds: number) => Promise<any>, report?: () => Promise<any>, dispose: () => unknown}} Session */
+/** @typedef {{create: (task: any) => Promise<Session>, facts?: () => Promise<any>}} Runtime */
+/** @typedef {{runtime: Runtime | null, session: Session | null, outputs: Record<string, Output>, inputs: Record<string, Tensor>}} Contestant */
+
+const WARM_RUNS = [3, 20];
+const WARM_MS = 4000;
+
+const memories = watchMemories();
+/** @type {Map<string, Contestant>} */
+const contestants = new Map();
+
+/** @param {string} name @returns {Contestant} */
+function contestant(name) {
+  const found = contestants.get(name);
+  if (!found) throw new Error(`${name} was not started`);
+  memories.owner = name;
+  return found;
+}
+
+/** @param {string} name @returns {Session} */
+function sessionOf(name) {
+  const { session } = contestant(name);
+  if (!session) throw new Error(`${name} has no model`);
+  return session;
+}
+
+/** @param {number} ms */
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** One inference of `name`. @param {string} name @returns {Promise<{wall: number, device: number | null}>} */
+async function inference(name) {
+  const one = contestant(name);
+  const session = sessionOf(name);
+  const begin = performance.now();
+  const { outputs, ms } = await session.run(one.inputs);
+  const wall = performance.now() - begin;
+  one.outputs = outputs;
+  return { wall, device: ms ?? null };
+}
+
+/** Run until the time stops falling. @param {string} name */
+async function warm(name) {
+  const end = performance.now() + WARM_MS;
+  let best = Infinity;
+  let stale = 0;
+  for (let runs = 0; runs < WARM_RUNS[1] && stale < WARM_RUNS[0]; runs++) {
+    const { wall } = await inference(name);
+    stale = wall < 0.95 * best ? 0 : stale + 1;
+    best = Math.min(best, wall);
+    if (runs + 1 >= WARM_RUNS[0] && performance.now() > end) return;
+  }
+}
+
+const page = {
+  /**
+   * Bring a contestant's library up; milliseconds that it took.
+   * @param {string} name
+   * @param {string} module
+   * @param {object} setup
+   */
+  async start(name, module, setup) {
+    contestants.set(name, { runtime: null, session: null, outputs: {}, inputs: {} });
+    const one = contestant(name);
+    const begin = performance.now();
+    const { start } = await import(module);
+    one.runtime = await start(setup);
+    return performance.now() - begin;
+  },
+
+  /**
+   * Give a contestant its model and, untimed, the inputs.
+   * @param {string} name
+   * @param {{url: string, operator: any, inputs: Record<string, {url: string, dims: number[], type: string}>}} task
+   */
+  async create(name, task) {
+    const one = contestant(name);
+    one.inputs = await fetchTensors(task.inputs);
+    memories.owner = name;
+    const begin = performance.now();
+    one.session = await /** @type {Runtime} */ (one.runtime).create(task);
+    return performance.now() - begin;
+  },
+
+  /** The first inference; milliseconds. @param {string} name */
+  async first(name) {
+    return (await inference(name)).wall;
+  },
+
+  /** Warm a contestant up alone, so that its failure is its own. @param {string} name */
+  async warm(name) {
+    await warm(name);
+  },
+
+  /**
+   * `repeat` inferences of each, in turns that start with another contestant each time; a pause before each lets the
+   * other's threads come to rest.
+   * @param {string[]} names
+   * @param {number} repeat
+   * @param {number} pauseMs
+   */
+  async alternate(names, repeat, pauseMs) {
+    /** @type {Record<string, {wall: number[], device: (number | null)[]}>} */
+    const samples = Object.fromEntries(names.map((name) => [name, { wall: [], device: [] }]));
+    for (let round = 0; round < repeat; round++) {
+      for (let turn = 0; turn < names.length; turn++) {
+        const name = names[(round + turn) % names.length];
+        await sleep(pauseMs);
+        const { wall, device } = await inference(name);
+        samples[name].wall.push(wall);
+        samples[name].device.push(device);
+      }
+    }
+    return samples;
+  },
+
+  /** @param {string} name @param {number} seconds */
+  async tune(name, seconds) {
+    const begin = performance.now();
+    await sessionOf(name).tune?.(seconds);
+    return (performance.now() - begin) / 1000;
+  },
+
+  /** The last inference's outputs, their bytes in base64. @param {string} name */
+  async outputs(name) {
+    return await encode(contestant(name).outputs);
+  },
+
+  /** What is known about a contestant after its runs. @param {string} name */
+  async facts(name) {
+    const { runtime, session } = contestant(name);
+    const said = { ...(await runtime?.facts?.()), ...(await session?.report?.()) };
+    return { peakBytes: memories.bytes(name), ...said };
+  },
+
+  /** @param {string} name */
+  async dispose(name) {
+    const one = contestant(name);
+    await one.session?.dispose();
+    one.session = null;
+    one.outputs = {};
+  },
+
+  /**
+   * See ceilings.js.
+   * @param {"fma" | "copy"} what
+   * @param {object} options
+   */
+  async ceiling(what, options) {
+    const ceilings = await import("./ceilings.js");
+    return await ceilings[what](options);
+  },
+};
+
+/**
+ * A function of the page: { value }, or { failure } with the message of what it threw.
+ * @param {keyof typeof page} name
+ * @param {any[]} parameters
+ */
+async function call(name, parameters) {
+  try {
+    const method = /** @type {(...parameters: any[]) => Promise<unknown>} */ (page[name]);
+    return { value: (await method(...parameters)) ?? null };
+  } catch (error) {
+    return { failure: error instanceof Error ? error.message || String(error) : String(error) };
+  }
+}
+
+Object.assign(globalThis, { call });
