@@ -73,6 +73,6 @@ function sum(units, value) {
  */
 export function shortLabel(label, op = "") {
   const [first = [], last] = label.split(" … ").map((path) => path.split("/").filter(Boolean));
-  const place = first.slice(-2).join("/") + (last ? ` … ${last.at(-1)}` : "");
+  const place = first.slice(-3).join("/") + (last ? ` … ${last.at(-1)}` : "");
   return place.toLowerCase().startsWith(op) ? place : `${op}: ${place}`;
 }
