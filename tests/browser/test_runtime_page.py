@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from nnjit_build.server import SiteServer
+from nnjit_build.site import Site
+
 from . import small_models
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from playwright.sync_api import Browser, Page
-
-    from nnjit_build.server import SiteServer
 
 SETUP = """async (root) => {
   const { load } = await import(root + "/runtime/nnjit.js");
@@ -407,3 +408,27 @@ def test_a_model_that_changed_is_fetched_again(client: Client) -> None:
         "const m = await t.load(a, { tune: 'off' }); m.dispose(); return m.inputs[0].shape", url
     )
     assert shape == [3, 32]
+
+
+def test_without_isolation_there_is_one_thread_and_the_facts_say_why(page: Page) -> None:
+    host = SiteServer(Site(), isolated=False)
+    host.start()
+    try:
+        model = small_models.perceptron(batch=3)
+        client = Client(host, page)
+        url = host.publish("static.onnx", model.SerializeToString())
+        facts, result = client.js(
+            """
+            const model = await t.load(a, { tune: "off", threads: 2 });
+            const x = { data: t.floats(3, 64), dims: [3, 64], type: "float32" };
+            const result = t.plain(await model.run({ x }));
+            model.dispose();
+            return [model.facts, result];
+            """,
+            url,
+        )
+    finally:
+        host.stop()
+    check(result, model, 3)
+    assert facts["threads"] == 1
+    assert "cross-origin isolated" in facts["notes"][0]

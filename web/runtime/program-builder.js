@@ -5,7 +5,7 @@
 
 import { bytesOf } from "./dtypes.js";
 import { evaluate } from "./expressions.js";
-import { BARRIER, PARALLEL, SINGLE } from "./program.js";
+import { BARRIER, HEADER, PARALLEL, SINGLE } from "./program.js";
 
 /** @typedef {import("./types.js").Step} Step */
 /** @typedef {import("./types.js").KernelSpec} KernelSpec */
@@ -35,6 +35,14 @@ export class ProgramBuilder {
     this.shared = false;
     /** Number of the step that is added next. */
     this.step = 0;
+  }
+
+  /**
+   * Words that a step takes at most: its record, and a barrier before it.
+   * @param {Step} step
+   */
+  static wordsOf(step) {
+    return 1 + HEADER + step.buffers.length + step.symbols.length;
   }
 
   /**

@@ -3,25 +3,22 @@
  * `Device` of types.js.
  */
 
-import { apiArrayTypeOf, arrayTypeOf, bitsOf, bytesOf, longDtype } from "./dtypes.js";
+import { apiArrayTypeOf, arrayTypeOf, bitsOf, longDtype } from "./dtypes.js";
 import { DeviceError, VerificationError } from "./errors.js";
-import { evaluate, product } from "./expressions.js";
-import { neededInit } from "./init-steps.js";
-import { alignUp, lifetimes, placeInArena, SLACK } from "./placement.js";
-import { inferenceSteps, initSteps, replaceUnit, touched } from "./plan-edit.js";
+import { replaceUnit } from "./plan-edit.js";
 import { StepTrap } from "./program.js";
-import { ProgramBuilder } from "./program-builder.js";
 import { ThreadPool } from "./thread-pool.js";
+import { bindPlan } from "./wasm-binding.js";
 import { canShareMemory, defaultThreads, hasRelaxedSimd } from "./wasm-features.js";
 import { measure, profile } from "./wasm-measure.js";
 import { WasmMemory } from "./wasm-memory.js";
+import { PersistentStore } from "./wasm-persistent.js";
 
 /** @typedef {import("./types.js").Plan} Plan */
 /** @typedef {import("./types.js").BufferSpec} BufferSpec */
 /** @typedef {import("./types.js").Environment} Environment */
 /** @typedef {import("./types.js").Tensor} Tensor */
-/** @typedef {import("./types.js").Step} Step */
-/** @typedef {import("./program-builder.js").Place} Place */
+/** @typedef {import("./wasm-binding.js").Binding} Binding */
 /** @typedef {string | number} Id */
 
 /**
@@ -30,28 +27,12 @@ import { WasmMemory } from "./wasm-memory.js";
  * @property {number} id
  * @property {Plan} plan
  * @property {Uint8Array[]} blobs of those that init steps of later replacements may need, constants only
- * @property {number[]} slots function of each kernel
+ * @property {number[]} slots function of each kernel, NO_SLOT for one that was swapped out
  * @property {Map<Id, BufferSpec>} specs
  * @property {Map<Id, string>} keys of the persistent blocks that inferences use
  * @property {Map<string, Binding>} bindings
  * @property {{environment: Environment, inputs: Record<string, Tensor>} | null} latest
  */
-
-/**
- * A plan with its symbols bound and its buffers placed.
- * @typedef {object} Binding
- * @property {number} epoch of the memory for which the addresses hold
- * @property {number} end first byte after everything that the inference uses
- * @property {Int32Array} words
- * @property {number[]} starts first word of each unit, and the end of the last
- * @property {boolean} shared
- * @property {number} programAddress
- * @property {(id: Id) => Place} locate
- * @property {{name: string, dtype: string, elements: number, address: number}[]} inputs
- * @property {{name: string, dtype: string, dims: number[], elements: number, address: number}[]} outputs
- */
-
-/** @typedef {{address: number, bytes: number, users: number}} Block Persistent data, shared by key. */
 
 export class WasmDevice {
   /**
@@ -63,12 +44,9 @@ export class WasmDevice {
     this.memory = memory;
     this.pool = pool;
     this.facts = facts;
-    /** @type {import("./weights.js").WeightFiles | null} */
-    this.files = null;
+    this.store = new PersistentStore(memory, pool);
     /** @type {Map<number, LoadedPlan>} */
     this.plans = new Map();
-    /** @type {Map<string, Block>} */
-    this.blocks = new Map();
     this.nextPlan = 0;
     /** First byte after the largest arena so far: scratch of measurements lies above. */
     this.arenaEnd = 0;
@@ -120,7 +98,7 @@ export class WasmDevice {
 
   /** @param {import("./weights.js").WeightFiles} files */
   setFiles(files) {
-    this.files = files;
+    this.store.files = files;
   }
 
   /**
@@ -143,10 +121,9 @@ export class WasmDevice {
     };
     const compiled = performance.now();
     try {
-      await this.placePersistent(loaded);
+      await this.prepare(loaded);
     } catch (error) {
       this.pool.release(loaded.slots);
-      this.releaseBlocks(loaded.keys.values());
       throw error;
     }
     this.nextPlan += 1;
@@ -180,145 +157,16 @@ export class WasmDevice {
   }
 
   /**
-   * Allocate what inferences need of weights, constants and packed weights, fill it, and run the init steps whose
-   * results are not there yet from another plan. Weights that only init steps read pass through the arena.
+   * Put a plan's weights in place.
    * @param {LoadedPlan} loaded
    */
-  async placePersistent(loaded) {
-    const { plan, specs, keys } = loaded;
-    const fresh = new Set();
-    for (const id of touched(inferenceSteps(plan))) this.claim(loaded, id, fresh);
-    for (const { buffer } of plan.outputs) if (buffer !== null) this.claim(loaded, buffer, fresh);
-    for (const id of fresh) {
-      const spec = /** @type {BufferSpec} */ (specs.get(id));
-      if (spec.kind === "persistent") continue;
-      const block = /** @type {Block} */ (this.blocks.get(/** @type {string} */ (keys.get(id))));
-      await this.fill(spec, loaded.blobs, block.address);
+  async prepare(loaded) {
+    try {
+      await this.store.place(loaded);
+    } catch (error) {
+      this.store.release(loaded.keys.values());
+      throw explainTrap(error, "preparing weights");
     }
-    const steps = neededInit(initSteps(plan), specs, fresh, keys);
-    await this.runInit(loaded, steps, (id) => {
-      const key = keys.get(id);
-      return key === undefined ? null : /** @type {Block} */ (this.blocks.get(key)).address;
-    });
-  }
-
-  /**
-   * Make the persistent block of a buffer this plan's, allocating it if no plan has it yet.
-   * @param {LoadedPlan} loaded
-   * @param {Id} id
-   * @param {Set<Id>} fresh gains `id` when the block is new
-   */
-  claim({ id: planId, specs, keys }, id, fresh) {
-    const spec = specs.get(id);
-    if (!spec) throw new VerificationError(`The plan has no buffer ${id}.`);
-    if (!["weight", "const", "persistent"].includes(spec.kind) || keys.has(id)) return;
-    const key = spec.key ?? `${planId}:${id}`;
-    let block = this.blocks.get(key);
-    if (!block) {
-      const bytes = evaluate(spec.elements, {}) * bytesOf(spec.storage);
-      block = { address: this.memory.allocate(bytes), bytes, users: 0 };
-      this.blocks.set(key, block);
-      fresh.add(id);
-    }
-    block.users += 1;
-    keys.set(id, key);
-  }
-
-  /**
-   * Address of a weight, constant or packed weight that is in place, for this plan or another one; null if it is not.
-   * @param {LoadedPlan} loaded
-   * @param {Id} id
-   */
-  persistentAddress({ specs, keys }, id) {
-    const key = keys.get(id) ?? specs.get(id)?.key;
-    return (key === undefined ? undefined : this.blocks.get(key)?.address) ?? null;
-  }
-
-  /** @param {Iterable<string>} keys */
-  releaseBlocks(keys) {
-    for (const key of keys) {
-      const block = this.blocks.get(key);
-      if (block && --block.users === 0) {
-        this.memory.free(block.address);
-        this.blocks.delete(key);
-      }
-    }
-  }
-
-  /**
-   * Copy a weight or constant to its place.
-   * @param {BufferSpec} spec
-   * @param {Uint8Array[]} blobs
-   * @param {number} address
-   */
-  async fill(spec, blobs, address) {
-    let bytes;
-    if (spec.kind === "const") bytes = blobs[/** @type {number} */ (spec.blob)];
-    else if (this.files) bytes = this.files.read(spec);
-    else throw new VerificationError("addPlan came before setFiles.");
-    if (bytes instanceof Promise) bytes = await bytes;
-    const expected = evaluate(spec.elements, {}) * bytesOf(spec.storage);
-    if (bytes.byteLength !== expected) {
-      throw new VerificationError(
-        `The ${spec.kind} ${spec.id} has ${bytes.byteLength} bytes where the plan says ${expected}.`,
-      );
-    }
-    this.memory.bytes.set(bytes, address);
-  }
-
-  /**
-   * Run init steps one by one; buffers without a place of their own live in the arena while they are needed.
-   *
-   * @param {LoadedPlan} loaded
-   * @param {Step[]} steps
-   * @param {(id: Id) => number | null} placed address of a buffer that has one
-   * @param {number} [base] where free memory starts
-   */
-  async runInit(loaded, steps, placed, base = alignUp(this.memory.top)) {
-    if (!steps.length) return;
-    const { specs, blobs, plan, slots } = loaded;
-    const passing = [...lifetimes(steps)]
-      .filter(([id]) => placed(id) === null)
-      .map(([id, life]) => ({ id, bytes: this.bytesOfBuffer(specs, id, {}), ...life }));
-    const { offsets, bytes } = placeInArena(passing);
-    // One record is at most a few dozen words; it is passed to the pool at the start of the free memory.
-    const arena = base + RECORD_BYTES;
-    this.memory.ensure(arena + bytes + SLACK);
-    /** @type {(id: Id) => Place} */
-    const locate = (id) => {
-      const spec = /** @type {BufferSpec} */ (specs.get(id));
-      const address = placed(id) ?? arena + /** @type {number} */ (offsets.get(id));
-      const constant = spec.kind === "weight" || spec.kind === "const";
-      return { address, bytes: this.bytesOfBuffer(specs, id, {}), storage: spec.storage, constant };
-    };
-    const filled = new Set();
-    for (const step of steps) {
-      for (const [id] of step.buffers) {
-        const spec = /** @type {BufferSpec} */ (specs.get(id));
-        if (placed(id) !== null || filled.has(id)) continue;
-        filled.add(id);
-        if (spec.kind === "weight" || spec.kind === "const") await this.fill(spec, blobs, locate(id).address);
-      }
-      const builder = new ProgramBuilder(this.pool.threads);
-      builder.add(step, plan.kernels[step.kernel], slots[step.kernel], {}, locate);
-      const words = builder.finish();
-      try {
-        this.pool.run(words, 0, words.length, base, 1, builder.shared);
-      } catch (error) {
-        throw this.explainTrap(error, `preparing weights with ${plan.kernels[step.kernel].name}`);
-      }
-    }
-  }
-
-  /**
-   * @param {Map<Id, BufferSpec>} specs
-   * @param {Id} id
-   * @param {Environment} environment
-   */
-  bytesOfBuffer(specs, id, environment) {
-    const spec = specs.get(id);
-    if (!spec) throw new VerificationError(`The plan has no buffer ${id}.`);
-    return evaluate(spec.elements, environment) * bytesOf(spec.storage);
   }
 
   /**
@@ -331,7 +179,7 @@ export class WasmDevice {
     const key = loaded.plan.symbols.map(({ name }) => environment[name]).join();
     let binding = loaded.bindings.get(key);
     if (!binding || binding.epoch !== this.memory.epoch) {
-      binding = this.place(loaded, environment);
+      binding = bindPlan(loaded, environment, this.store, this.pool.threads);
       loaded.bindings.set(key, binding);
       if (loaded.bindings.size > MAX_BINDINGS) loaded.bindings.delete(/** @type {string} */ (loaded.bindings.keys().next().value));
     }
@@ -341,82 +189,6 @@ export class WasmDevice {
       this.disturbances += 1;
     }
     return binding;
-  }
-
-  /**
-   * @param {LoadedPlan} loaded
-   * @param {Environment} environment
-   * @returns {Binding}
-   */
-  place(loaded, environment) {
-    const { plan, specs, keys, slots } = loaded;
-    const steps = inferenceSteps(plan);
-    const lives = lifetimes(steps);
-    for (const { buffer } of plan.inputs) {
-      // Inputs are written before the first step.
-      if (buffer !== null) lives.set(buffer, { first: -1, last: lives.get(buffer)?.last ?? -1 });
-    }
-    for (const { buffer } of plan.outputs) {
-      // Outputs are read after the last step.
-      if (buffer !== null) lives.set(buffer, { first: lives.get(buffer)?.first ?? 0, last: steps.length });
-    }
-    const passing = [...lives]
-      .filter(([id]) => !keys.has(id))
-      .map(([id, life]) => ({ id, bytes: this.bytesOfBuffer(specs, id, environment), ...life }));
-    const { offsets, bytes } = placeInArena(passing);
-    const programAddress = alignUp(this.memory.top);
-    // Records are 5 words and the arguments; a barrier may precede each.
-    const words = steps.reduce((n, step) => n + 6 + step.buffers.length + step.symbols.length, 0);
-    const arena = alignUp(programAddress + words * 4);
-    /** @type {Map<Id, Place>} */
-    const places = new Map();
-    for (const id of lives.keys()) {
-      const spec = /** @type {BufferSpec} */ (specs.get(id));
-      const block = keys.has(id) ? this.blocks.get(/** @type {string} */ (keys.get(id))) : undefined;
-      places.set(id, {
-        address: block ? block.address : arena + /** @type {number} */ (offsets.get(id)),
-        bytes: this.bytesOfBuffer(specs, id, environment),
-        storage: spec.storage,
-        constant: spec.kind === "weight" || spec.kind === "const",
-      });
-    }
-    /** @type {(id: Id) => Place} */
-    const locate = (id) => {
-      const place = places.get(id);
-      if (!place) throw new VerificationError(`The plan has no buffer ${id}.`);
-      return place;
-    };
-    const builder = new ProgramBuilder(this.pool.threads);
-    const starts = [];
-    for (const unit of plan.units) {
-      starts.push(builder.words.length);
-      for (const step of unit.steps) {
-        builder.add(step, plan.kernels[step.kernel], slots[step.kernel], environment, locate);
-      }
-    }
-    starts.push(builder.words.length);
-    return {
-      epoch: this.memory.epoch,
-      end: arena + bytes + SLACK,
-      words: builder.finish(),
-      starts,
-      shared: builder.shared,
-      programAddress,
-      locate,
-      inputs: plan.inputs
-        .filter(({ buffer }) => buffer !== null)
-        .map(({ name, dtype, shape, buffer }) => ({
-          name,
-          dtype,
-          elements: product(shape.map((dim) => evaluate(dim, environment))),
-          address: locate(/** @type {Id} */ (buffer)).address,
-        })),
-      outputs: plan.outputs.map(({ name, dtype, shape, buffer }) => {
-        const dims = shape.map((dim) => evaluate(dim, environment));
-        const elements = product(dims);
-        return { name, dtype, dims, elements, address: locate(/** @type {Id} */ (buffer)).address };
-      }),
-    };
   }
 
   /**
@@ -486,21 +258,8 @@ export class WasmDevice {
       if (!(error instanceof StepTrap)) throw error;
       let step = error.step;
       const unit = loaded.plan.units.find(({ steps }) => (step -= steps.length) < 0);
-      throw this.explainTrap(error, `running ${unit?.label ?? "a kernel"} of node ${JSON.stringify(unit?.node ?? "")}`);
+      throw explainTrap(error, `running ${unit?.label ?? "a kernel"} of node ${JSON.stringify(unit?.node ?? "")}`);
     }
-  }
-
-  /**
-   * @param {unknown} error
-   * @param {string} doing
-   */
-  explainTrap(error, doing) {
-    if (!(error instanceof StepTrap)) return error;
-    return new DeviceError(
-      `WebAssembly stopped while ${doing}: ${error.message}. An input value outside what the model expects (an index ` +
-        `beyond its table, a division by zero) does that.`,
-      { cause: error },
-    );
   }
 
   /**
@@ -543,24 +302,35 @@ export class WasmDevice {
       bindings: new Map(),
     };
     try {
-      await this.placePersistent(loaded);
+      await this.prepare(loaded);
     } catch (error) {
-      this.releaseBlocks(loaded.keys.values());
       this.pool.release(loaded.slots.slice(old.slots.length));
       throw error;
     }
-    this.releaseBlocks(old.keys.values());
+    this.store.release(old.keys.values());
+    this.releaseUnused(loaded);
     this.disturbances += 1;
     this.plans.set(id, loaded);
     return { initMs: performance.now() - start };
   }
 
+  /**
+   * Forget the functions of kernels that no unit of a plan calls any more.
+   * @param {LoadedPlan} loaded
+   */
+  releaseUnused({ plan, slots }) {
+    const used = new Set(plan.units.flatMap(({ init, steps }) => [...init, ...steps].map(({ kernel }) => kernel)));
+    slots.forEach((slot, kernel) => {
+      if (slot === NO_SLOT || used.has(kernel)) return;
+      this.pool.release([slot]);
+      slots[kernel] = NO_SLOT;
+    });
+  }
+
   stats() {
-    let persistent = 0;
-    for (const block of this.blocks.values()) persistent += block.bytes;
     return {
       peakWasmBytes: this.memory.size,
-      persistentBytes: persistent,
+      persistentBytes: this.store.bytes,
       arenaBytes: Math.max(0, this.arenaEnd - this.memory.top),
       plans: this.plans.size,
       runs: this.runs,
@@ -570,13 +340,25 @@ export class WasmDevice {
   dispose() {
     this.pool.dispose();
     this.plans.clear();
-    this.blocks.clear();
-    this.files = null;
+    this.store = new PersistentStore(this.memory, this.pool);
   }
 }
 
 /** Placements that a plan keeps: a chat grows its sequence by one a step, and none of them comes back. */
 const MAX_BINDINGS = 64;
 
-/** Room for the one record of an init step. */
-const RECORD_BYTES = 4096;
+/** In place of the slot of a kernel that was forgotten. */
+const NO_SLOT = -1;
+
+/**
+ * @param {unknown} error
+ * @param {string} doing
+ */
+function explainTrap(error, doing) {
+  if (!(error instanceof StepTrap)) return error;
+  return new DeviceError(
+    `WebAssembly stopped while ${doing}: ${error.message}. An input value outside what the model expects (an index ` +
+      `beyond its table, a division by zero) does that.`,
+    { cause: error },
+  );
+}

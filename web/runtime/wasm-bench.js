@@ -1,0 +1,300 @@
+/**
+ * One unit of a plan on the bench: its operands are copied out of a replayed inference into scratch memory above the
+ * arena, so that inferences served meanwhile disturb nothing; incumbent and candidates run there on the same data, each
+ * with results and temporaries of its own, poisoned and guarded.
+ */
+
+import { compare, GUARD_BYTES, guardIntact, poison, setGuard } from "./compare.js";
+import { bytesOf } from "./dtypes.js";
+import { InputError } from "./errors.js";
+import { evaluate } from "./expressions.js";
+import { alignUp } from "./placement.js";
+import { boundaryOf, replaceUnit, touched, written } from "./plan-edit.js";
+import { ProgramBuilder } from "./program-builder.js";
+import { seededInputs } from "./seeded-inputs.js";
+import { sizeOf } from "./wasm-persistent.js";
+
+/** @typedef {import("./wasm-device.js").WasmDevice} WasmDevice */
+/** @typedef {import("./wasm-device.js").LoadedPlan} LoadedPlan */
+/** @typedef {import("./program-builder.js").Place} Place */
+/** @typedef {string | number} Id */
+
+/** One unit of a plan, with its operands and the incumbent's results on them. */
+export class Bench {
+  /**
+   * @param {WasmDevice} device
+   * @param {LoadedPlan} loaded
+   * @param {number} unit
+   * @param {number} tolerance
+   */
+  constructor(device, loaded, unit, tolerance) {
+    this.device = device;
+    this.loaded = loaded;
+    this.unit = unit;
+    this.tolerance = tolerance;
+    this.latest = loaded.latest ?? firstInputs(loaded);
+    this.boundary = boundaryOf(loaded.plan, unit);
+    this.incumbentMs = 0;
+    this.captured = -1;
+    /** @type {Map<Id, {place: Place, address: number}>} place in the arena, address of the copy */
+    this.operands = new Map();
+    /** @type {Map<Id, Uint8Array>} */
+    this.references = new Map();
+    /** @type {Runner | null} */
+    this.incumbent = null;
+    this.scratch = 0;
+  }
+
+  /** Whether the scratch still holds what `capture` put there. */
+  get intact() {
+    return this.captured === this.device.disturbances && this.epoch === this.device.memory.epoch;
+  }
+
+  /** Replay the latest inference up to the unit, copy its operands, run the incumbent on them. */
+  capture() {
+    const { device, loaded } = this;
+    const binding = device.bind(loaded, this.latest.environment);
+    device.writeInputs(binding, this.latest.inputs);
+    device.runUnits(loaded, binding, 0, this.unit, 1);
+    this.binding = binding;
+    this.scratch = alignUp(device.arenaEnd);
+    this.operands.clear();
+    for (const id of this.boundary.operands) {
+      const place = binding.locate(id);
+      const address = this.reserve(place.bytes);
+      device.memory.bytes.copyWithin(address, place.address, place.address + place.bytes);
+      this.operands.set(id, { place, address });
+    }
+    this.captured = device.disturbances;
+    this.epoch = device.memory.epoch;
+    this.incumbent = new Runner(this, loaded, () => null);
+    this.incumbent.time(1);
+    for (const id of this.boundary.results) this.references.set(id, this.incumbent.bytesOf(id));
+    this.mark = this.scratch;
+  }
+
+  /**
+   * Take scratch memory, guarded on both sides.
+   * @param {number} bytes
+   * @returns {number} its address
+   */
+  reserve(bytes) {
+    const { memory } = this.device;
+    const address = this.scratch + GUARD_BYTES;
+    const end = alignUp(address + bytes) + GUARD_BYTES;
+    memory.ensure(end);
+    setGuard(memory.bytes.subarray(this.scratch, address));
+    setGuard(memory.bytes.subarray(address + bytes, end));
+    this.scratch = end;
+    return address;
+  }
+
+  /** Give back what was reserved after the capture. */
+  reset() {
+    this.scratch = /** @type {number} */ (this.mark);
+  }
+
+  /**
+   * Milliseconds of one execution of the incumbent.
+   * @param {number} repeat
+   */
+  timeIncumbent(repeat) {
+    if (!this.intact) this.capture();
+    const ms = /** @type {Runner} */ (this.incumbent).time(repeat);
+    this.incumbentMs = this.incumbentMs ? Math.min(this.incumbentMs, ms) : ms;
+    return ms;
+  }
+
+  /**
+   * Compile a candidate.
+   * @param {import("./types.js").Candidate} candidate
+   */
+  async admit(candidate) {
+    const { device, loaded } = this;
+    const plan = replaceUnit(loaded.plan, this.unit, candidate, loaded.blobs.length);
+    const blobs = [...loaded.blobs, ...candidate.blobs];
+    const slots = await device.instantiate(plan, blobs, loaded.plan.kernels.length);
+    const specs = new Map(plan.buffers.map((buffer) => [buffer.id, buffer]));
+    return new Rival(this, { ...loaded, plan, blobs, specs, slots: [...loaded.slots, ...slots] }, slots);
+  }
+}
+
+/**
+ * The inputs on which a plan that has not run yet is measured.
+ * @param {LoadedPlan} loaded
+ */
+export function firstInputs({ plan }) {
+  if (plan.symbols.length) {
+    throw new InputError("This model has dynamic dimensions: run it once, so that tuning knows the shapes to tune for.");
+  }
+  return { environment: {}, inputs: seededInputs(plan) };
+}
+
+/** Executes one implementation of the unit within scratch memory. */
+class Runner {
+  /**
+   * @param {Bench} bench
+   * @param {LoadedPlan} loaded
+   * @param {(id: Id) => number | null} prepared address of a persistent buffer that is in scratch memory
+   */
+  constructor(bench, loaded, prepared) {
+    this.bench = bench;
+    const { device, unit, boundary } = bench;
+    const { plan, specs, slots } = loaded;
+    const { environment } = bench.latest;
+    const { steps } = plan.units[unit];
+    const writes = written(steps, plan.kernels);
+    /** @type {{place: Place, from: number | null}[]} own buffers; `from`: operand that they copy */
+    this.own = [];
+    /** @type {Map<Id, Place>} */
+    this.places = new Map();
+    for (const id of touched(steps)) {
+      const spec = specs.get(id);
+      if (!spec) throw new Error(`the candidate uses the buffer ${id}, which nobody declares`);
+      const bytes = evaluate(spec.elements, environment) * bytesOf(spec.storage);
+      const constant = spec.kind === "weight" || spec.kind === "const";
+      const operand = bench.operands.get(id);
+      const fixed = prepared(id) ?? device.store.address(loaded, id);
+      let address = fixed ?? 0;
+      if (fixed === null) {
+        if (operand && !writes.has(id)) address = operand.address;
+        else {
+          address = bench.reserve(bytes);
+          const place = { address, bytes, storage: spec.storage, constant };
+          this.own.push({ place, from: operand ? operand.address : null });
+        }
+      }
+      this.places.set(id, { address, bytes, storage: spec.storage, constant });
+    }
+    const builder = new ProgramBuilder(device.pool.threads);
+    const locate = (/** @type {Id} */ id) => /** @type {Place} */ (this.places.get(id));
+    for (const step of steps) builder.add(step, plan.kernels[step.kernel], slots[step.kernel], environment, locate);
+    this.words = builder.finish();
+    this.shared = builder.shared;
+    this.programAddress = bench.reserve(this.words.length * 4);
+    this.inPlace = [...boundary.operands].some((id) => writes.has(id));
+    this.poison();
+  }
+
+  /** Fill results and temporaries with poison, or with the operand that they start from. */
+  poison() {
+    const { bytes } = this.bench.device.memory;
+    for (const { place, from } of this.own) {
+      if (from === null) poison(bytes.subarray(place.address, place.address + place.bytes), place.storage);
+      else bytes.copyWithin(place.address, from, from + place.bytes);
+    }
+  }
+
+  /**
+   * Milliseconds of one execution, of `repeat` in one go.
+   * @param {number} repeat
+   * @throws {import("./program.js").StepTrap}
+   */
+  time(repeat) {
+    const { pool } = this.bench.device;
+    const start = performance.now();
+    pool.run(this.words, 0, this.words.length, this.programAddress, repeat, this.shared);
+    return (performance.now() - start) / repeat;
+  }
+
+  /**
+   * A copy of a result.
+   * @param {Id} id
+   */
+  bytesOf(id) {
+    const { address, bytes } = /** @type {Place} */ (this.places.get(id));
+    return new Uint8Array(this.bench.device.memory.bytes.subarray(address, address + bytes));
+  }
+
+  /** Whether nothing was written around the implementation's own buffers. */
+  guardsIntact() {
+    const { bytes } = this.bench.device.memory;
+    return this.own.every(({ place }) => {
+      const end = place.address + place.bytes;
+      return (
+        guardIntact(bytes.subarray(place.address - GUARD_BYTES, place.address)) &&
+        guardIntact(bytes.subarray(end, alignUp(end) + GUARD_BYTES))
+      );
+    });
+  }
+}
+
+/** A candidate on the bench. */
+export class Rival {
+  /**
+   * @param {Bench} bench
+   * @param {LoadedPlan} loaded the plan with the candidate in place of the incumbent
+   * @param {number[]} slots of the candidate's functions
+   */
+  constructor(bench, loaded, slots) {
+    this.bench = bench;
+    this.loaded = loaded;
+    this.slots = slots;
+    /** @type {Runner | null} */
+    this.runner = null;
+    this.preparedFor = -1;
+  }
+
+  /** Prepare its weights in scratch memory, again if something has overwritten them. */
+  async prepare() {
+    const { bench, loaded } = this;
+    const { device } = bench;
+    if (!bench.intact) bench.capture();
+    if (this.runner && this.preparedFor === bench.captured) return;
+    bench.reset();
+    const { init, steps } = loaded.plan.units[bench.unit];
+    /** @type {Map<Id, number>} */
+    const prepared = new Map();
+    for (const id of touched(steps)) {
+      const spec = loaded.specs.get(id);
+      if (!spec || !["weight", "const", "persistent"].includes(spec.kind)) continue;
+      if (device.store.address(loaded, id) !== null) continue;
+      const address = bench.reserve(sizeOf(spec));
+      prepared.set(id, address);
+      if (spec.kind !== "persistent") await device.store.fill(spec, loaded.blobs, address);
+    }
+    const missing = [...prepared.keys()].some((id) => loaded.specs.get(id)?.kind === "persistent");
+    const placed = (/** @type {Id} */ id) => prepared.get(id) ?? device.store.address(loaded, id);
+    if (missing) await device.store.runInit(loaded, init, placed, alignUp(bench.scratch));
+    this.runner = new Runner(bench, loaded, (id) => prepared.get(id) ?? null);
+    this.preparedFor = bench.captured;
+  }
+
+  /** @param {number} repeat */
+  time(repeat) {
+    return /** @type {Runner} */ (this.runner).time(repeat);
+  }
+
+  /**
+   * Compare the results of one execution on fresh operands with the incumbent's.
+   * @returns {{status: "ok" | "wrong" | "out-of-bounds", maxError: number | null, message: string}}
+   */
+  check() {
+    const { bench } = this;
+    const runner = /** @type {Runner} */ (this.runner);
+    if (!runner.guardsIntact()) {
+      return { status: "out-of-bounds", maxError: null, message: "the candidate wrote outside its buffers" };
+    }
+    let worst = 0;
+    for (const id of bench.boundary.results) {
+      const place = runner.places.get(id);
+      const storage = /** @type {Place} */ (bench.binding?.locate(id)).storage;
+      if (!place) return { status: "wrong", maxError: null, message: `the candidate does not compute ${id}` };
+      const reference = /** @type {Uint8Array} */ (bench.references.get(id));
+      const { maxError, message } = compare(reference, runner.bytesOf(id), storage, bench.tolerance);
+      worst = Math.max(worst, maxError);
+      if (message !== null) return { status: "wrong", maxError: worst, message: `buffer ${id}: ${message}` };
+    }
+    return { status: "ok", maxError: worst, message: "" };
+  }
+
+  /** The same after many executions; what works in place has moved on and cannot be compared. */
+  recheck() {
+    if (/** @type {Runner} */ (this.runner).inPlace) return { status: /** @type {const} */ ("ok"), message: "" };
+    return this.check();
+  }
+
+  release() {
+    this.bench.device.pool.release(this.slots);
+  }
+}

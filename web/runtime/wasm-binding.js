@@ -1,0 +1,131 @@
+/** A plan with its symbols bound: its buffers placed in the arena, its steps made a program. */
+
+import { bytesOf } from "./dtypes.js";
+import { VerificationError } from "./errors.js";
+import { evaluate, product } from "./expressions.js";
+import { alignUp, lifetimes, placeInArena, SLACK } from "./placement.js";
+import { inferenceSteps } from "./plan-edit.js";
+import { ProgramBuilder } from "./program-builder.js";
+
+/** @typedef {import("./types.js").Plan} Plan */
+/** @typedef {import("./types.js").BufferSpec} BufferSpec */
+/** @typedef {import("./types.js").Environment} Environment */
+/** @typedef {import("./program-builder.js").Place} Place */
+/** @typedef {import("./wasm-device.js").LoadedPlan} LoadedPlan */
+/** @typedef {string | number} Id */
+
+/**
+ * @typedef {object} Binding
+ * @property {number} epoch of the memory for which the addresses hold
+ * @property {number} end first byte after everything that the inference uses
+ * @property {Int32Array} words
+ * @property {number[]} starts first word of each unit, and the end of the last
+ * @property {boolean} shared whether any step is shared among threads
+ * @property {number} programAddress where the pool reads the words
+ * @property {(id: Id) => Place} locate
+ * @property {{name: string, dtype: string, elements: number, address: number}[]} inputs that kernels read
+ * @property {{name: string, dtype: string, dims: number[], elements: number, address: number}[]} outputs
+ */
+
+/**
+ * @param {LoadedPlan} loaded
+ * @param {Environment} environment
+ * @param {import("./wasm-persistent.js").PersistentStore} store
+ * @param {number} threads
+ * @returns {Binding}
+ */
+export function bindPlan(loaded, environment, store, threads) {
+  const { plan, slots } = loaded;
+  const steps = inferenceSteps(plan);
+  const base = alignUp(store.memory.top);
+  const words = steps.reduce((n, step) => n + ProgramBuilder.wordsOf(step), 0);
+  const { locate, end } = placeBuffers(loaded, environment, store, alignUp(base + words * 4));
+  const builder = new ProgramBuilder(threads);
+  const starts = [];
+  for (const unit of plan.units) {
+    starts.push(builder.words.length);
+    for (const step of unit.steps) {
+      builder.add(step, plan.kernels[step.kernel], slots[step.kernel], environment, locate);
+    }
+  }
+  starts.push(builder.words.length);
+  const dimsOf = (/** @type {import("./types.js").PortSpec} */ port) => port.shape.map((dim) => evaluate(dim, environment));
+  const addressOf = (/** @type {Id | null} */ id) => locate(/** @type {Id} */ (id)).address;
+  return {
+    epoch: store.memory.epoch,
+    end,
+    words: builder.finish(),
+    starts,
+    shared: builder.shared,
+    programAddress: base,
+    locate,
+    inputs: plan.inputs
+      .filter(({ buffer }) => buffer !== null)
+      .map((port) => ({
+        name: port.name,
+        dtype: port.dtype,
+        elements: product(dimsOf(port)),
+        address: addressOf(port.buffer),
+      })),
+    outputs: plan.outputs.map((port) => {
+      const dims = dimsOf(port);
+      return { name: port.name, dtype: port.dtype, dims, elements: product(dims), address: addressOf(port.buffer) };
+    }),
+  };
+}
+
+/**
+ * Places for all buffers of an inference: persistent ones where they are, the others in an arena.
+ *
+ * @param {LoadedPlan} loaded
+ * @param {Environment} environment
+ * @param {import("./wasm-persistent.js").PersistentStore} store
+ * @param {number} arena address
+ */
+function placeBuffers(loaded, environment, store, arena) {
+  const { plan, specs, keys } = loaded;
+  const lives = livesOf(plan);
+  const bytesOfBuffer = (/** @type {Id} */ id) => {
+    const spec = specs.get(id);
+    if (!spec) throw new VerificationError(`The plan has no buffer ${id}.`);
+    return evaluate(spec.elements, environment) * bytesOf(spec.storage);
+  };
+  const passing = [...lives]
+    .filter(([id]) => !keys.has(id))
+    .map(([id, life]) => ({ id, bytes: bytesOfBuffer(id), ...life }));
+  const { offsets, bytes } = placeInArena(passing);
+  /** @type {Map<Id, Place>} */
+  const places = new Map();
+  for (const id of lives.keys()) {
+    const spec = /** @type {BufferSpec} */ (specs.get(id));
+    const fixed = keys.has(id) ? store.address(loaded, id) : null;
+    places.set(id, {
+      address: fixed ?? arena + /** @type {number} */ (offsets.get(id)),
+      bytes: bytesOfBuffer(id),
+      storage: spec.storage,
+      constant: spec.kind === "weight" || spec.kind === "const",
+    });
+  }
+  const locate = (/** @type {Id} */ id) => {
+    const place = places.get(id);
+    if (!place) throw new VerificationError(`The plan has no buffer ${id}.`);
+    return place;
+  };
+  return { locate, end: arena + bytes + SLACK };
+}
+
+/**
+ * Lifetimes of all buffers: inputs are written before the first step, outputs read after the last.
+ * @param {Plan} plan
+ */
+function livesOf(plan) {
+  const steps = inferenceSteps(plan);
+  const lives = lifetimes(steps);
+  for (const { buffer } of plan.inputs) {
+    if (buffer !== null) lives.set(buffer, { first: -1, last: lives.get(buffer)?.last ?? -1 });
+  }
+  for (const { buffer } of plan.outputs) {
+    if (buffer !== null) lives.set(buffer, { first: lives.get(buffer)?.first ?? 0, last: steps.length });
+  }
+  return lives;
+}

@@ -1,0 +1,182 @@
+/**
+ * Data that outlives an inference: weights, constants and packed weights, in blocks that the plans of a model share by
+ * key. Filling a block from the model file or by running init steps is done once, by the first plan that wants it.
+ */
+
+import { bytesOf } from "./dtypes.js";
+import { VerificationError } from "./errors.js";
+import { evaluate } from "./expressions.js";
+import { neededInit } from "./init-steps.js";
+import { alignUp, lifetimes, placeInArena, SLACK } from "./placement.js";
+import { inferenceSteps, initSteps, touched } from "./plan-edit.js";
+import { ProgramBuilder } from "./program-builder.js";
+
+/** @typedef {import("./types.js").BufferSpec} BufferSpec */
+/** @typedef {import("./types.js").Step} Step */
+/** @typedef {import("./program-builder.js").Place} Place */
+/** @typedef {import("./wasm-device.js").LoadedPlan} LoadedPlan */
+/** @typedef {import("./wasm-memory.js").WasmMemory} WasmMemory */
+/** @typedef {import("./thread-pool.js").ThreadPool} ThreadPool */
+/** @typedef {string | number} Id */
+/** @typedef {{address: number, bytes: number, users: number}} Block `users` counts the plans that claim it. */
+
+/** Room for the one record of an init step, where the pool reads it. */
+const RECORD_BYTES = 4096;
+
+export class PersistentStore {
+  /** @param {WasmMemory} memory @param {ThreadPool} pool */
+  constructor(memory, pool) {
+    this.memory = memory;
+    this.pool = pool;
+    /** @type {import("./weights.js").WeightFiles | null} */
+    this.files = null;
+    /** @type {Map<string, Block>} */
+    this.blocks = new Map();
+  }
+
+  /** Bytes of all blocks. */
+  get bytes() {
+    let total = 0;
+    for (const block of this.blocks.values()) total += block.bytes;
+    return total;
+  }
+
+  /**
+   * Allocate what a plan's inferences need, fill it, and run the init steps whose results are not there yet from
+   * another plan. After an error the blocks that were claimed are the caller's to release.
+   * @param {LoadedPlan} loaded
+   */
+  async place(loaded) {
+    const { plan, specs, keys } = loaded;
+    /** @type {Set<Id>} */
+    const fresh = new Set();
+    for (const id of touched(inferenceSteps(plan))) this.claim(loaded, id, fresh);
+    for (const { buffer } of plan.outputs) if (buffer !== null) this.claim(loaded, buffer, fresh);
+    for (const id of fresh) {
+      const spec = /** @type {BufferSpec} */ (specs.get(id));
+      if (spec.kind !== "persistent") await this.fill(spec, loaded.blobs, /** @type {number} */ (this.address(loaded, id)));
+    }
+    const steps = neededInit(initSteps(plan), specs, fresh, keys);
+    await this.runInit(loaded, steps, (id) => (keys.has(id) ? this.address(loaded, id) : null));
+  }
+
+  /**
+   * Make the block of a buffer this plan's, allocating it if no plan has it yet.
+   * @param {LoadedPlan} loaded
+   * @param {Id} id
+   * @param {Set<Id>} fresh gains `id` when the block is new
+   */
+  claim({ id: planId, specs, keys }, id, fresh) {
+    const spec = specs.get(id);
+    if (!spec) throw new VerificationError(`The plan has no buffer ${id}.`);
+    if (!["weight", "const", "persistent"].includes(spec.kind) || keys.has(id)) return;
+    const key = spec.key ?? `${planId}:${id}`;
+    let block = this.blocks.get(key);
+    if (!block) {
+      const bytes = sizeOf(spec);
+      block = { address: this.memory.allocate(bytes), bytes, users: 0 };
+      this.blocks.set(key, block);
+      fresh.add(id);
+    }
+    block.users += 1;
+    keys.set(id, key);
+  }
+
+  /**
+   * Give up a plan's claims; blocks that no plan claims are freed.
+   * @param {Iterable<string>} keys
+   */
+  release(keys) {
+    for (const key of keys) {
+      const block = this.blocks.get(key);
+      if (block && --block.users === 0) {
+        this.memory.free(block.address);
+        this.blocks.delete(key);
+      }
+    }
+  }
+
+  /**
+   * Address of a buffer that is in place, for this plan or another one; null if it is not.
+   * @param {LoadedPlan} loaded
+   * @param {Id} id
+   */
+  address({ specs, keys }, id) {
+    const key = keys.get(id) ?? specs.get(id)?.key;
+    return (key === undefined ? undefined : this.blocks.get(key)?.address) ?? null;
+  }
+
+  /**
+   * Copy a weight or constant to its place.
+   * @param {BufferSpec} spec
+   * @param {Uint8Array[]} blobs
+   * @param {number} address
+   */
+  async fill(spec, blobs, address) {
+    let bytes;
+    if (spec.kind === "const") bytes = blobs[/** @type {number} */ (spec.blob)];
+    else if (this.files) bytes = this.files.read(spec);
+    else throw new VerificationError("addPlan came before setFiles.");
+    if (bytes instanceof Promise) bytes = await bytes;
+    if (bytes.byteLength !== sizeOf(spec)) {
+      throw new VerificationError(
+        `The ${spec.kind} ${spec.id} has ${bytes.byteLength} bytes where the plan says ${sizeOf(spec)}.`,
+      );
+    }
+    this.memory.bytes.set(bytes, address);
+  }
+
+  /**
+   * Run init steps one by one; buffers without a place of their own, such as weights that are only packed, pass
+   * through free memory.
+   *
+   * @param {LoadedPlan} loaded
+   * @param {Step[]} steps
+   * @param {(id: Id) => number | null} placed address of a buffer that has one
+   * @param {number} [base] where free memory starts
+   * @throws {import("./program.js").StepTrap}
+   */
+  async runInit(loaded, steps, placed, base = alignUp(this.memory.top)) {
+    if (!steps.length) return;
+    const { specs, blobs, plan, slots } = loaded;
+    const specOf = (/** @type {Id} */ id) => {
+      const spec = specs.get(id);
+      if (!spec) throw new VerificationError(`The plan has no buffer ${id}.`);
+      return spec;
+    };
+    const passing = [...lifetimes(steps)]
+      .filter(([id]) => placed(id) === null)
+      .map(([id, life]) => ({ id, bytes: sizeOf(specOf(id)), ...life }));
+    const { offsets, bytes } = placeInArena(passing);
+    const arena = base + RECORD_BYTES;
+    this.memory.ensure(arena + bytes + SLACK);
+    /** @type {(id: Id) => Place} */
+    const locate = (id) => {
+      const spec = specOf(id);
+      const address = placed(id) ?? arena + /** @type {number} */ (offsets.get(id));
+      const constant = spec.kind === "weight" || spec.kind === "const";
+      return { address, bytes: sizeOf(spec), storage: spec.storage, constant };
+    };
+    const filled = new Set();
+    for (const step of steps) {
+      for (const [id] of step.buffers) {
+        if (placed(id) !== null || filled.has(id)) continue;
+        filled.add(id);
+        const { address, constant } = locate(id);
+        if (constant) await this.fill(specOf(id), blobs, address);
+      }
+      const builder = new ProgramBuilder(this.pool.threads);
+      builder.add(step, plan.kernels[step.kernel], slots[step.kernel], {}, locate);
+      const words = builder.finish();
+      this.pool.run(words, 0, words.length, base, 1, builder.shared);
+    }
+  }
+}
+
+/**
+ * Bytes of a buffer whose size depends on no symbol.
+ * @param {BufferSpec} spec
+ */
+export function sizeOf(spec) {
+  return evaluate(spec.elements, {}) * bytesOf(spec.storage);
+}
