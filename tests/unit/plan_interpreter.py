@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from unit.ir_interpreter import STORAGE, WASM, KernelFault, poison, run
 
 from nnjit import ir
 from nnjit.compiler import CompiledPlan, _Assembly
@@ -21,8 +22,6 @@ from nnjit.tensor.build import Builder
 from nnjit.tensor.env import Env
 from nnjit.tensor.interpret import NUMPY
 from nnjit.tensor.tensor import Source, Tensor
-
-from unit.ir_interpreter import STORAGE, WASM, KernelFault, poison, run
 
 SLACK = 64
 RELAXED = Target(relaxed_simd=True)

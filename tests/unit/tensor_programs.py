@@ -8,11 +8,11 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from unit.plan_interpreter import Model
+
 from nnjit import ir
 from nnjit.symbolic import maximum, minimum, product
 from nnjit.tensor.tensor import Index, Tensor
-
-from unit.plan_interpreter import Model
 
 
 def number(value: float) -> ir.Expr:
