@@ -217,3 +217,16 @@ def test_workgroups_are_refused() -> None:
     kernel = Kernel("f", [Buffer("y", "f32", "w")], [], 1, [ir.Barrier()], workgroup=64)
     with pytest.raises(VerificationError, match="workgroup"):
         emit_module([kernel], PLAIN)
+
+
+def test_constants_of_an_innermost_loop_are_set_before_it() -> None:
+    value = ir.mul(ir.load("x", ir.TASK * 4, "f32", 4), ir.const(0.3, "f32"))
+    text = text_of(Kernel("f", buffers(x="f32 r", y="f32 w"), [], 4, [ir.Store("y", ir.TASK * 4, value)]))
+    assert text.index("v128.const") < text.index("loop")
+
+
+def test_lanes_a_constant_apart_are_one_addition() -> None:
+    lanes = ir.pack(tuple(ir.index(ir.TASK * 4 + n) for n in (1, 2, 3, 4)))  # type: ignore[arg-type]
+    kernel = Kernel("f", buffers(y="i32 w"), [], 4, [ir.Store("y", ir.TASK * 4, lanes)])
+    counts = opcodes(loops(kernel)[0])
+    assert counts["i32x4.splat"] == counts["i32x4.add"] == 1 and counts["i32x4.replace_lane"] == 0

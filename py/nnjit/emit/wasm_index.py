@@ -31,7 +31,7 @@ _NOWHERE: Origin = (0, False, False)
 
 def loaded(e: Expr) -> tuple[str, Index]:
     """(buffer, index) of a load."""
-    return e.attr  # type: ignore[return-value]
+    return e.attr
 
 
 def _join(parts: list[Origin]) -> Origin:
@@ -122,6 +122,13 @@ class IndexEmitter:
         self.stack = saved
         self.out = saved[-1].code
 
+    def nearest_loop(self) -> int:
+        """Number of the innermost region that is a loop's body; 0, the function, where there is none."""
+        number = len(self.stack) - 1
+        while number and not self.stack[number].var:
+            number -= 1
+        return number
+
     # Where an index can be computed
 
     def _origin(self, e: Index) -> Origin:
@@ -148,9 +155,9 @@ class IndexEmitter:
     def _value_origin(self, e: Expr) -> Origin:
         """Where a run-time value is known."""
         if e.op == "local":
-            return self.lets[e.attr][1], e.attr in self.mutable, False  # type: ignore[index]
+            return self.lets[e.attr][1], e.attr in self.mutable, False
         if e.op == "index":
-            return self._origin(e.attr)  # type: ignore[arg-type]
+            return self._origin(e.attr)
         if e.op == "load":
             buffer, at = loaded(e)
             level, tied, _ = self._origin(at)
@@ -187,7 +194,18 @@ class IndexEmitter:
         if self._origin(e)[1]:
             self._push_sum(e)
         else:
-            self.out += local_get(self._hold(e, e, self._push_sum)[0])
+            self._push_held(e, e, self._push_sum)
+
+    def _push_held(self, key: object, e: IntExpr, push: Callable) -> None:
+        """Push `e` from its local."""
+        count = len(self.local_types)
+        local, place = self._hold(key, e, push)
+        if len(self.local_types) > count and place == len(self.stack) - 1:
+            # Just set here: keep the value on the stack as well.
+            del self.out[-len(local_set(local)) :]
+            self.out += local_tee(local)
+        else:
+            self.out += local_get(local)
 
     def _hold(self, key: object, e: IntExpr, push: Callable) -> tuple[int, int]:
         """(local, region number) that holds `e`, known there as `key`; `push(key)` computes it if need be."""
@@ -242,7 +260,7 @@ class IndexEmitter:
 
     def _by_loop_variable(self, inner: list[tuple[tuple, int]]) -> list[tuple[tuple, Index]]:
         """(monomial, factor) pairs; the terms linear in the nearest loop's variable are gathered into one."""
-        loop = next((region.var for region in reversed(self.stack) if region.var), "")
+        loop = self.stack[self.nearest_loop()].var
         if not loop or len(inner) == 1 and inner[0][0] == (loop,):
             return list(inner)
         level = self.variables[loop][1]
@@ -280,7 +298,7 @@ class IndexEmitter:
         if self._origin(e)[1]:
             self._push_opaque(atom)
         else:
-            self.out += local_get(self._hold(atom, e, self._push_opaque)[0])
+            self._push_held(atom, e, self._push_opaque)
 
     def _push_opaque(self, atom: Opaque) -> None:
         if atom.op == "value":
@@ -322,13 +340,17 @@ class IndexEmitter:
         """Code that pushes `e` and may be repeated; what it needs is computed here or further out."""
         if isinstance(e, int):
             return i32_const(e)
+        key: object = e
+        push: Callable = self._push_sum
         if len(e.terms) == 1:
             ((mono, coef),) = e.terms.items()
-            if coef == 1 and len(mono) == 1 and isinstance(mono[0], str):
-                self.used.add(mono[0])
-                return local_get(self.variables[mono[0]][0])
+            if coef == 1 and len(mono) == 1:
+                if isinstance(mono[0], str):
+                    self.used.add(mono[0])
+                    return local_get(self.variables[mono[0]][0])
+                key, push = mono[0], self._push_opaque
         if not self._origin(e)[1]:
-            return local_get(self._hold(e, e, self._push_sum)[0])
+            return local_get(self._hold(key, e, push)[0])
         local = self.new_local(I32, "i")
         self._push_sum(e)
         self.out += local_set(local)
@@ -406,7 +428,7 @@ class IndexEmitter:
 
     def _pointer(self, address: IntExpr, level: int) -> int | None:
         """The pointer local for `address` where the nearest loop allows one."""
-        number = next((n for n in range(len(self.stack) - 1, 0, -1) if self.stack[n].var), 0)
+        number = self.nearest_loop()
         loop = self.stack[number]
         if level != number or not loop.innermost:
             return None
