@@ -287,12 +287,24 @@ def _gpu_contraction(spec: KernelSpec, roles: _Roles) -> list[Schedule]:
         if any(t > spec.hint(spec.extent(v)) for v, t in tiles) or (m > 1 and not rows):
             continue
         cost = _gpu_cost(tiles, roles, points)
-        scored.append((cost(1), number, Schedule(tiles=tiles)))
+        chains = _gpu_chains(spec, m * n)
+        scored.append((cost(1), number, Schedule(tiles=tiles, unroll=chains)))
+        if chains > 1:
+            scored.append((cost(1) * 1.02, number, Schedule(tiles=tiles)))
         if contiguous and n % 4 == 0:
             scored.append((cost(4), number, Schedule(tiles=tiles, vector=column)))
             if order != axes:
                 scored.append((cost(4) * 1.01, number, Schedule(tiles=tiles, vector=column, order=order)))
     return [schedule for _, _, schedule in sorted(scored, key=lambda s: s[:2])]
+
+
+def _gpu_chains(spec: KernelSpec, size: int) -> int:
+    """Accumulators for each of the `size` points of a small tile.
+
+    Additions that do not wait for each other keep a GPU busy, and round less than one long sum.
+    """
+    chains = min(8, 16 // size)
+    return chains if chains > 1 and spec.hint(spec.stages[0].axes[-1][1]) >= 2 * chains else 1
 
 
 def _gpu_cost(tiles: tuple[tuple[str, int], ...], roles: _Roles, points: int) -> Callable[[int], float]:
