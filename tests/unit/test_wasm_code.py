@@ -100,9 +100,24 @@ def test_a_negative_constant_is_in_the_pointer_and_not_in_the_offset() -> None:
     assert "f32.load offset=0 align=4" in text and "f32.load offset=20 align=4" in text
 
 
-def test_an_invariant_access_has_a_fixed_address() -> None:
-    kernel = copy(var("j") + 3, var("i"), j=4, i=5)
+def test_an_invariant_store_has_a_fixed_address() -> None:
+    kernel = copy(var("i"), var("j") + 3, j=4, i=5)
     assert opcodes(loops(kernel)[0]) == {"f32.load": 1, "f32.store": 1, "i32.add": 1, "i32.ne": 1, "br_if": 1}
+
+
+def test_an_invariant_value_is_computed_before_an_innermost_loop() -> None:
+    x = ir.load("x", var("j"), "f32")
+    scale = ir.div(ir.const(1.0, "f32"), ir.add(ir.load("x", 0, "f32"), x))
+    store = ir.Store("y", var("i"), ir.mul(ir.load("x", var("i"), "f32"), scale))
+    nest = ir.For("j", 4, [ir.For("i", 5, [store])])
+    inner = opcodes(loops(Kernel("f", buffers(x="f32 r", y="f32 w"), [], 1, [nest]))[0])
+    assert inner["f32.div"] == inner["f32.add"] == 0 and inner["f32.load"] == inner["f32.mul"] == 1
+
+
+def test_a_value_that_is_loaded_from_a_written_buffer_stays_in_its_loop() -> None:
+    store = ir.Store("y", var("i"), ir.add(ir.load("y", 0, "f32"), ir.const(1.0, "f32")))
+    kernel = Kernel("f", buffers(y="f32 rw"), [], 1, [ir.For("i", 5, [store])])
+    assert opcodes(loops(kernel)[0])["f32.load"] == 1
 
 
 def test_symbolic_strides_are_multiplied_outside_the_loop() -> None:

@@ -46,7 +46,7 @@ class Region:
 
     __slots__ = (
         "code", "var", "start", "innermost", "values", "addresses", "bases", "pointers", "available", "fragile",
-        "uses", "body", "lowest",
+        "uses", "body", "lowest", "origins",
     )  # fmt: skip
 
     def __init__(self, body: list[Stmt], var: str = "", start: Index = 0, innermost: bool = False) -> None:
@@ -70,6 +70,8 @@ class Region:
         self.fragile: dict[Expr, frozenset[str]] = {}
         """Of the available ones, those that depend on variables or buffers that may be written."""
         self.uses: dict[Expr, int] = {}
+        self.origins: dict[Expr, Origin] = {}
+        """See `IndexEmitter.value_origin`."""
         self.lowest: dict[str, dict[IntExpr, int]] = {}
         """See `IndexEmitter._lowest`."""
 
@@ -111,14 +113,14 @@ class IndexEmitter:
         self.out = self.stack[-1].code
         return region
 
-    def _at(self, r: int) -> list[Region]:
-        """Make region number r the innermost for a while; the answer restores with `_back`."""
+    def at(self, r: int) -> list[Region]:
+        """Make region number r the innermost for a while; the answer restores with `back`."""
         saved = self.stack
         self.stack = saved[: r + 1]
         self.out = self.stack[-1].code
         return saved
 
-    def _back(self, saved: list[Region]) -> None:
+    def back(self, saved: list[Region]) -> None:
         self.stack = saved
         self.out = saved[-1].code
 
@@ -147,13 +149,19 @@ class IndexEmitter:
             if isinstance(atom, str):
                 level = max(level, self.variables[atom][1])
             elif atom.op == "value":
-                parts.append(self._value_origin(atom.args[0]))
+                parts.append(self.value_origin(atom.args[0]))
             else:
                 parts.extend(map(self._origin, atom.args))
         return _join([(level, False, False), *parts]) if parts else (level, False, False)
 
-    def _value_origin(self, e: Expr) -> Origin:
+    def value_origin(self, e: Expr) -> Origin:
         """Where a run-time value is known."""
+        known = self.stack[-1].origins.get(e)
+        if known is None:
+            known = self.stack[-1].origins[e] = self._value_origin(e)
+        return known
+
+    def _value_origin(self, e: Expr) -> Origin:
         if e.op == "local":
             return self.lets[e.attr][1], e.attr in self.mutable, False
         if e.op == "index":
@@ -162,9 +170,11 @@ class IndexEmitter:
             buffer, at = loaded(e)
             level, tied, _ = self._origin(at)
             return level, tied or not self.buffers[buffer][1], True
-        return _join([self._value_origin(arg) for arg in e.args])
+        if e.op == "held":
+            return 0, True, False
+        return _join([self.value_origin(arg) for arg in e.args])
 
-    def _place(self, level: int, loads: bool) -> int:
+    def place(self, level: int, loads: bool) -> int:
         """The region to compute something in that is known from region `level` on.
 
         Arithmetic moves out of loops, but not out of an if where no loop is between. A load moves out of loops only:
@@ -210,17 +220,17 @@ class IndexEmitter:
     def _hold(self, key: object, e: IntExpr, push: Callable) -> tuple[int, int]:
         """(local, region number) that holds `e`, known there as `key`; `push(key)` computes it if need be."""
         level, _, loads = self._origin(e)
-        place = self._place(level, loads)
+        place = self.place(level, loads)
         for r in range(level, place + 1):
             local = self.stack[r].values.get(key)
             if local is not None:
                 return local, r
         local = self.new_local(I32, "i")
-        saved = self._at(place)
+        saved = self.at(place)
         push(key)
         self.out += local_set(local)
         self.stack[place].values[key] = local
-        self._back(saved)
+        self.back(saved)
         return local, place
 
     def _push_variable(self, name: str) -> None:
@@ -238,7 +248,7 @@ class IndexEmitter:
                 constant = coef
                 continue
             level, tied, loads = self._mono_origin(mono)
-            if not tied and self._place(level, loads) < top:
+            if not tied and self.place(level, loads) < top:
                 outer[mono] = coef
             else:
                 inner.append((mono, coef))
@@ -449,10 +459,10 @@ class IndexEmitter:
         if not stride or max(self._origin(step)[0], self._origin(IntExpr(rest))[0]) >= number:
             return None
         local = self.new_local(I32, next(m[0][1:] for m in rest if m and str(m[0])[0] == "&") + "_ptr")
-        saved = self._at(number - 1)
+        saved = self.at(number - 1)
         self._push_sum(IntExpr(rest) + step * loop.start)
         self.out += local_set(local)
-        self._back(saved)
+        self.back(saved)
         loop.pointers[address] = local, step
         return local
 

@@ -203,6 +203,8 @@ class ValueEmitter(IndexEmitter):
         if local is not None:
             self.out += local_get(local)
             return
+        if op != "index" and self._push_invariant(e):
+            return
         code = _PLAIN.get((op, e.args[0].dtype, e.lanes)) if e.args else None
         if code is not None and op not in _SAFE_DIVISION and op not in ("min", "max"):
             for arg in e.args:
@@ -214,6 +216,25 @@ class ValueEmitter(IndexEmitter):
             local = self.new_local(wasm_type(e), "t")
             self.out += local_tee(local)
             self.remember(e, local)
+
+    def _push_invariant(self, e: Expr) -> bool:
+        """Push `e` from a local set before the innermost loop, where it does not change within that loop."""
+        number = self.nearest_loop()
+        if not self.stack[number].innermost or (e.op == "splat" and e.args[0].op == "const"):
+            return False
+        level, tied, loads = self.value_origin(e)
+        if tied or level >= number or (loads and self.place(level, loads) >= number):
+            return False
+        values = self.stack[number - 1].values
+        local = values.get(e)
+        if local is None:
+            local = values[e] = self.new_local(wasm_type(e), "v")
+            saved = self.at(number - 1)
+            self.push(e)
+            self.out += local_set(local)
+            self.back(saved)
+        self.out += local_get(local)
+        return True
 
     def _is_cheap(self, e: Expr) -> bool:
         """Whether `e` is a constant vector that needs no local of its own: it has one, or takes one instruction."""
@@ -379,7 +400,8 @@ class ValueEmitter(IndexEmitter):
             if all(isinstance(step, int) for step in steps):
                 self.push_index(e.args[0].attr)
                 self.out += OP["i32x4.splat"]
-                self.push(pack(tuple(const(step, "i32") for step in steps)))
+                a, b, c, d = (const(step, "i32") for step in steps)
+                self.push(pack((a, b, c, d)))
                 self.out += OP["i32x4.add"]
                 return
         self._push_splat(Expr("splat", e.dtype, 4, e.args[:1], None))
