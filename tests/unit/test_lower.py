@@ -1,0 +1,258 @@
+"""Lowering: every schedule of every family's space computes what the tensor expressions say, wherever it may be run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from unit.plan_interpreter import RELAXED, WASM, WEBGPU, Machine, Model
+from unit.tensor_programs import (
+    convolution,
+    gather,
+    layer_norm,
+    matmul,
+    number,
+    reduce_axes,
+    relu,
+    silu,
+    softmax,
+)
+from unit.test_fuse import close
+
+from nnjit import ir
+from nnjit.schedule.schedule import parse
+from nnjit.target import Target
+from nnjit.tensor.interpret import interpret
+from nnjit.tensor.tensor import Tensor
+
+TARGETS = pytest.mark.parametrize("target", [WASM, RELAXED, WEBGPU], ids=["wasm", "relaxed", "webgpu"])
+
+
+def product_of(
+    *a: int, b: tuple[int, ...], transposed: bool = False, dtype: str = "f32", symbolic: tuple = ()
+):  # type: ignore[no-untyped-def]
+    def build(m: Model) -> Tensor:
+        x = m.input(*a, dtype=dtype, symbolic=symbolic)
+        w = m.weight(*b, dtype=dtype) if len(b) == 2 else m.input(*b, dtype=dtype)
+        return matmul(m, x, w, transposed)
+
+    return build
+
+
+def broadcast_chain(m: Model) -> Tensor:
+    x, row, column = m.input(3, 5, 6), m.input(6), m.weight(5, 1)
+    return m.b.elementwise(silu, m.b.elementwise(ir.add, m.b.elementwise(ir.mul, x, row), column))
+
+
+def transposed_sum(m: Model) -> Tensor:
+    return m.b.elementwise(ir.add, m.input(6, 7), m.b.permute(m.input(7, 6), (1, 0)))
+
+
+def integers(dtype: str) -> Callable[[Model], Tensor]:
+    def build(m: Model) -> Tensor:
+        x, y = m.input(5, 9, dtype=dtype), m.input(9, dtype=dtype)
+        if dtype == "bool":
+            return m.b.elementwise(lambda a, b: ir.binary("xor", a, ir.unary("not", b)), x, y)
+        return m.b.elementwise(lambda a, b: ir.add(ir.mul(a, b), a), x, y)
+
+    return build
+
+
+def matmul_with_epilogue(m: Model) -> Tensor:
+    y = m.b.elementwise(ir.add, matmul(m, m.input(7, 6), m.weight(6, 9)), m.weight(9))
+    return m.b.elementwise(ir.add, m.b.elementwise(relu, y), m.input(7, 9))
+
+
+def over(axes: list[int], combine: str, *shape: int, dtype: str = "f32") -> Callable[[Model], Tensor]:
+    return lambda m: reduce_axes(m, m.input(*shape, dtype=dtype), axes, combine)
+
+
+def long_chain(m: Model) -> Tensor:
+    """Each link uses the one before twice: without sharing, its text would double forty times."""
+    x = m.input(8, 4)
+    y: Tensor = x
+    for _ in range(5):
+        y = m.b.elementwise(silu, y)
+    return y
+
+
+FAMILIES: dict[str, Callable[[Model], Tensor]] = {
+    "matmul 7×5×10": product_of(7, 5, b=(5, 10)),
+    "matmul of one row": product_of(1, 6, b=(6, 9)),
+    "matmul of one column": product_of(9, 4, b=(4, 1)),
+    "dot product": product_of(1, 21, b=(21, 1)),
+    "matmul, columns not in fours": product_of(5, 3, b=(3, 3)),
+    "matmul, second operand transposed": product_of(6, 9, b=(5, 9), transposed=True),
+    "batched matmul": product_of(2, 3, 5, 6, b=(2, 3, 6, 7)),
+    "batched matmul, transposed": product_of(2, 5, 8, b=(2, 6, 8), transposed=True),
+    "matmul of i32": product_of(5, 3, b=(3, 6), dtype="i32"),
+    "matmul of i64": product_of(5, 3, b=(3, 6), dtype="i64"),
+    "matmul without depth": product_of(3, 0, b=(0, 5)),
+    "matmul without rows": product_of(0, 4, b=(4, 5)),
+    "matmul, bias, ReLU, residual": matmul_with_epilogue,
+    "convolution 3×3": lambda m: convolution(m, 3, 5, 3, (6, 5)),
+    "convolution 1×1": lambda m: convolution(m, 4, 8, 1, (5, 4)),
+    "strided convolution": lambda m: convolution(m, 4, 8, 3, (6, 7), stride=2),
+    "depthwise convolution": lambda m: convolution(m, 6, 6, 3, (5, 5), groups=6),
+    "grouped convolution": lambda m: convolution(m, 4, 6, 3, (4, 5), groups=2),
+    "softmax": lambda m: softmax(m, m.input(6, 7))[0],
+    "softmax of one row": lambda m: softmax(m, m.input(37))[0],
+    "layer norm": lambda m: layer_norm(m, m.input(2, 3, 18)),
+    "sum of rows": over([1], "sum", 6, 19),
+    "maximum of columns": over([0], "max", 6, 19),
+    "minimum of two axes": over([0, 2], "min", 3, 4, 5),
+    "sum of everything": over([0, 1], "sum", 5, 7),
+    "sum of nothing": over([1], "sum", 4, 0),
+    "product of i64": over([1], "prod", 3, 5, dtype="i64"),
+    "elementwise with broadcasts": broadcast_chain,
+    "elementwise with a transposed operand": transposed_sum,
+    "gather": lambda m: gather(m, m.input(4, 6), m.input(5, dtype="i64")),
+    "elementwise of i64": integers("i64"),
+    "elementwise of u8": integers("u8"),
+    "elementwise of i8": integers("i8"),
+    "elementwise of bool": integers("bool"),
+    "elementwise of nothing": lambda m: m.b.elementwise(relu, m.input(3, 0)),
+    "a chain that shares": long_chain,
+}
+
+
+def check_every_schedule(build: Callable[[Model], Tensor], target: Target, most: int) -> None:
+    m = Model(11)
+    out = build(m)
+    expected = interpret([out], m.arrays, m.env.hints)[0]
+    compiled = m.compile([out], target)
+    machine = Machine(compiled)
+    close(machine.run(m.arrays)[0], expected)
+    for n, item in enumerate(compiled.items):
+        schedules = compiled.scheduler.candidates(item)
+        step = -(-len(schedules) // most)
+        for schedule in schedules[::step]:
+            try:
+                made = machine.run_unit(compiled.scheduler.unit(item, schedule), n)
+                for name, array in made.items():
+                    close(array, machine.memory[name])
+            except Exception as error:
+                raise AssertionError(f"{schedule}\n{item.spec}\n{error}") from error
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@TARGETS
+def test_every_schedule_of_a_family_computes_its_expression(family: str, target: Target) -> None:
+    check_every_schedule(FAMILIES[family], target, most=48 if family == "matmul 7×5×10" else 10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+@TARGETS
+def test_the_whole_space_of_a_family_computes_its_expression(family: str, target: Target) -> None:
+    check_every_schedule(FAMILIES[family], target, most=1000)
+
+
+@TARGETS
+def test_f64_computes_on_the_cpu_and_is_refused_by_the_gpu(target: Target) -> None:
+    from nnjit.errors import UnsupportedError
+
+    build = product_of(5, 3, b=(3, 6), dtype="f64")
+    if target.device == "wasm":
+        check_every_schedule(build, target, most=48)
+    else:
+        with pytest.raises(UnsupportedError, match="f64"):
+            m = Model()
+            m.compile([build(m)], target)
+
+
+# Symbolic extents
+
+
+def symbolic_product(m: Model) -> Tensor:
+    x, w = m.input(9, 6, symbolic=(0, 1)), m.input(6, 5, symbolic=(0, 1))
+    assert m.env.eq(x.shape[1], w.shape[0])
+    return m.b.elementwise(relu, matmul(m, x, w))
+
+
+def symbolic_softmax(m: Model) -> Tensor:
+    return softmax(m, m.input(5, 9, symbolic=(0, 1)))[0]
+
+
+SYMBOLIC: dict[str, tuple[Callable[[Model], Tensor], list[list[tuple[int, ...]]]]] = {
+    "matmul": (symbolic_product, [[(8, 4), (4, 4)], [(13, 7), (7, 11)], [(30, 2), (2, 8)]]),
+    "softmax": (symbolic_softmax, [[(4, 8)], [(2, 3)], [(17, 33)]]),
+}
+
+
+@pytest.mark.parametrize("family", SYMBOLIC)
+@TARGETS
+def test_a_schedule_chosen_at_one_size_is_right_at_every_size_that_fits(family: str, target: Target) -> None:
+    build, sizes = SYMBOLIC[family]
+    m = Model(5)
+    out = build(m)
+    compiled = m.compile([out], target)
+    machine = Machine(compiled)
+    fitting = 0
+    for shapes in sizes:
+        arrays = {name: m.data(s) for name, s in zip(m.arrays, shapes, strict=True)}
+        symbols = machine.fits(arrays)
+        if symbols is None:
+            continue
+        fitting += 1
+        close(machine.run(arrays)[0], interpret([out], arrays, symbols)[0])
+        for schedule in compiled.scheduler.candidates(compiled.items[0])[:24:3]:
+            for name, array in machine.run_unit(
+                compiled.scheduler.unit(compiled.items[0], schedule), 0
+            ).items():
+                close(array, machine.memory[name])
+    assert fitting >= 2
+
+
+@TARGETS
+def test_no_candidate_needs_larger_sizes_than_the_plan_guards(target: Target) -> None:
+    m = Model()
+    compiled = m.compile([symbolic_product(m)], target)
+    guards = {(str(a), b) for op, a, b in Machine(compiled).plan["guards"] if op == "ge"}
+    for item in compiled.items:
+        for schedule in compiled.scheduler.candidates(item):
+            for extent, least in compiled.scheduler.unit(item, schedule).requires:
+                assert (str(extent), least) in guards
+
+
+# What is refused, what is shared
+
+
+def test_an_order_that_leaves_out_an_axis_is_refused() -> None:
+    m = Model()
+    compiled = m.compile([FAMILIES["matmul 7×5×10"](m)])
+    with pytest.raises(ValueError, match="order"):
+        compiled.scheduler.unit(compiled.items[0], parse("order o0"))
+
+
+def test_packing_without_a_vector_axis_is_refused() -> None:
+    m = Model()
+    compiled = m.compile([FAMILIES["matmul 7×5×10"](m)])
+    with pytest.raises(ValueError, match="pack"):
+        compiled.scheduler.unit(compiled.items[0], parse("tile o0=2; pack 1"))
+
+
+def test_a_weight_is_packed_once_and_an_activation_at_each_inference() -> None:
+    m = Model()
+    compiled = m.compile([matmul(m, m.input(8, 6), m.weight(6, 8)), matmul(m, m.input(8, 6), m.input(6, 8))])
+    packed = parse("tile o0=4 o1=8; vector o1; pack 1")
+    first, second = (compiled.scheduler.unit(item, packed) for item in compiled.items)
+    assert (len(first.init), len(first.steps)) == (1, 1)
+    assert (len(second.init), len(second.steps)) == (0, 2)
+
+
+def test_an_operand_of_gathered_rows_is_packed_with_its_indices() -> None:
+    m = Model(2)
+    rows = gather(m, m.input(8, 9), m.input(6, dtype="i64"))
+    out = m.b.reduce(
+        "sum", (6, 6), (9,), lambda i, j, k: ir.mul(m.b.inputs[0].at(i, k), rows.at(j, k)), "f32"
+    )
+    expected = interpret([out], m.arrays)[0]
+    np.testing.assert_allclose(Machine(m.compile([out])).run(m.arrays)[0], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_constants_of_another_width_wrap() -> None:
+    assert ir.cast(ir.const((1 << 40) + 5, "i64"), "i32").attr == 5
+    assert ir.cast(ir.const(-1, "i32"), "u32").attr == (1 << 32) - 1
+    assert ir.cast(number(0.5), "bool").attr is True
