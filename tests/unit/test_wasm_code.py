@@ -245,3 +245,8 @@ def test_lanes_a_constant_apart_are_one_addition() -> None:
     kernel = Kernel("f", buffers(y="i32 w"), [], 4, [ir.Store("y", ir.TASK * 4, lanes)])
     counts = opcodes(loops(kernel)[0])
     assert counts["i32x4.splat"] == counts["i32x4.add"] == 1 and counts["i32x4.replace_lane"] == 0
+
+
+def test_zero_vectors_are_made_where_they_are_used() -> None:
+    text = text_of(gemm(48, 64, 96))
+    assert text.count("v128.const i32x4 0x0 0x0 0x0 0x0\n") == 12

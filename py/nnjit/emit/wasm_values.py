@@ -240,7 +240,8 @@ class ValueEmitter(IndexEmitter):
         """Whether `e` is a constant vector that needs no local of its own: it has one, or takes one instruction."""
         if e.op != "splat" or e.args[0].op != "const":
             return False
-        return self.stack[self.nearest_loop()].innermost or e.args[0].attr == 0
+        innermost = self.stack[self.nearest_loop()].innermost
+        return innermost or OP["v128.const"] + _lane_bytes(e.args[0]) * 4 in _CHEAP
 
     def remember(self, e: Expr, local: int) -> None:
         """From here on, until something it depends on is written, `local` holds `e`."""
