@@ -43,7 +43,7 @@ class CodedError extends Error {
   }
 }
 
-export async function load(source, { device, signal, onProgress, files } = {}) {
+export async function load(source, { signal, onProgress }) {
   const url = typeof source === "string" ? source : `fake:${source.name.replace(".onnx", "")}`;
   const pace = url.includes("slow") ? 900 : 40;
   const stop = () => {
@@ -70,15 +70,21 @@ export async function load(source, { device, signal, onProgress, files } = {}) {
   onProgress({ stage: "weights", loaded: 10e6, total: 90e6 });
   await sleep(pace);
   const name = /fake:([a-z]+)/.exec(url)?.[1] ?? "";
-  return new FakeModel(MODELS[name] ?? MODELS.transformer, device, files);
+  return new FakeModel(MODELS[name] ?? MODELS.transformer);
 }
 
 class FakeModel {
-  constructor({ inputs, outputs }, device, files) {
+  constructor({ inputs, outputs }) {
     this.inputs = inputs;
     this.outputs = outputs;
-    this.device = device;
-    this.files = files;
+    this.facts = {
+      device: "wasm",
+      threads: 2,
+      hardwareConcurrency: 2,
+      relaxedSimd: true,
+      adapter: null,
+      notes: [],
+    };
     this.listeners = [];
     this.gains = KERNELS.map(() => 1);
     this.tried = KERNELS.map(() => []);
@@ -191,8 +197,7 @@ class FakeModel {
       waiting: 16 - this.tried[index].length,
       candidates: this.tried[index],
     }));
-    const facts = { device: "wasm", threads: 2, hardwareConcurrency: 2, relaxedSimd: true, notes: [] };
-    return { device: facts, kernels, tasks, memory: {} };
+    return { device: this.facts, kernels, tasks, memory: {} };
   }
 
   async source(kernel) {

@@ -11,6 +11,9 @@ from playwright.sync_api import expect
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
+# Playwright's own five seconds are too few where several tests share two cores.
+expect.set_options(timeout=20_000)
+
 
 def load(page: Page, url: str, device: str = "Auto") -> None:
     """Load a model by its address and wait for it, or for the refusal."""

@@ -34,7 +34,7 @@ def use_fake_runtime(page: Page) -> None:
 def open_page(page: Page, site: SiteServer) -> Open:
     """Opens the page with the given query."""
     use_fake_runtime(page)
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(30_000)
 
     def opened(query: str) -> Page:
         page.goto(f"{site.url}/{query}")
@@ -108,6 +108,7 @@ def test_a_refused_model_leaves_the_one_before_usable(open_page: Open) -> None:
     page.get_by_label("Address of an ONNX file").fill("fake:error/fetch")
     page.get_by_role("button", name="Load").click()
     expect(page.get_by_role("alert")).to_be_visible()
+    expect(page.locator("#facts")).to_contain_text("fake:vector")
     run_once(page)
     expect(page.get_by_label("Output doubled")).to_be_visible()
 

@@ -40,33 +40,29 @@ export async function gpuState() {
 }
 
 /**
- * The facts of the device that a model runs on, as a definition list.
+ * Which model is loaded, and the facts of the device that it runs on, as a definition list.
  * @param {HTMLElement} list a <dl>
- * @param {any} device from the model's report
+ * @param {string} name of the model
+ * @param {import("../../runtime/types.js").Facts} facts
  */
-export function showFacts(list, device) {
-  const adapter =
-    typeof device.adapter === "string"
-      ? device.adapter
-      : [device.adapter?.vendor, device.adapter?.architecture, device.adapter?.description]
-          .filter(Boolean)
-          .join(" ");
-  /** @type {[string, string | undefined][]} */
-  const facts = [
-    ["Device", device.device === "webgpu" ? "GPU (WebGPU)" : "CPU (WebAssembly)"],
-    [
-      "Threads",
-      device.device === "webgpu"
-        ? undefined
-        : `${device.threads} of ${device.hardwareConcurrency ?? navigator.hardwareConcurrency}`,
-    ],
-    ["Relaxed SIMD", device.device === "webgpu" ? undefined : device.relaxedSimd ? "yes" : "no"],
-    ["Adapter", device.device === "webgpu" ? adapter || "unnamed" : undefined],
-    ...(device.notes ?? []).map((/** @type {string} */ note) => ["Note", note]),
-  ];
-  list.replaceChildren(
-    ...facts.flatMap(([term, text]) =>
-      text === undefined ? [] : [h("div", {}, h("dt", {}, term), h("dd", {}, text))],
-    ),
+export function showFacts(list, name, { device, threads, hardwareConcurrency, relaxedSimd, adapter, notes }) {
+  const described = [adapter?.["vendor"], adapter?.["architecture"], adapter?.["description"]].filter(
+    Boolean,
   );
+  /** @type {[string, string][]} */
+  const onDevice =
+    device === "webgpu"
+      ? [["Adapter", described.join(" ") || "unnamed"]]
+      : [
+          ["Threads", `${threads} of ${hardwareConcurrency}`],
+          ["Relaxed SIMD", relaxedSimd ? "yes" : "no"],
+        ];
+  /** @type {[string, string][]} */
+  const all = [
+    ["Loaded", name],
+    ["Device", device === "webgpu" ? "GPU (WebGPU)" : "CPU (WebAssembly)"],
+    ...onDevice,
+    ...notes.map((note) => /** @type {[string, string]} */ (["Note", note])),
+  ];
+  list.replaceChildren(...all.map(([term, text]) => h("div", {}, h("dt", {}, term), h("dd", {}, text))));
 }

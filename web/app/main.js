@@ -86,7 +86,7 @@ async function loadModel(request) {
     closeModel();
     model = loaded;
     form.remember(request);
-    openModel(loaded);
+    openModel(loaded, nameOf(request));
     progress.finish("done", "The model is loaded.");
   } catch (error) {
     if (controller.signal.aborted) {
@@ -118,8 +118,17 @@ function startLoading({ source, companions, device, threads }, signal) {
   });
 }
 
-/** @param {Model} loaded */
-function openModel(loaded) {
+/** @param {LoadRequest} request */
+function nameOf({ source }) {
+  return typeof source === "string" ? (source.split(/[?#]/)[0]?.split("/").at(-1) ?? source) : source.name;
+}
+
+/**
+ * @param {Model} loaded
+ * @param {string} name
+ */
+function openModel(loaded, name) {
+  showFacts(byId("facts", HTMLElement), name, loaded.facts);
   byId("welcome", HTMLElement).hidden = true;
   byId("run-form", HTMLElement).hidden = false;
   byId("results", HTMLElement).hidden = false;
@@ -144,6 +153,7 @@ function closeModel() {
   for (const view of [outputs, chart, table, detail, tuning]) view.clear();
   clearError(runError);
   byId("report-empty", HTMLElement).hidden = false;
+  byId("export", HTMLButtonElement).disabled = true;
 }
 
 const loop = new RunLoop({
@@ -231,7 +241,7 @@ function showReport(fresh) {
   report = fresh;
   byId("report-empty", HTMLElement).hidden = fresh.kernels.length > 0;
   table.show(groupKernels(fresh));
-  showFacts(byId("facts", HTMLElement), fresh.device);
+  byId("export", HTMLButtonElement).disabled = false;
 }
 
 function exportReport() {

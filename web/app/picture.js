@@ -13,7 +13,7 @@ import { kindOf } from "./tensors.js";
 /** Per-channel mean and deviation that trained models commonly expect, of values between 0 and 1. */
 export const NORMALISATIONS = {
   imagenet: {
-    title: "ImageNet (mean 0.485 0.456 0.406)",
+    title: "ImageNet's",
     mean: [0.485, 0.456, 0.406],
     std: [0.229, 0.224, 0.225],
   },
