@@ -172,6 +172,9 @@ def bounds_of(e: int | IntExpr, bounds: Bounds) -> tuple[int | None, int | None]
         mhigh: int | None = 1
         for atom in mono:
             alow, ahigh = _atom_bounds(atom, bounds)
+            if len(mono) == 1:
+                mlow, mhigh = alow, ahigh
+                break
             if alow is None or alow < 0:
                 return None, None
             mlow = None if mlow is None else mlow * alow

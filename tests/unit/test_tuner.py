@@ -1,0 +1,233 @@
+"""The tuner against an executor whose times are made up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from unit.plan_interpreter import Model
+from unit.tensor_programs import matmul, relu
+
+from nnjit.compiler import CompiledPlan
+from nnjit.errors import DeviceError
+from nnjit.tune.tuner import MIN_GAIN, SAMPLES, Tuner
+
+
+def layers(count: int = 3, width: int = 16) -> CompiledPlan:
+    """A plan of equal matmuls, one after the other."""
+    m = Model()
+    x = m.input(12, width)
+    for _ in range(count):
+        x = m.b.elementwise(relu, matmul(m, x, m.weight(width, width)))
+    return m.compile([x])
+
+
+class FakeExecutor:
+    """`time_of` gives the milliseconds of a schedule's text, or the status of a candidate that fails."""
+
+    def __init__(self, compiled: CompiledPlan, time_of: Callable[[str], float | str]) -> None:
+        self.compiled = compiled
+        self.time_of = time_of
+        self.running = [str(u.schedule) for u in compiled.units]
+        self.measured: list[str] = []
+        self.confirmed: list[str] = []
+        self.refuses_swaps = False
+        self.time_again = time_of
+        self.on_measure: Callable[[], None] = lambda: None
+
+    async def profile(self, plan: int, repeat: int) -> list[dict]:
+        return [{"unit": n, "ms": self.ms(n)} for n in range(len(self.running))]
+
+    def ms(self, unit: int) -> float:
+        ms = self.time_of(self.running[unit])
+        assert isinstance(ms, float)
+        return ms
+
+    async def measure(
+        self, plan: int, unit: int, candidates: list[dict], samples: int, tolerance: float
+    ) -> dict[str, Any]:
+        self.on_measure()
+        results = []
+        incumbent = [self.ms(unit)] * samples
+        for candidate in candidates:
+            text = json.loads(candidate["json"])["unit"]["schedule"]
+            (self.measured if samples == SAMPLES else self.confirmed).append(text)
+            ms = self.time_of(text) if samples == SAMPLES else self.time_again(text)
+            if isinstance(ms, str):
+                # A candidate's time says nothing once its result is wrong.
+                results.append({"status": ms, "ms": [1e-6] * samples, "maxError": 1.0, "message": ms})
+            else:
+                results.append(
+                    {
+                        "status": "ok",
+                        "ms": [ms] * samples,
+                        "incumbent": incumbent,
+                        "maxError": 0.0,
+                        "message": "",
+                    }
+                )
+        return {"incumbentMs": self.ms(unit), "results": results}
+
+    async def swap(self, plan: int, replacements: list[tuple[int, dict]]) -> None:
+        if self.refuses_swaps:
+            raise DeviceError("no memory left")
+        for unit, candidate in replacements:
+            self.running[unit] = json.loads(candidate["json"])["unit"]["schedule"]
+
+
+def tune(compiled: CompiledPlan, executor: FakeExecutor, **events: Any) -> Tuner:
+    tuner = Tuner(compiled, 0, executor, **events)
+    asyncio.run(tuner.run(60.0))
+    return tuner
+
+
+def choices(compiled: CompiledPlan) -> list[str]:
+    return [str(s) for s in compiled.scheduler.candidates(compiled.items[0])]
+
+
+def test_equal_layers_are_one_task() -> None:
+    compiled = layers()
+    tuner = Tuner(compiled, 0, FakeExecutor(compiled, lambda s: 1.0))
+    assert [t.units for t in tuner.tasks.values()] == [[0, 1, 2]]
+
+
+def test_the_fastest_schedule_is_adopted_by_every_unit_of_its_task() -> None:
+    compiled = layers()
+    best = choices(compiled)[5]
+    executor = FakeExecutor(compiled, lambda s: 1.0 if s == best else 2.0)
+    tuner = tune(compiled, executor)
+    assert executor.running == [best] * 3
+    assert list(tuner.schedules().values()) == [best]
+    assert tuner.report()[0]["gain"] == pytest.approx(2.0)
+    assert str(tuner.unit(2).schedule) == best
+
+
+@pytest.mark.parametrize("status", ["wrong", "trap", "invalid", "failed"])
+def test_a_candidate_that_is_not_ok_is_never_adopted(status: str) -> None:
+    compiled = layers()
+    default = choices(compiled)[0]
+    executor = FakeExecutor(compiled, lambda s: 2.0 if s == default else status)
+    tuner = tune(compiled, executor)
+    assert executor.measured and executor.running == [default] * 3
+    assert {c["status"] for c in tuner.report()[0]["candidates"]} == {status}
+
+
+def test_a_gain_within_the_noise_changes_nothing() -> None:
+    compiled = layers()
+    default = choices(compiled)[0]
+    executor = FakeExecutor(compiled, lambda s: 2.0 if s == default else 2.0 * (1 - MIN_GAIN / 2))
+    tune(compiled, executor)
+    assert executor.running == [default] * 3
+
+
+def test_a_gain_that_a_second_match_does_not_show_changes_nothing() -> None:
+    compiled = layers()
+    default = choices(compiled)[0]
+    executor = FakeExecutor(compiled, lambda s: 2.0 if s == default else 1.0)
+    executor.time_again = lambda s: 2.0
+    tuner = tune(compiled, executor)
+    assert executor.confirmed and executor.running == [default] * 3
+    assert list(tuner.schedules().values()) == [default]
+
+
+def test_a_candidate_that_fails_in_the_second_match_is_not_adopted() -> None:
+    compiled = layers()
+    default = choices(compiled)[0]
+    executor = FakeExecutor(compiled, lambda s: 2.0 if s == default else 1.0)
+    executor.time_again = lambda s: "wrong"
+    tune(compiled, executor)
+    assert executor.confirmed and executor.running == [default] * 3
+
+
+def test_no_candidate_is_searched_twice_and_tuning_ends_by_itself() -> None:
+    compiled = layers()
+    executor = FakeExecutor(compiled, lambda s: 1.0)
+    tuner = tune(compiled, executor)
+    assert tuner.finished
+    assert len(executor.measured) == len(set(executor.measured)) == tuner.candidates
+    assert set(executor.measured) <= set(choices(compiled)[1:])
+
+
+def test_a_tuner_that_is_stopped_goes_on_where_it_was() -> None:
+    compiled = layers()
+    best = choices(compiled)[9]
+    executor = FakeExecutor(compiled, lambda s: 1.0 if s == best else 2.0)
+    tuner = Tuner(compiled, 0, executor)
+
+    def stop() -> None:
+        tuner.stopped = True
+
+    executor.on_measure = stop
+    asyncio.run(tuner.run(60.0))
+    first = list(executor.measured)
+    assert first and best not in first and not tuner.finished
+    executor.on_measure = lambda: None
+    tuner.stopped = False
+    asyncio.run(tuner.run(60.0))
+    assert executor.running == [best] * 3
+    assert len(executor.measured) == len(set(executor.measured))
+
+
+def test_no_time_means_no_measurement() -> None:
+    compiled = layers()
+    executor = FakeExecutor(compiled, lambda s: 1.0)
+    asyncio.run(Tuner(compiled, 0, executor).run(0.0))
+    assert not executor.measured
+
+
+def test_a_swap_that_the_device_refuses_leaves_the_plan_as_it_was() -> None:
+    compiled = layers()
+    default, best = choices(compiled)[:2]
+    executor = FakeExecutor(compiled, lambda s: 1.0 if s == best else 2.0)
+    executor.refuses_swaps = True
+    tuner = tune(compiled, executor)
+    assert executor.running == [default] * 3
+    assert list(tuner.schedules().values()) == [default]
+    assert "refused" in {c["status"] for c in tuner.report()[0]["candidates"]}
+
+
+def test_the_task_that_costs_most_is_tried_first() -> None:
+    m = Model()
+    small = matmul(m, m.input(12, 16), m.weight(16, 16))
+    large = matmul(m, m.input(12, 24), m.weight(24, 24))
+    compiled = m.compile([small, large])
+    costs = {0: 1.0, 1: 9.0}
+    executor = FakeExecutor(compiled, lambda s: 1.0)
+    seen: list[int] = []
+
+    async def profile(plan: int, repeat: int) -> list[dict]:
+        return [{"unit": n, "ms": ms} for n, ms in costs.items()]
+
+    async def measure(plan: int, unit: int, candidates: list[dict], samples: int, tolerance: float) -> dict:
+        seen.append(unit)
+        ok = {"status": "ok", "ms": [costs[unit]], "maxError": 0.0, "message": ""}
+        return {"incumbentMs": costs[unit], "results": [ok] * len(candidates)}
+
+    executor.profile, executor.measure = profile, measure  # type: ignore[method-assign]
+    tune(compiled, executor)
+    assert seen[0] == 1
+
+
+def test_every_candidate_and_swap_is_told() -> None:
+    compiled = layers()
+    best = choices(compiled)[2]
+    executor = FakeExecutor(compiled, lambda s: 1.0 if s == best else 2.0)
+    events: list[dict] = []
+    tuner = tune(compiled, executor, on_event=events.append)
+    kinds = [e["event"] for e in events]
+    assert kinds.count("candidate") == tuner.candidates
+    assert [e["schedule"] for e in events if e["event"] == "swap"] == [best]
+    assert kinds[-1] == "idle"
+
+
+def test_schedules_found_earlier_are_where_a_later_plan_starts() -> None:
+    compiled = layers()
+    best = choices(compiled)[4]
+    tuner = tune(compiled, FakeExecutor(compiled, lambda s: 1.0 if s == best else 2.0))
+    m = Model()
+    x = m.input(12, 16)
+    again = m.compile([m.b.elementwise(relu, matmul(m, x, m.weight(16, 16)))], schedules=tuner.schedules())
+    assert str(again.units[0].schedule) == best
