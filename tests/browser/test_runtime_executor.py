@@ -359,3 +359,39 @@ def test_an_unknown_device_is_an_error(single: Session) -> None:
     error = single.failure("await t.executor.open({ device: 'tpu', threads: 1 })")
     assert error["code"] == "device"
     assert "tpu" in error["message"]
+
+
+def test_every_task_of_a_shared_step_is_run_exactly_once(site: SiteServer, page: Page) -> None:
+    page.goto(site.publish("empty.html", b"<!doctype html><title>test</title>"))
+    worker = """
+    import { CONTROL, execute, HEADER, PARALLEL } from "/runtime/program.js";
+    onmessage = ({ data: { memory, thread, threads, tasks, rounds } }) => {
+      const control = new Int32Array(memory, 0, 256);
+      const program = new Int32Array(memory, 1024, HEADER + threads);
+      const seen = new Int32Array(memory, 2048);
+      const f = (low, high) => {
+        for (let i = low; i < high; i++) Atomics.add(seen, i, 1);
+        if (thread === 1) for (const end = performance.now() + 0.2; performance.now() < end; );
+      };
+      execute(program, 0, program.length, [f], thread, threads, control, rounds);
+      postMessage("done");
+    };
+    """
+    counts = page.evaluate(
+        """async ([url, cases]) => {
+          const results = [];
+          for (const [threads, tasks, rounds] of cases) {
+            const memory = new SharedArrayBuffer(2048 + 4 * tasks + 64);
+            new Int32Array(memory, 1024).set([1, 0, 0, tasks, 0]);
+            const workers = Array.from({ length: threads }, () => new Worker(url, { type: "module" }));
+            const done = workers.map((w) => new Promise((resolve) => (w.onmessage = resolve)));
+            workers.forEach((w, thread) => w.postMessage({ memory, thread, threads, tasks, rounds }));
+            await Promise.all(done);
+            workers.forEach((w) => w.terminate());
+            results.push([...new Set(new Int32Array(memory, 2048, tasks))]);
+          }
+          return results;
+        }""",
+        [site.publish("share.js", worker.encode()), [[2, 100, 20], [3, 7, 50], [2, 1, 10], [4, 1000, 5]]],
+    )
+    assert counts == [[20], [50], [10], [5]]

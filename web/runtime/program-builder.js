@@ -38,11 +38,12 @@ export class ProgramBuilder {
   }
 
   /**
-   * Words that a step takes at most: its record, and a barrier before it.
+   * Words that a step takes at most: a barrier, its record, its counters.
    * @param {Step} step
+   * @param {number} threads
    */
-  static wordsOf(step) {
-    return 1 + HEADER + step.buffers.length + step.symbols.length;
+  static wordsOf(step, threads) {
+    return 1 + HEADER + step.buffers.length + step.symbols.length + threads;
   }
 
   /**
@@ -72,6 +73,7 @@ export class ProgramBuilder {
     const parallel = this.threads > 1 && tasks > 1 && microseconds(step, environment) > SHARE_ABOVE_US;
     if (this.threads > 1) this.order(accesses, parallel);
     this.words.push(parallel ? PARALLEL : SINGLE, slot, args.length, tasks, number, ...args);
+    if (parallel) for (let thread = 0; thread < this.threads; thread++) this.words.push(0);
   }
 
   /**

@@ -2,11 +2,13 @@
  * A program is what remains of a plan when all symbols are bound: a flat Int32Array that every thread walks, with no
  * evaluation and no look-up left. Records, one after another:
  *
- *     KIND, function index, argument count n, tasks, step number, n arguments
+ *     SINGLE, function index, argument count n, tasks, step number, n arguments
+ *     PARALLEL, the same, one counter a thread
  *     BARRIER
  *
- * A PARALLEL step is shared: thread t of T runs tasks ⌊tasks·t/T⌋ … ⌊tasks·(t+1)/T⌋ − 1. A SINGLE step is run by thread
- * 0. Threads meet at BARRIERs and at the end of the program.
+ * A SINGLE step is run by thread 0. A PARALLEL step is shared: thread t of T has tasks ⌊tasks·t/T⌋ … ⌊tasks·(t+1)/T⌋ − 1
+ * for its own, so that it finds in its cache what it wrote the step before, and takes them a few at a time; when it is
+ * done it helps the others, because one of two threads may have half a core. Threads meet at BARRIERs and at the end.
  */
 
 export const SINGLE = 0;
@@ -78,6 +80,9 @@ export function barrier(control, threads) {
   Atomics.sub(control, CONTROL.SLEEPING, 1);
 }
 
+/** Parts in which a thread takes its own tasks of a step: how finely another thread may help. */
+const PARTS = 4;
+
 /** Thrown for a step that trapped; `step` numbers it within its program. */
 export class StepTrap extends Error {
   /** @param {number} step @param {unknown} cause */
@@ -91,13 +96,13 @@ export class StepTrap extends Error {
  * Walk a program as one of several threads, `repeat` times. A step that traps does not stop the walk, because the
  * other threads wait at the barriers; the remaining steps are skipped.
  *
- * @param {Int32Array} program
+ * @param {Int32Array} program in memory that the threads share, counters zero; anywhere when `control` is null
  * @param {number} start first word
  * @param {number} end word after the last
  * @param {Function[]} functions
  * @param {number} thread
- * @param {number} threads
- * @param {Int32Array | null} control null with one thread
+ * @param {number} threads for which the program was made
+ * @param {Int32Array | null} control null to walk it alone
  * @param {number} repeat
  * @throws {StepTrap}
  */
@@ -114,29 +119,54 @@ export function execute(program, start, end, functions, thread, threads, control
         continue;
       }
       const count = program[at + 2];
-      if (trap === null && (kind === PARALLEL || thread === 0)) {
-        const tasks = program[at + 3];
-        let low = 0;
-        let high = tasks;
-        if (kind === PARALLEL && threads > 1) {
-          low = Math.floor((tasks * thread) / threads);
-          high = Math.floor((tasks * (thread + 1)) / threads);
-        }
-        if (low < high) {
-          try {
-            call(functions[program[at + 1]], program, at + HEADER, count, low, high);
-          } catch (cause) {
-            trap = new StepTrap(program[at + 4], cause);
-            // Before the last barrier, so that thread 0 sees it there.
-            if (control) Atomics.compareExchange(control, CONTROL.FAILED_STEP, 0, trap.step + 1);
-          }
+      const parallel = kind === PARALLEL;
+      if (trap === null && (parallel || thread === 0)) {
+        const f = functions[program[at + 1]];
+        try {
+          if (parallel && control) share(f, program, at, thread, threads, round);
+          else call(f, program, at + HEADER, count, 0, program[at + 3]);
+        } catch (cause) {
+          trap = new StepTrap(program[at + 4], cause);
+          // Before the last barrier, so that thread 0 sees it there.
+          if (control) Atomics.compareExchange(control, CONTROL.FAILED_STEP, 0, trap.step + 1);
         }
       }
-      at += HEADER + count;
+      at += HEADER + count + (parallel ? threads : 0);
     }
     if (control) barrier(control, threads);
   }
   if (trap) throw trap;
+}
+
+/**
+ * Run what this thread gets of a shared step.
+ *
+ * A counter counts tasks taken of one thread's own, never reset: in every round each thread takes from it until it is
+ * refused once, so a round adds the same to it, whoever does the work.
+ *
+ * @param {Function} f
+ * @param {Int32Array} program
+ * @param {number} at the record
+ * @param {number} thread
+ * @param {number} threads
+ * @param {number} round
+ */
+function share(f, program, at, thread, threads, round) {
+  const count = program[at + 2];
+  const tasks = program[at + 3];
+  const counters = at + HEADER + count;
+  for (let k = 0; k < threads; k++) {
+    const owner = (thread + k) % threads;
+    const first = Math.floor((tasks * owner) / threads);
+    const last = Math.floor((tasks * (owner + 1)) / threads);
+    const part = Math.max(1, Math.ceil((last - first) / PARTS));
+    const before = round * (Math.ceil((last - first) / part) + threads) * part;
+    for (;;) {
+      const low = first + Atomics.add(program, counters + owner, part) - before;
+      if (low >= last) break;
+      call(f, program, at + HEADER, count, low, Math.min(low + part, last));
+    }
+  }
 }
 
 /**

@@ -106,18 +106,20 @@ export class ThreadPool {
    * @throws {StepTrap}
    */
   run(words, start, end, address, repeat, shared) {
+    const { threads, functions } = this;
     if (!this.workers.length || !shared) {
-      execute(words, start, end, this.functions, 0, 1, null, repeat);
+      execute(words, start, end, functions, 0, threads, null, repeat);
       return;
     }
     const { control, memory } = this.memory;
-    new Int32Array(memory.buffer, address, end - start).set(words.subarray(start, end));
+    const copy = new Int32Array(memory.buffer, address, end - start);
+    copy.set(words.subarray(start, end));
     control[CONTROL.RUN_ADDRESS] = address;
     control[CONTROL.RUN_WORDS] = end - start;
     control[CONTROL.RUN_REPEAT] = repeat;
     Atomics.store(control, CONTROL.FAILED_STEP, 0);
     this.wake(COMMAND_RUN);
-    execute(words, start, end, this.functions, 0, this.threads, control, repeat);
+    execute(copy, 0, copy.length, functions, 0, threads, control, repeat);
     const failed = Atomics.load(control, CONTROL.FAILED_STEP);
     if (failed) throw new StepTrap(failed - 1, "trapped on a pool thread");
   }

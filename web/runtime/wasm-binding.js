@@ -38,7 +38,7 @@ export function bindPlan(loaded, environment, store, threads) {
   const { plan, slots } = loaded;
   const steps = inferenceSteps(plan);
   const base = alignUp(store.memory.top);
-  const words = steps.reduce((n, step) => n + ProgramBuilder.wordsOf(step), 0);
+  const words = steps.reduce((n, step) => n + ProgramBuilder.wordsOf(step, threads), 0);
   const { locate, end } = placeBuffers(loaded, environment, store, alignUp(base + words * 4));
   const builder = new ProgramBuilder(threads);
   const starts = [];
