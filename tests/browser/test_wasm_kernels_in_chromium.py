@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from unit.test_wasm_kernels import gemm
+from unit.kernels import gemm
 from unit.wasm_engine import RUN, Calls, map_kernel, request_for, run_kernel
 
 from nnjit import ir

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from unit.test_wasm_kernels import buffers, gemm
+from unit.kernels import buffers, gemm
 
 from nnjit import ir
 from nnjit.errors import VerificationError

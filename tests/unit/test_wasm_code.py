@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from unit.test_wasm_kernels import buffers, gemm
+from unit.kernels import buffers, gemm
 from unit.wasm_engine import PLAIN, RELAXED
 
 from nnjit import ir

@@ -17,7 +17,8 @@ from ..symbolic import bounds_of, var
 from ..target import Target
 from .wasm_encoding import I32, OP, VOID, Function, assemble, i32_const, local_get, local_set, local_tee
 from .wasm_index import Index, Region
-from .wasm_values import ValueEmitter, count_uses, wasm_type
+from .wasm_tables import wasm_type
+from .wasm_values import ValueEmitter, count_uses
 
 _LO, _HI = "#lo", "#hi"
 _BR_IF = OP["br_if"] + b"\x00"
@@ -121,7 +122,7 @@ class _KernelEmitter(ValueEmitter):
             if end > 0:
                 self._unguarded_loop(name, start, end, body)
             return
-        if self._origin(end)[1]:
+        if self.origin(end)[1]:
             # Tied to this place: evaluate it once, here, and give the result a name.
             local = self.new_local(I32, name + "_end")
             self.push_index(end)

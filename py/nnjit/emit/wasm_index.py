@@ -1,4 +1,4 @@
-"""Integer indices and addresses of a Wasm function: what is computed where.
+"""Integer indices of a Wasm function: what is computed where.
 
 V8 moves nothing out of a loop, so this module does. A function is a stack of `Region`s: the function itself, loop
 bodies, branches of ifs. An index is a polynomial (symbolic.IntExpr) over names whose regions are known, so the region
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..ir import STORAGE_BYTES, Expr, Stmt, Store
+from ..ir import Expr, Stmt
 from ..symbolic import IntExpr, Opaque, bounds_of, terms_of
 from .wasm_encoding import I32, OP, i32_const, local_get, local_set, local_tee
 
@@ -60,7 +60,7 @@ class Region:
         self.values: dict[object, int] = {}
         """Index expression or opaque atom → local that holds it from here on."""
         self.addresses: dict[tuple[str, Index], tuple[int | None, int, IntExpr]] = {}
-        """(buffer, index) → what `IndexEmitter._address` says of it."""
+        """(buffer, index) → what `AddressEmitter._address` says of it."""
         self.bases: dict[IntExpr, int] = {}
         """Address without its constant → local that holds it."""
         self.pointers: dict[IntExpr, tuple[int, Index]] = {}
@@ -73,11 +73,12 @@ class Region:
         self.origins: dict[Expr, Origin] = {}
         """See `IndexEmitter.value_origin`."""
         self.lowest: dict[str, dict[IntExpr, int]] = {}
-        """See `IndexEmitter._lowest`."""
+        """See `AddressEmitter._lowest`."""
 
 
 class IndexEmitter:
-    """Regions, locals and integer indices of one function; `wasm_values` adds values, `wasm` statements."""
+    """Regions, locals and integer indices of one function; `wasm_addresses` adds addresses,
+    `wasm_values` values, `wasm` statements."""
 
     def __init__(self, buffers: dict[str, tuple[str, bool]], params: list[str]) -> None:
         self.buffers = buffers
@@ -133,7 +134,7 @@ class IndexEmitter:
 
     # Where an index can be computed
 
-    def _origin(self, e: Index) -> Origin:
+    def origin(self, e: Index) -> Origin:
         """Where `e` is known; see `Origin`."""
         if isinstance(e, int):
             return _NOWHERE
@@ -151,7 +152,7 @@ class IndexEmitter:
             elif atom.op == "value":
                 parts.append(self.value_origin(atom.args[0]))
             else:
-                parts.extend(map(self._origin, atom.args))
+                parts.extend(map(self.origin, atom.args))
         return _join([(level, False, False), *parts]) if parts else (level, False, False)
 
     def value_origin(self, e: Expr) -> Origin:
@@ -165,10 +166,10 @@ class IndexEmitter:
         if e.op == "local":
             return self.lets[e.attr][1], e.attr in self.mutable, False
         if e.op == "index":
-            return self._origin(e.attr)
+            return self.origin(e.attr)
         if e.op == "load":
             buffer, at = loaded(e)
-            level, tied, _ = self._origin(at)
+            level, tied, _ = self.origin(at)
             return level, tied or not self.buffers[buffer][1], True
         if e.op == "held":
             return 0, True, False
@@ -201,15 +202,15 @@ class IndexEmitter:
             if coef == 1 and len(mono) == 1:
                 self._push_atom(mono[0])
                 return
-        if self._origin(e)[1]:
-            self._push_sum(e)
+        if self.origin(e)[1]:
+            self.push_sum(e)
         else:
-            self._push_held(e, e, self._push_sum)
+            self._push_held(e, e, self.push_sum)
 
     def _push_held(self, key: object, e: IntExpr, push: Callable) -> None:
         """Push `e` from its local."""
         count = len(self.local_types)
-        local, place = self._hold(key, e, push)
+        local, place = self.hold(key, e, push)
         if len(self.local_types) > count and place == len(self.stack) - 1:
             # Just set here: keep the value on the stack as well.
             del self.out[-len(local_set(local)) :]
@@ -217,9 +218,9 @@ class IndexEmitter:
         else:
             self.out += local_get(local)
 
-    def _hold(self, key: object, e: IntExpr, push: Callable) -> tuple[int, int]:
+    def hold(self, key: object, e: IntExpr, push: Callable) -> tuple[int, int]:
         """(local, region number) that holds `e`, known there as `key`; `push(key)` computes it if need be."""
-        level, _, loads = self._origin(e)
+        level, _, loads = self.origin(e)
         place = self.place(level, loads)
         for r in range(level, place + 1):
             local = self.stack[r].values.get(key)
@@ -237,7 +238,7 @@ class IndexEmitter:
         self.used.add(name)
         self.out += local_get(self.variables[name][0])
 
-    def _push_sum(self, e: Index) -> None:
+    def push_sum(self, e: Index) -> None:
         """Push `e`, computed here; the part that an outer region knows comes from there."""
         top = len(self.stack) - 1
         outer: dict[tuple, int] = {}
@@ -305,7 +306,7 @@ class IndexEmitter:
             self._push_variable(atom)
             return
         e = IntExpr({(atom,): 1})
-        if self._origin(e)[1]:
+        if self.origin(e)[1]:
             self._push_opaque(atom)
         else:
             self._push_held(atom, e, self._push_opaque)
@@ -351,7 +352,7 @@ class IndexEmitter:
         if isinstance(e, int):
             return i32_const(e)
         key: object = e
-        push: Callable = self._push_sum
+        push: Callable = self.push_sum
         if len(e.terms) == 1:
             ((mono, coef),) = e.terms.items()
             if coef == 1 and len(mono) == 1:
@@ -359,132 +360,13 @@ class IndexEmitter:
                     self.used.add(mono[0])
                     return local_get(self.variables[mono[0]][0])
                 key, push = mono[0], self._push_opaque
-        if not self._origin(e)[1]:
-            return local_get(self._hold(key, e, push)[0])
+        if not self.origin(e)[1]:
+            return local_get(self.hold(key, e, push)[0])
         local = self.new_local(I32, "i")
-        self._push_sum(e)
+        self.push_sum(e)
         self.out += local_set(local)
         return local_get(local)
 
     def push_narrowed(self, e: Expr) -> None:
         """Push a run-time integer as i32."""
         raise NotImplementedError
-
-    # Addresses
-
-    def push_address(self, buffer: str, index: Index) -> int:
-        """Push an address; the answer is the offset to encode in the instruction."""
-        region = self.stack[-1]
-        known = region.addresses.get((buffer, index))
-        if known is None:
-            known = region.addresses[buffer, index] = self._address(buffer, index)
-        local, offset, address = known
-        if local is None:
-            self._push_sum(address)
-        else:
-            self.out += local_get(local)
-        return offset
-
-    def _address(self, buffer: str, index: Index) -> tuple[int | None, int, IntExpr]:
-        """(local with an address, offset from it, the address); no local where the address is tied to this place."""
-        size = STORAGE_BYTES[self.buffers[buffer][0]]
-        terms = {mono: coef * size for mono, coef in terms_of(index).items()}
-        offset = terms.pop((), 0)
-        terms["&" + buffer,] = 1
-        address = IntExpr(terms)
-        region = self.stack[-1]
-        lowest = region.lowest.get(buffer)
-        if offset >= 0 and (lowest is None or lowest.get(address, 0) >= 0):
-            for outer in reversed(self.stack):
-                local = outer.bases.get(address)
-                if local is not None:
-                    return local, offset, address
-            low = bounds_of(address, self.bounds)[0]
-            movable = low is not None and low >= 0
-        else:
-            movable = False
-        if not movable:
-            # An immediate is unsigned and added without wrapping, so the local must hold the address of an access that
-            # is really made together with this one: the lowest of this region.
-            bias = min(offset, self._lowest(region, buffer, size).get(address, offset))
-            if bias:
-                offset -= bias
-                address = IntExpr({**terms, (): bias})
-        level, tied, _ = self._origin(address)
-        if tied:
-            return None, offset, address
-        local = self._pointer(address, level)
-        if local is None:
-            if len(terms) == 1 and movable:
-                local = self.variables["&" + buffer][0]
-            else:
-                local, level = self._hold(address, address, self._push_sum)
-        if movable:
-            self.stack[level].bases[address] = local
-        return local, offset, address
-
-    def _lowest(self, region: Region, buffer: str, size: int) -> dict[IntExpr, int]:
-        """Least constant in bytes for each variable part of the region's own accesses of `buffer`."""
-        lowest = region.lowest.get(buffer)
-        if lowest is None:
-            lowest = region.lowest[buffer] = {}
-            for index in _accesses(region.body, buffer):
-                terms = {mono: coef * size for mono, coef in terms_of(index).items()}
-                offset = terms.pop((), 0)
-                terms["&" + buffer,] = 1
-                address = IntExpr(terms)
-                lowest[address] = min(offset, lowest.get(address, offset))
-        return lowest
-
-    def _pointer(self, address: IntExpr, level: int) -> int | None:
-        """The pointer local for `address` where the nearest loop allows one."""
-        number = self.nearest_loop()
-        loop = self.stack[number]
-        if level != number or not loop.innermost:
-            return None
-        known = loop.pointers.get(address)
-        if known is not None:
-            return known[0]
-        stride: dict[tuple, int] = {}
-        rest: dict[tuple, int] = {}
-        for mono, coef in address.terms.items():
-            factors = tuple(a for a in mono if a != loop.var)
-            if len(factors) == len(mono):
-                rest[mono] = coef
-            elif len(factors) == len(mono) - 1:
-                stride[factors] = coef
-            else:
-                return None
-        step: Index = stride[()] if len(stride) == 1 and () in stride else IntExpr(stride)
-        if not stride or max(self._origin(step)[0], self._origin(IntExpr(rest))[0]) >= number:
-            return None
-        local = self.new_local(I32, next(m[0][1:] for m in rest if m and str(m[0])[0] == "&") + "_ptr")
-        saved = self.at(number - 1)
-        self._push_sum(IntExpr(rest) + step * loop.start)
-        self.out += local_set(local)
-        self.back(saved)
-        loop.pointers[address] = local, step
-        return local
-
-
-def _accesses(body: list[Stmt], buffer: str) -> list[Index]:
-    """Indices of all accesses of `buffer` by the statements of `body` itself, nested bodies left out."""
-    found: list[Index] = []
-    seen: set[Expr] = set()
-    for s in body:
-        stack = []
-        for name in ("init", "value", "condition"):
-            e = getattr(s, name, None)
-            if e is not None:
-                stack.append(e)
-        if isinstance(s, Store) and s.buffer == buffer:
-            found.append(s.index)
-        while stack:
-            e = stack.pop()
-            if e in seen:
-                continue
-            seen.add(e)
-            if e.op == "load" and loaded(e)[0] == buffer:
-                found.append(loaded(e)[1])
-            stack.extend(e.args)
-    return found

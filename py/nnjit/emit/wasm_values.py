@@ -1,7 +1,4 @@
-"""Scalar and vector values of a Wasm function: one method per kind of IR expression, tables for the plain ones.
-
-A scalar bool is an i32 of 0 or 1, a vector bool a mask of 0 or −1 in each lane.
-"""
+"""Scalar and vector values of a Wasm function: one method per kind of IR expression that is not in `wasm_tables`."""
 
 from __future__ import annotations
 
@@ -14,11 +11,10 @@ from ..errors import VerificationError
 from ..ir import Expr, const, pack
 from ..symbolic import atoms
 from .half import float_to_half, half_to_float
+from .wasm_addresses import AddressEmitter
 from .wasm_encoding import (
     F32,
     F64,
-    I32,
-    I64,
     OP,
     V128,
     float_bytes,
@@ -29,159 +25,22 @@ from .wasm_encoding import (
     local_tee,
     uleb,
 )
-from .wasm_index import Index, IndexEmitter, loaded
-
-_TYPE = {"f32": F32, "f64": F64, "i64": I64, "i32": I32, "u32": I32, "bool": I32}
-_LANES = {"f32": "f32x4", "i32": "i32x4", "u32": "i32x4", "bool": "i32x4"}
-_SAFE_DIVISION = frozenset(("div", "rem"))
-_ZERO = OP["v128.const"] + bytes(16)
-_CHEAP = frozenset(
-    (_ZERO, OP["v128.const"] + b"\xff" * 16, OP["f32.const"] + bytes(4), OP["f64.const"] + bytes(8))
+from .wasm_index import Index, loaded
+from .wasm_tables import (
+    CASTS,
+    CHEAP,
+    LANES,
+    LOADS,
+    PLAIN,
+    REINTERPRET,
+    STORES,
+    TYPES,
+    VECTOR_SHIFT,
+    wasm_type,
 )
-"""Constants that take one instruction."""
-_ONES = OP["v128.const"] + struct.pack("<4i", 1, 1, 1, 1)
 
 
-def wasm_type(e: Expr) -> int:
-    """Wasm value type of an expression."""
-    return V128 if e.lanes == 4 else _TYPE[e.dtype]
-
-
-def _plain_operations() -> dict[tuple[str, str, int], bytes]:
-    """(op, dtype of the operands, lanes) → the one instruction that does it."""
-    table = {}
-    unsigned = ("div", "rem", "shr", "lt", "le", "gt", "ge", "min", "max")
-    for dtype in ("f32", "f64", "i32", "u32", "i64", "bool"):
-        for lanes in (1, 4):
-            prefix: str = dtype if dtype in ("f32", "f64", "i64") else "i32"
-            if lanes == 4:
-                prefix += "x4"
-            floating = dtype in ("f32", "f64")
-            names = {op: op for op in ("add", "sub", "mul", "div", "eq", "ne", "lt", "le", "gt", "ge", "shl")}
-            names |= {op: op for op in ("and", "or", "xor", "shr", "rem", "min", "max", "abs", "neg")}
-            if floating:
-                names |= {op: op for op in ("sqrt", "floor", "ceil", "trunc")} | {"round": "nearest"}
-                for op in ("and", "or", "xor", "shl", "shr", "rem"):
-                    del names[op]
-            else:
-                sign = "_u" if dtype in ("u32", "bool") else "_s"
-                names |= {op: op + sign for op in unsigned}
-            for op, name in names.items():
-                code = OP.get(f"{prefix}.{name}")
-                if lanes == 4 and name in ("and", "or", "xor"):
-                    code = OP["v128." + name]
-                if code is not None:
-                    table[op, dtype, lanes] = code
-    for dtype in ("i32", "u32", "bool"):
-        table["not", dtype, 4] = OP["v128.not"]
-        table.pop(("shl", dtype, 4), None)
-        table.pop(("shr", dtype, 4), None)
-    table["not", "bool", 1] = OP["i32.eqz"]
-    return table
-
-
-_PLAIN = _plain_operations()
-_VECTOR_SHIFT = {
-    ("shl", "i32"): OP["i32x4.shl"],
-    ("shl", "u32"): OP["i32x4.shl"],
-    ("shr", "i32"): OP["i32x4.shr_s"],
-    ("shr", "u32"): OP["i32x4.shr_u"],
-}
-
-
-def _casts() -> dict[tuple[str, str, int], bytes]:
-    """(from, to, lanes) → instructions; bool sources and targets apart."""
-    table: dict[tuple[str, str, int], bytes] = {}
-    for f in ("f32", "f64"):
-        for i in ("i32", "u32", "i64"):
-            sign = "u" if i == "u32" else "s"
-            wide = "i64" if i == "i64" else "i32"
-            table[f, i, 1] = OP[f"{wide}.trunc_sat_{f}_{sign}"]
-            table[i, f, 1] = OP[f"{f}.convert_{wide}_{sign}"]
-        table["bool", f, 1] = OP[f"{f}.convert_i32_u"]
-    table["f32", "f64", 1] = OP["f64.promote_f32"]
-    table["f64", "f32", 1] = OP["f32.demote_f64"]
-    for small, sign in (("i32", "s"), ("u32", "u"), ("bool", "u")):
-        table[small, "i64", 1] = OP[f"i64.extend_i32_{sign}"]
-    for small, sign in (("i32", "s"), ("u32", "u")):
-        table["i64", small, 1] = OP["i32.wrap_i64"]
-        table["f32", small, 4] = OP[f"i32x4.trunc_sat_f32x4_{sign}"]
-        table[small, "f32", 4] = OP[f"f32x4.convert_i32x4_{sign}"]
-        table["bool", small, 1] = b""
-        table["bool", small, 4] = OP["i32x4.neg"]
-    for lanes in (1, 4):
-        table["i32", "u32", lanes] = table["u32", "i32", lanes] = b""
-    table["bool", "f32", 4] = OP["v128.const"] + struct.pack("<4f", 1, 1, 1, 1) + OP["v128.and"]
-    for dtype, zero in (("i32", i32_const(0)), ("u32", i32_const(0)), ("i64", i64_const(0))):
-        table[dtype, "bool", 1] = zero + OP[("i64" if dtype == "i64" else "i32") + ".ne"]
-        table[dtype, "bool", 4] = _ZERO + OP["i32x4.ne"]
-    table["f32", "bool", 1] = OP["f32.const"] + bytes(4) + OP["f32.ne"]
-    table["f64", "bool", 1] = OP["f64.const"] + bytes(8) + OP["f64.ne"]
-    table["f32", "bool", 4] = _ZERO + OP["f32x4.ne"]
-    return table
-
-
-_CASTS = _casts()
-_REINTERPRET = {
-    ("f32", "i32"): OP["i32.reinterpret_f32"],
-    ("f32", "u32"): OP["i32.reinterpret_f32"],
-    ("i32", "f32"): OP["f32.reinterpret_i32"],
-    ("u32", "f32"): OP["f32.reinterpret_i32"],
-    ("f64", "i64"): OP["i64.reinterpret_f64"],
-    ("i64", "f64"): OP["f64.reinterpret_i64"],
-    ("i32", "u32"): b"",
-    ("u32", "i32"): b"",
-}
-
-_WIDEN_8 = {s: OP[f"i16x8.extend_low_i8x16_{s}"] + OP[f"i32x4.extend_low_i16x8_{s}"] for s in ("s", "u")}
-_WIDE = OP["v128.load"]
-_LOADS: dict[tuple[str, int], tuple[bytes, int, bytes]] = {
-    # (storage, lanes) → opcode, log2 of the alignment promised, instructions that follow
-    ("f32", 1): (OP["f32.load"], 2, b""),
-    ("f64", 1): (OP["f64.load"], 3, b""),
-    ("i32", 1): (OP["i32.load"], 2, b""),
-    ("u32", 1): (OP["i32.load"], 2, b""),
-    ("i64", 1): (OP["i64.load"], 3, b""),
-    ("u64", 1): (OP["i64.load"], 3, b""),
-    ("i16", 1): (OP["i32.load16_s"], 1, b""),
-    ("u16", 1): (OP["i32.load16_u"], 1, b""),
-    ("f16", 1): (OP["i32.load16_u"], 1, b""),
-    ("i8", 1): (OP["i32.load8_s"], 0, b""),
-    ("u8", 1): (OP["i32.load8_u"], 0, b""),
-    ("bool", 1): (OP["i32.load8_u"], 0, i32_const(0) + OP["i32.ne"]),
-    ("f32", 4): (_WIDE, 2, b""),
-    ("i32", 4): (_WIDE, 2, b""),
-    ("u32", 4): (_WIDE, 2, b""),
-    ("i16", 4): (OP["v128.load16x4_s"], 1, b""),
-    ("u16", 4): (OP["v128.load16x4_u"], 1, b""),
-    ("f16", 4): (OP["v128.load16x4_u"], 1, b""),
-    ("i8", 4): (OP["v128.load32_zero"], 0, _WIDEN_8["s"]),
-    ("u8", 4): (OP["v128.load32_zero"], 0, _WIDEN_8["u"]),
-    ("bool", 4): (OP["v128.load32_zero"], 0, _WIDEN_8["u"] + _ZERO + OP["i32x4.ne"]),
-}
-
-_LOW_BYTES = OP["i8x16.shuffle"] + bytes((0, 4, 8, 12) * 4)
-_LOW_HALVES = OP["i8x16.shuffle"] + bytes((0, 1, 4, 5, 8, 9, 12, 13) * 2)
-
-
-_STORES: dict[tuple[str, int], tuple[bytes, bytes, int, bytes]] = {
-    # (storage, lanes) → instructions before, opcode, log2 of the alignment promised, lane immediate
-    ("f32", 1): (b"", OP["f32.store"], 2, b""),
-    ("f64", 1): (b"", OP["f64.store"], 3, b""),
-    ("i32", 1): (b"", OP["i32.store"], 2, b""),
-    ("u32", 1): (b"", OP["i32.store"], 2, b""),
-    ("i64", 1): (b"", OP["i64.store"], 3, b""),
-    ("u64", 1): (b"", OP["i64.store"], 3, b""),
-    **{(s, 1): (b"", OP["i32.store16"], 1, b"") for s in ("i16", "u16", "f16")},
-    **{(s, 1): (b"", OP["i32.store8"], 0, b"") for s in ("i8", "u8", "bool")},
-    **{(s, 4): (b"", OP["v128.store"], 2, b"") for s in ("f32", "i32", "u32")},
-    **{(s, 4): (_ZERO + _LOW_HALVES, OP["v128.store64_lane"], 1, b"\0") for s in ("i16", "u16", "f16")},
-    **{(s, 4): (_ZERO + _LOW_BYTES, OP["v128.store32_lane"], 0, b"\0") for s in ("i8", "u8")},
-    ("bool", 4): (_ONES + OP["v128.and"] + _ZERO + _LOW_BYTES, OP["v128.store32_lane"], 0, b"\0"),
-}
-
-
-class ValueEmitter(IndexEmitter):
+class ValueEmitter(AddressEmitter):
     """Pushes expressions, computing one that a straight-line stretch of statements uses again only once."""
 
     def __init__(self, buffers: dict[str, tuple[str, bool]], params: list[str], relaxed_simd: bool) -> None:
@@ -205,8 +64,8 @@ class ValueEmitter(IndexEmitter):
             return
         if op != "index" and self._push_invariant(e):
             return
-        code = _PLAIN.get((op, e.args[0].dtype, e.lanes)) if e.args else None
-        if code is not None and op not in _SAFE_DIVISION and op not in ("min", "max"):
+        code = PLAIN.get((op, e.args[0].dtype, e.lanes)) if e.args else None
+        if code is not None and op not in ("div", "rem", "min", "max"):
             for arg in e.args:
                 self.push(arg)
             self.out += code
@@ -241,7 +100,7 @@ class ValueEmitter(IndexEmitter):
         if e.op != "splat" or e.args[0].op != "const":
             return False
         innermost = self.stack[self.nearest_loop()].innermost
-        return innermost or OP["v128.const"] + _lane_bytes(e.args[0]) * 4 in _CHEAP
+        return innermost or OP["v128.const"] + _lane_bytes(e.args[0]) * 4 in CHEAP
 
     def remember(self, e: Expr, local: int) -> None:
         """From here on, until something it depends on is written, `local` holds `e`."""
@@ -299,7 +158,7 @@ class ValueEmitter(IndexEmitter):
         """
         kind = wasm_type(e)
         number = self.nearest_loop()
-        if kind in (V128, F32, F64) and code not in _CHEAP and self.stack[number].innermost:
+        if kind in (V128, F32, F64) and code not in CHEAP and self.stack[number].innermost:
             before = self.stack[number - 1]
             local = before.values.get(code)
             if local is None:
@@ -322,7 +181,7 @@ class ValueEmitter(IndexEmitter):
     def _push_load(self, e: Expr) -> None:
         buffer, index = loaded(e)
         storage = self.buffers[buffer][0]
-        form = _LOADS.get((storage, e.lanes))
+        form = LOADS.get((storage, e.lanes))
         if form is None:
             self._unknown(e)
             return
@@ -351,7 +210,7 @@ class ValueEmitter(IndexEmitter):
     def store(self, buffer: str, index: Index, value: Expr) -> None:
         """Emit a store of `value`."""
         storage = self.buffers[buffer][0]
-        form = _STORES.get((storage, value.lanes))
+        form = STORES.get((storage, value.lanes))
         if form is None:
             self._unknown(value)
             return
@@ -366,7 +225,7 @@ class ValueEmitter(IndexEmitter):
 
     def _push_splat(self, e: Expr) -> None:
         (x,) = e.args
-        lanes = _LANES.get(e.dtype)
+        lanes = LANES.get(e.dtype)
         if lanes is None:
             self._unknown(e)
             return
@@ -389,7 +248,7 @@ class ValueEmitter(IndexEmitter):
         self.out += OP[lanes + ".splat"]
 
     def _push_pack(self, e: Expr) -> None:
-        lanes = _LANES.get(e.dtype)
+        lanes = LANES.get(e.dtype)
         if lanes is None or e.dtype == "bool":
             self._unknown(e)
             return
@@ -413,7 +272,7 @@ class ValueEmitter(IndexEmitter):
 
     def _push_extract(self, e: Expr) -> None:
         self.push(e.args[0])
-        self.out += OP[_LANES[e.dtype] + ".extract_lane"] + bytes((e.attr,))
+        self.out += OP[LANES[e.dtype] + ".extract_lane"] + bytes((e.attr,))
         if e.dtype == "bool":
             self.out += i32_const(1) + OP["i32.and"]
 
@@ -421,7 +280,7 @@ class ValueEmitter(IndexEmitter):
 
     def _push_cast(self, e: Expr) -> None:
         (x,) = e.args
-        code = _CASTS.get((x.dtype, e.dtype, e.lanes))
+        code = CASTS.get((x.dtype, e.dtype, e.lanes))
         if code is None:
             self._unknown(e)
             return
@@ -430,7 +289,7 @@ class ValueEmitter(IndexEmitter):
 
     def _push_bitcast(self, e: Expr) -> None:
         (x,) = e.args
-        code = _REINTERPRET.get((x.dtype, e.dtype))
+        code = REINTERPRET.get((x.dtype, e.dtype))
         if code is None:
             self._unknown(e)
             return
@@ -451,7 +310,7 @@ class ValueEmitter(IndexEmitter):
         self.push(c)
         self.push(a)
         self.push(b)
-        self.out += _PLAIN["mul", e.dtype, e.lanes] + _PLAIN["add", e.dtype, e.lanes]
+        self.out += PLAIN["mul", e.dtype, e.lanes] + PLAIN["add", e.dtype, e.lanes]
 
     def _push_select(self, e: Expr) -> None:
         condition, a, b = e.args
@@ -465,7 +324,7 @@ class ValueEmitter(IndexEmitter):
 
     def _push_min(self, e: Expr) -> None:
         a, b = e.args
-        code = _PLAIN.get((e.op, e.dtype, e.lanes))
+        code = PLAIN.get((e.op, e.dtype, e.lanes))
         if e.lanes == 4 and e.dtype == "f32":
             # The plain instruction takes seven operations on x64 to care for NaN and signed zeros; where one side is a
             # constant, the single operation that answers the other side when that is NaN does.
@@ -483,7 +342,7 @@ class ValueEmitter(IndexEmitter):
             return
         first, second = self._held(a), self._held(b)
         self.out += first + second + first + second
-        self.out += _PLAIN["lt" if e.op == "min" else "gt", e.dtype, 1] + OP["select"]
+        self.out += PLAIN["lt" if e.op == "min" else "gt", e.dtype, 1] + OP["select"]
 
     _push_max = _push_min
 
@@ -504,7 +363,7 @@ class ValueEmitter(IndexEmitter):
         if e.dtype in ("f32", "f64") or (
             divisor.op == "const" and divisor.attr not in (0, -1) and e.lanes == 1
         ):
-            code = _PLAIN.get((e.op, e.dtype, e.lanes))
+            code = PLAIN.get((e.op, e.dtype, e.lanes))
             if code is None:
                 self._unknown(e)
                 return
@@ -525,10 +384,10 @@ class ValueEmitter(IndexEmitter):
         a, b = map(self._held, e.args)
         if e.dtype == "u32" or e.op == "rem":
             self.out += a + b + const(1) + b + const(0) + OP[dtype + ".ne"] + OP["select"]
-            self.out += _PLAIN[e.op, e.dtype, 1]
+            self.out += PLAIN[e.op, e.dtype, 1]
             return
         usual = b + const(1) + OP[dtype + ".add"] + const(2) + OP[dtype + ".ge_u"]  # neither 0 nor −1
-        self.out += a + b + const(1) + usual + OP["select"] + _PLAIN[e.op, e.dtype, 1]
+        self.out += a + b + const(1) + usual + OP["select"] + PLAIN[e.op, e.dtype, 1]
         self.out += const(0) + a + OP[dtype + ".sub"]
         self.out += b + const(-1) + OP[dtype + ".ne"] + OP["select"]
 
@@ -540,8 +399,8 @@ class ValueEmitter(IndexEmitter):
             self.push(arg)
             self.out += local_set(local)
             vectors.append((local, arg))
-        lanes = _LANES[e.dtype]
-        scalars = [(self.new_local(_TYPE[arg.dtype], "t"), vector, arg) for vector, arg in vectors]
+        lanes = LANES[e.dtype]
+        scalars = [(self.new_local(TYPES[arg.dtype], "t"), vector, arg) for vector, arg in vectors]
         region = self.stack[-1]
         for lane in range(4):
             held = []
@@ -568,7 +427,7 @@ class ValueEmitter(IndexEmitter):
             return
         self.push(x)
         self.push(count.args[0])
-        self.out += _VECTOR_SHIFT[e.op, e.dtype]
+        self.out += VECTOR_SHIFT[e.op, e.dtype]
 
     _push_shr = _push_shl
 
@@ -576,7 +435,7 @@ class ValueEmitter(IndexEmitter):
         zero = i64_const(0) if e.dtype == "i64" else i32_const(0)
         self.out += zero
         self.push(e.args[0])
-        self.out += _PLAIN["sub", e.dtype, 1]
+        self.out += PLAIN["sub", e.dtype, 1]
 
     def _push_abs(self, e: Expr) -> None:
         kind, const = ("i64", i64_const) if e.dtype == "i64" else ("i32", i32_const)
