@@ -152,8 +152,7 @@ function closeModel() {
   latency = new LatencyRecord();
   for (const view of [outputs, chart, table, detail, tuning]) view.clear();
   clearError(runError);
-  byId("report-empty", HTMLElement).hidden = false;
-  byId("export", HTMLButtonElement).disabled = true;
+  showNoReport();
 }
 
 const loop = new RunLoop({
@@ -223,6 +222,7 @@ function requestReport() {
   const wait = report ? Math.max(REPORT_INTERVAL, REPORT_PATIENCE * reportTook) : 0;
   reportDue = window.setTimeout(async () => {
     const asked = model;
+    if (!report) byId("report-empty", HTMLElement).textContent = "Timing each kernel…";
     try {
       const start = performance.now();
       const fresh = await asked?.report();
@@ -234,6 +234,13 @@ function requestReport() {
       reportDue = 0;
     }
   }, wait);
+}
+
+function showNoReport() {
+  const empty = byId("report-empty", HTMLElement);
+  empty.hidden = false;
+  empty.textContent = "After the first run, this lists what runs and how long it takes.";
+  byId("export", HTMLButtonElement).disabled = true;
 }
 
 /** @param {Report} fresh */
@@ -264,6 +271,7 @@ async function offerExamples() {
 }
 
 async function start() {
+  showNoReport();
   byId("run-form", HTMLFormElement).addEventListener("submit", (event) => {
     event.preventDefault();
     void loop.start(false);
