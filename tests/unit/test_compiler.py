@@ -1,0 +1,259 @@
+"""compile_model: ONNX models become plans that are right at every size their guards admit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+import onnx.helper as h
+import onnx.numpy_helper as nh
+import onnx.reference
+import pytest
+from unit.plan_interpreter import RELAXED, WASM, WEBGPU, Machine
+from unit.test_fuse import close
+
+from nnjit.compiler import CompiledPlan, InputSpec, compile_model, static_inputs
+from nnjit.onnx.reader import read_model
+from nnjit.symbolic import evaluate
+from nnjit.target import Target
+from nnjit.tensor.env import Env
+
+RNG = np.random.default_rng(5)
+NAMES = {"float32": "f32", "int64": "i64"}
+TARGETS = pytest.mark.parametrize("target", [WASM, RELAXED, WEBGPU], ids=["wasm", "relaxed", "webgpu"])
+WIDTH, HEADS = 36, 3
+
+
+def normal(*shape: int) -> np.ndarray:
+    return (RNG.standard_normal(shape) / np.sqrt(shape[0])).astype(np.float32)
+
+
+class Net:
+    """An ONNX model under construction; `node` returns the name of its output."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.weights: list[onnx.TensorProto] = []
+
+    def node(self, op: str, *inputs: str, **attrs: object) -> str:
+        name = f"{op.lower()}{len(self.nodes)}"
+        self.nodes.append(h.make_node(op, inputs, [name], name=name, **attrs))
+        return name
+
+    def weight(self, array: np.ndarray) -> str:
+        name = f"w{len(self.weights)}"
+        self.weights.append(nh.from_array(array, name))
+        return name
+
+    def ints(self, *values: int) -> str:
+        return self.weight(np.array(values, np.int64))
+
+    def model(self, inputs: dict[str, tuple[int, Sequence]], outputs: Sequence[str]) -> bytes:
+        graph = h.make_graph(
+            self.nodes,
+            "net",
+            [h.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in inputs.items()],
+            [h.make_tensor_value_info(name, 1, None) for name in outputs],
+            self.weights,
+        )
+        model = h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=8)
+        return model.SerializeToString()
+
+
+def encoder(layers: int = 2) -> bytes:
+    """A small transformer encoder with symbolic batch and length."""
+    n = Net()
+    x = n.node("Gather", n.weight(normal(20, WIDTH)), "ids")
+    split = n.ints(0, 0, HEADS, WIDTH // HEADS)
+    for _ in range(layers):
+        q, k, v = (
+            n.node("Reshape", n.node("Add", n.node("MatMul", x, n.weight(normal(WIDTH, WIDTH))), n.weight(normal(WIDTH))), split)
+            for _ in range(3)
+        )  # fmt: skip
+        q, v = (n.node("Transpose", t, perm=[0, 2, 1, 3]) for t in (q, v))
+        scores = n.node("MatMul", q, n.node("Transpose", k, perm=[0, 2, 3, 1]))
+        mixed = n.node(
+            "MatMul", n.node("Softmax", n.node("Mul", scores, n.weight(np.float32(0.3))), axis=-1), v
+        )
+        joined = n.node("Reshape", n.node("Transpose", mixed, perm=[0, 2, 1, 3]), n.ints(0, 0, WIDTH))
+        x = n.node("Add", x, n.node("MatMul", joined, n.weight(normal(WIDTH, WIDTH))))
+        x = n.node("LayerNormalization", x, n.weight(normal(WIDTH)), n.weight(normal(WIDTH)), axis=-1)
+        inner = n.node("Relu", n.node("MatMul", x, n.weight(normal(WIDTH, 2 * WIDTH))))
+        x = n.node("Add", x, n.node("MatMul", inner, n.weight(normal(2 * WIDTH, WIDTH))))
+    return n.model({"ids": (onnx.TensorProto.INT64, ["batch", "length"])}, [x])
+
+
+def convolutions() -> bytes:
+    """Convolutions, batch normalisation, pooling, concatenation."""
+    n = Net()
+
+    def conv(x: str, channels: int, filters: int, size: int, **attrs: object) -> str:
+        y = n.node("Conv", x, n.weight(normal(filters, channels, size, size)), pads=[size // 2] * 4, **attrs)
+        scale = (n.weight(np.abs(normal(filters)) + 0.5) for _ in range(4))
+        return n.node("Relu", n.node("BatchNormalization", y, *scale))
+
+    a = conv("x", 3, 8, 3, strides=[2, 2])
+    b = n.node("Concat", conv(a, 8, 6, 1), n.node("MaxPool", a, kernel_shape=[3, 3], pads=[1] * 4), axis=1)
+    y = n.node("Flatten", n.node("GlobalAveragePool", conv(b, 14, 14, 3)))
+    y = n.node("Softmax", n.node("Gemm", y, n.weight(normal(14, 5)), n.weight(normal(5))))
+    return n.model({"x": (onnx.TensorProto.FLOAT, ["batch", 3, "height", "width"])}, [y])
+
+
+def specs(inputs: dict[str, np.ndarray]) -> dict[str, InputSpec]:
+    return {
+        name: InputSpec(
+            NAMES[str(a.dtype)], a.shape, int(a.flat[0]) if a.size == 1 and a.dtype.kind == "i" else None
+        )
+        for name, a in inputs.items()
+    }
+
+
+def compiled(model: bytes, inputs: dict[str, np.ndarray], target: Target = WASM) -> CompiledPlan:
+    return compile_model(read_model(model), specs(inputs), target)
+
+
+def machine(model: bytes, inputs: dict[str, np.ndarray], target: Target = WASM) -> Machine:
+    return Machine(compiled(model, inputs, target), lambda s: model[s["offset"] : s["offset"] + s["length"]])
+
+
+def reference(model: bytes, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+    return onnx.reference.ReferenceEvaluator(model).run(None, inputs)  # type: ignore[return-value]
+
+
+def ids(batch: int, length: int) -> dict[str, np.ndarray]:
+    return {"ids": RNG.integers(0, 20, (batch, length))}
+
+
+def image(batch: int, height: int, width: int) -> dict[str, np.ndarray]:
+    return {"x": RNG.standard_normal((batch, 3, height, width)).astype(np.float32)}
+
+
+@TARGETS
+def test_an_encoder_compiled_at_one_length_is_right_at_others(target: Target) -> None:
+    model = encoder(1)
+    m = machine(model, ids(2, 9), target)
+    for shape in ((2, 8), (3, 13)):
+        inputs = ids(*shape)
+        close(m.run(inputs)[0], reference(model, inputs)[0])
+
+
+@TARGETS
+def test_convolutions_compiled_at_one_size_are_right_at_others(target: Target) -> None:
+    model = convolutions()
+    m = machine(model, image(1, 12, 10), target)
+    fitting = [x for x in (image(1, 12, 10), image(1, 9, 11), image(1, 8, 6)) if m.fits(x) is not None]
+    assert len(fitting) >= 2
+    for inputs in fitting:
+        close(m.run(inputs)[0], reference(model, inputs)[0])
+
+
+def test_a_plan_refuses_inputs_that_its_guards_exclude() -> None:
+    m = machine(encoder(1), ids(2, 9))
+    assert m.fits(ids(2, 30)) is not None
+    assert m.fits(ids(1, 9)) is None
+    assert m.fits(ids(2, 1)) is None
+
+
+def test_one_and_zero_are_built_in_and_other_sizes_are_symbols() -> None:
+    plan = json.loads(compiled(encoder(1), ids(1, 9)).json)
+    assert [s["from"] for s in plan["symbols"]] == [["dim", "ids", 0], ["dim", "ids", 1]]
+    assert plan["inputs"][0]["shape"] == [1, "s1"]
+    assert ["eq", "s0", 1] in plan["guards"]
+
+
+def test_equal_layers_share_kernels_and_tasks() -> None:
+    two, six = (compiled(encoder(n), ids(2, 9)) for n in (2, 6))
+    assert len(json.loads(six.json)["kernels"]) == len(json.loads(two.json)["kernels"])
+    assert len({u.task for u in six.units}) == len({u.task for u in two.units})
+    assert len(six.units) > len(two.units)
+
+
+def test_an_encoder_layer_takes_few_kernels() -> None:
+    """Three projections, scores, softmax, mix, output, norm, two of the feed-forward; the embedding comes once."""
+    one, two = (len(json.loads(compiled(encoder(n), ids(2, 9)).json)["units"]) for n in (1, 2))
+    assert two - one <= 11
+
+
+def test_what_depends_on_weights_alone_runs_in_init_only() -> None:
+    plan = json.loads(compiled(convolutions(), image(1, 12, 10)).json)
+    kinds = {b["id"]: b["kind"] for b in plan["buffers"]}
+    fixed = {"weight", "const", "persistent"}
+    for unit in plan["units"]:
+        for step in unit["init"]:
+            assert {kinds[name] for name, _ in step["buffers"]} <= fixed
+            assert step["symbols"] == []
+        for step in unit["steps"]:
+            access = plan["kernels"][step["kernel"]]["buffers"]
+            assert any(
+                kinds[name] in ("temp", "output") and a["access"] != "r"
+                for (name, _), a in zip(step["buffers"], access, strict=True)
+            )
+
+
+def test_plans_of_one_model_share_what_stays() -> None:
+    model = encoder()
+    keys = []
+    for shape in ((2, 9), (2, 64)):
+        buffers = json.loads(compiled(model, ids(*shape)).json)["buffers"]
+        keys.append({b["key"] for b in buffers if b["kind"] in ("weight", "const")})
+        assert all("key" in b for b in buffers if b["kind"] in ("weight", "const", "persistent"))
+    assert keys[0] == keys[1]
+
+
+def test_equal_keys_mean_equal_content() -> None:
+    m = machine(encoder(), ids(2, 9))
+    by_key: dict[str, bytes] = {}
+    for name, array in m.fixed.items():
+        assert by_key.setdefault(m.specs[name]["key"], array.tobytes()) == array.tobytes()
+
+
+def test_a_plan_is_the_same_each_time() -> None:
+    model = encoder(1)
+    first, second = (compiled(model, ids(2, 9)) for _ in range(2))
+    assert first.json == second.json and first.blobs == second.blobs
+
+
+def test_the_same_value_may_be_two_outputs_and_an_input_may_be_one() -> None:
+    n = Net()
+    y = n.node("Relu", "x")
+    same = n.node("Identity", y)
+    through = n.node("Identity", "x")
+    model = n.model({"x": (onnx.TensorProto.FLOAT, [2, 3])}, [y, same, through])
+    inputs = {"x": normal(2, 3)}
+    for actual, expected in zip(machine(model, inputs).run(inputs), reference(model, inputs), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+
+
+def test_static_inputs_are_known_only_where_every_dimension_is() -> None:
+    n = Net()
+    model = n.model({"x": (onnx.TensorProto.FLOAT, [2, 3])}, [n.node("Relu", "x")])
+    assert static_inputs(read_model(model)) == {"x": InputSpec("f32", (2, 3), None)}
+    assert static_inputs(read_model(encoder(1))) is None
+
+
+# Guards
+
+
+def test_a_decision_is_guarded_only_where_it_could_turn_out_otherwise() -> None:
+    env = Env()
+    n = env.dimension("n", ("dim", "x", 0), 7)
+    known = len(env.guards())
+    assert env.ge(n, 2) and not env.eq(n, 1) and env.eq(n + 1, 1 + n)
+    assert len(env.guards()) == known
+    assert env.ge(n, 7) and not env.ge(n, 8) and not env.eq(n, 6)
+    assert env.guards()[known:] == [["ge", "s0", 7], ["ge", 7, "s0"], ["ne", "s0", 6]]
+
+
+def test_fixing_a_size_binds_the_plan_to_it() -> None:
+    env = Env()
+    n = env.dimension("n", ("dim", "x", 0), 7)
+    assert env.fix(n * 2) == 14
+    assert ["eq", ["mul", "s0", 2], 14] in env.guards()
+
+
+def test_a_value_may_be_negative() -> None:
+    env = Env()
+    v = env.value("offset", -3)
+    assert not env.ge(v, 0) and evaluate(v, env.hints) == -3
