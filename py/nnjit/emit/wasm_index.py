@@ -3,10 +3,7 @@
 V8 moves nothing out of a loop, so this module does. A function is a stack of `Region`s: the function itself, loop
 bodies, branches of ifs. An index is a polynomial (symbolic.IntExpr) over names whose regions are known, so the region
 where it can first be computed is known too. It is computed there once, into a local, by appending to that region's
-code, which at that moment ends just before the region being emitted. Where a loop is innermost, an address that is
-linear in the loop's variable becomes a pointer local that each iteration advances.
-
-A buffer's address parameter takes part in the polynomials as the variable `&name`, so addresses are indices in bytes.
+code, which at that moment ends just before the region being emitted.
 """
 
 from __future__ import annotations
