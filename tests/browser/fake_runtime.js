@@ -101,6 +101,7 @@ class FakeModel {
     if (first.dims.includes(13))
       throw new CodedError("input", "Input “x” has 13 elements; this model does not take 13.");
     await sleep(10 + 30 / this.gains[0] + 4 * Math.random());
+    if (this.disposed) throw new CodedError("device", "The model was disposed of.");
     if (!this.timer) this.#tune();
     const data = Float32Array.from(first.data, (value) => 2 * Number(value));
     return { [this.outputs[0].name]: { data, dims: first.dims, type: "float32" } };
@@ -216,6 +217,7 @@ class FakeModel {
   }
 
   dispose() {
+    this.disposed = true;
     clearInterval(this.timer);
   }
 }

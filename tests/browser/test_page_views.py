@@ -266,6 +266,16 @@ def test_latency_falls_on_the_page_while_kernels_are_tuned(open_page: Open) -> N
     expect(page.get_by_role("button", name="Run", exact=True)).to_be_enabled()
 
 
+def test_a_model_can_be_replaced_while_it_runs(open_page: Open) -> None:
+    page = open_page("?model=fake:vector&autoload=1")
+    page.get_by_role("button", name="Run continuously").click()
+    expect(page.locator("#latency-count")).to_have_text(re.compile("[1-9] runs"))
+    load(page, "fake:transformer")
+    expect(page.get_by_role("button", name="Run", exact=True)).to_be_enabled()
+    expect(page.get_by_role("alert")).to_be_hidden()
+    expect(page.locator("#latency-count")).to_have_text("0 runs")
+
+
 def test_tuning_can_be_paused_and_resumed(open_page: Open) -> None:
     page = open_page("?model=fake:transformer&autoload=1")
     run_once(page)

@@ -9,11 +9,11 @@ import { h } from "./dom.js";
 const KINDS = {
   "model-format": [
     "This is not a model that can be read",
-    "Check that the address or file is a complete ONNX model.",
+    "Nothing was changed: the model that was loaded before, if there is one, can still be run.",
   ],
   unsupported: [
     "The model needs something that is not supported",
-    "Nothing was computed. Another export of the model, with other options or another opset, may avoid it.",
+    "Nothing was computed. The model that was loaded before, if there is one, can still be run.",
   ],
   "external-data": [
     "The weights' file is missing or does not fit",

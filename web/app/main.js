@@ -158,9 +158,17 @@ function closeModel() {
 const loop = new RunLoop({
   prepare: () => inputs.tensors(),
   run: async (tensors) => {
-    if (!model) throw new Error("No model is loaded.");
+    const asked = model;
+    if (!asked) return null;
     if (latency.first === null) progress.update({ stage: "first-run" });
-    return model.runTimed(tensors);
+    try {
+      const result = await asked.runTimed(tensors);
+      return asked === model ? result : null;
+    } catch (error) {
+      // A model that was replaced meanwhile has given back its memory: what it was computing is of no interest.
+      if (asked !== model) return null;
+      throw error;
+    }
   },
   ran: (result, ms, more) => {
     const now = performance.now();

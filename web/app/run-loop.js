@@ -12,11 +12,11 @@ export class RunLoop {
   /**
    * @param {{
    *   prepare: () => Promise<Record<string, Tensor>>,
-   *   run: (inputs: Record<string, Tensor>) => Promise<{ outputs: Record<string, Tensor>, ms: number }>,
+   *   run: (inputs: Record<string, Tensor>) => Promise<{ outputs: Record<string, Tensor>, ms: number } | null>,
    *   ran: (outputs: Record<string, Tensor>, ms: number, more: boolean) => void,
    *   failed: (error: unknown) => void,
    *   changed: (state: "idle" | "once" | "continuous") => void,
-   * }} actions `prepare` makes the inputs, `run` computes, `ran` is told whether another run follows
+   * }} actions `prepare` makes the inputs, `run` computes (null: never mind), `ran` is told whether another follows
    */
   constructor(actions) {
     this.actions = actions;
@@ -35,7 +35,9 @@ export class RunLoop {
     try {
       do {
         const inputs = await this.actions.prepare();
-        const { outputs, ms } = await this.actions.run(inputs);
+        const result = await this.actions.run(inputs);
+        if (!result) break;
+        const { outputs, ms } = result;
         this.actions.ran(outputs, ms, this.#continuous);
         if (this.#continuous) {
           const pause = Math.min(Math.max(ms, SHORTEST_PAUSE), LONGEST_PAUSE);
