@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .. import ir
-from ..lower.spec import Index, KernelSpec, coefficient, depends
+from ..lower.spec import Index, KernelSpec, coefficient, depends, nodes
 from ..target import Target
 from .schedule import Schedule
 
@@ -26,8 +26,7 @@ def space(spec: KernelSpec, target: Target) -> list[Schedule]:
     if spec.contraction is not None:
         found = _contraction(spec, target)
     elif target.device == "webgpu":
-        # Several accumulators a row: independent additions, and a smaller rounding error than one long sum has.
-        found = [Schedule(unroll=u) for u in (8, 4, 1)] if any(s.axes for s in spec.stages) else [Schedule()]
+        found = _gpu_rows(spec, target)
     elif _is_rows(spec):
         found = [Schedule(vector="inner", unroll=u) for u in (2, 4, 1)]
         found.append(Schedule())
@@ -53,14 +52,7 @@ def _is_rows(spec: KernelSpec) -> bool:
 
 
 def _loads_of(items: list) -> list[ir.Expr]:
-    found: dict[ir.Expr, None] = {}
-    stack = [x.value for x in items]
-    while stack:
-        e = stack.pop()
-        if e.op == "load":
-            found[e] = None
-        stack.extend(e.args)
-    return list(found)
+    return [e for e in nodes(*(x.value for x in items)) if e.op == "load"]
 
 
 def _elementwise(spec: KernelSpec) -> list[Schedule]:
@@ -247,10 +239,29 @@ def _dot_products(spec: KernelSpec, target: Target, roles: _Roles) -> list[tuple
         if any(t > spec.hint(spec.extent(v)) for v, t in tiles):
             continue
         ending = 1 + 16.0 / spec.hint(extent)
-        cost = ending * (1 + 0.5 * (m + n) / (m * n)) * (1 + 2.0 / max(4, m * n)) * 1.1
+        cost = ending * (1 + 0.5 * (m + n) / (m * n)) * (1 + 2.0 / max(4, m * n)) * 1.6
         found.append((cost, 1000 + len(found), Schedule(tiles=tiles, vector="inner")))
     return found
 
+
+def _gpu_rows(spec: KernelSpec, target: Target) -> list[Schedule]:
+    """One invocation for each point of the outer axes, or a workgroup that shares the point's loops."""
+    loops = [s.axes[-1][1] for s in spec.stages if s.axes]
+    if not loops:
+        return [Schedule()]
+    # Several accumulators a row: independent additions, and a smaller rounding error than one long sum has.
+    alone = [Schedule(unroll=u) for u in (8, 4, 1)]
+    reduces = sum(len(s.reduces) for s in spec.stages)
+    most = min(target.max_workgroup, target.shared_bytes // (8 * max(1, reduces)), max(map(spec.hint, loops)))
+    together = [Schedule(group=n) for n in (64, 256, 16) if n <= most and reduces]
+    rows = 1
+    for _, d in spec.outer:
+        rows *= spec.hint(d)
+    return alone + together if target.software or rows >= GPU_ROWS else together + alone
+
+
+GPU_ROWS = 8192
+"""Rows from which a GPU is busy with one invocation for each."""
 
 _GPU_TILES = (
     (8, 8), (4, 4), (4, 8), (8, 4), (2, 4), (2, 2), (1, 4), (4, 1), (1, 1), (8, 16), (4, 16), (16, 4), (1, 8), (2, 8),
