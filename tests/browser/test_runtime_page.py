@@ -331,6 +331,26 @@ def test_background_tuning_pauses_and_resumes(client: Client) -> None:
     assert 0 < counts[0] == counts[1] < counts[2]
 
 
+def test_pausing_ends_a_call_of_tune(client: Client) -> None:
+    url = client.site.publish("tuned.onnx", small_models.perceptron(batch=64, width=256).SerializeToString())
+    seconds = client.js(
+        """
+        const model = await t.load(a, { tune: "off" });
+        const start = performance.now();
+        let first;
+        const heard = new Promise((resolve) => (first = resolve));
+        const tuning = model.tune({ seconds: 3600, onProgress: first });
+        await heard;
+        await model.pauseTuning();
+        await tuning;
+        model.dispose();
+        return (performance.now() - start) / 1000;
+        """,
+        url,
+    )
+    assert seconds < 60
+
+
 def test_the_report_names_kernels_whose_source_can_be_read(client: Client) -> None:
     url = client.site.publish("report.onnx", small_models.perceptron(batch=3).SerializeToString())
     report, source = client.js(

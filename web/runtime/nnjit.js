@@ -190,16 +190,16 @@ export class Model {
 
   /**
    * Look for faster kernels; inferences go on meanwhile, and use each winner from then on.
-   * @param {{seconds?: number, onProgress?: (event: TuneEvent) => void, signal?: AbortSignal}} [options] without
-   *   `seconds`: until every candidate was tried
-   * @returns {Promise<void>} when the time is over, all is tried, or `signal` or `pauseTuning` ends it
+   * @param {{seconds?: number, onProgress?: (event: TuneEvent) => void, signal?: AbortSignal}} [options]
+   * @returns {Promise<void>} when the time is over, nothing promising is left, or `signal` or `pauseTuning` ends it
+   * @throws {InputError} when the model has dynamic dimensions and was never run
    */
-  async tune({ seconds, onProgress, signal } = {}) {
+  async tune({ seconds = 30, onProgress, signal } = {}) {
     const stop = onProgress ? this.on("tune", onProgress) : () => {};
     const pause = () => this.pauseTuning();
     signal?.addEventListener("abort", pause, { once: true });
     try {
-      await this.ask("tune", { seconds: seconds ?? null });
+      await this.ask("tune", { seconds });
     } finally {
       stop();
       signal?.removeEventListener("abort", pause);

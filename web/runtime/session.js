@@ -70,6 +70,13 @@ export class Session {
     });
   }
 
+  /** What messages call the model. */
+  get name() {
+    const { source } = this.options;
+    if (source instanceof File) return source.name;
+    return typeof source === "string" && !source.startsWith("data:") ? source : "The model";
+  }
+
   /** The model file, for Python to read from until `place`. @returns {Promise<Uint8Array>} */
   modelBytes() {
     return this.downloading;
@@ -95,7 +102,10 @@ export class Session {
         this.buffers[name] = await this.read(source, this.options.cache, name);
       } catch (error) {
         if (error instanceof FetchError && /** @type {any} */ (error).status === 404) {
-          throw new ExternalDataError(`The model keeps weights in ${JSON.stringify(name)}, which is not there: ${error.message}`);
+          throw new ExternalDataError(
+            `${this.name} keeps weights in ${JSON.stringify(name)}, which is not there: ${error.message} Put the file ` +
+              `beside the model, choose it together with the model, or pass it as externalData.`,
+          );
         }
         throw error;
       }
@@ -117,7 +127,7 @@ export class Session {
     if (file) return file;
     if (typeof source === "string") return new URL(name.split("/").map(encodeURIComponent).join("/"), source).href;
     throw new ExternalDataError(
-      `The model keeps weights in the file ${JSON.stringify(name)}: choose it together with the model, or pass it as ` +
+      `${this.name} keeps weights in the file ${JSON.stringify(name)}: choose it together with the model, or pass it as ` +
         `externalData.`,
     );
   }

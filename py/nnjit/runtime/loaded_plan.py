@@ -36,6 +36,11 @@ class LoadedPlan:
         self.first_ms: list[float] = []
         self.stale = True
 
+    async def tune(self, seconds: float) -> None:
+        """Run the tuner for at most `seconds`; `tuner.stopped` ends it earlier."""
+        self.tuner.stopped = False
+        await self.tuner.run(seconds)
+
     async def measure(
         self, plan: int, unit: int, candidates: list[dict], samples: int, tolerance: float
     ) -> dict:

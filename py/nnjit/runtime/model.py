@@ -5,13 +5,22 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from ..compiler import InputSpec, check_operators, compile_model, static_inputs
-from ..errors import DeviceError, FetchError, InputError
+from ..errors import (
+    ERROR_TYPES,
+    DeviceError,
+    FetchError,
+    InputError,
+    ModelFormatError,
+    NnjitError,
+    UnsupportedError,
+)
 from ..graph.graph import Graph
 from ..onnx.external import check_files
 from ..onnx.reader import read_model
@@ -112,22 +121,43 @@ async def open_model(
         source = await session.model_bytes()
         started = time.perf_counter()
         report({"stage": "graph"})
-        graph = read_model(source)
-        check_operators(graph)
+        with _named(session.name):
+            graph = read_model(source)
+            check_operators(graph)
         timings["graph"] = _since(started)
         external = graph.external_files()
         if external:
-            check_files(graph, await session.fetch_external_data(external))
+            sizes = await session.fetch_external_data(external)
+            with _named(session.name):
+                check_files(graph, sizes)
         await session.place(_signature(graph))
         model = Model(graph, session, facts, tune, report, on_event)
         model.timings |= timings
         static = static_inputs(graph)
         if static is not None:
-            await model._compile(static)
+            with _named(session.name):
+                await model._compile(static)
     except BaseException:
         session.dispose()
         raise
     return model
+
+
+_ADVICE: dict[type[NnjitError], str] = {
+    ModelFormatError: "Check that this is a whole ONNX file, or export the model again.",
+    UnsupportedError: "Another export of the model, with other options or another opset, may avoid it.",
+}
+
+
+@contextmanager
+def _named(model: str) -> Iterator[None]:
+    """Refusals of the file's content say which file it is, and what to do."""
+    try:
+        yield
+    except NnjitError as error:
+        advice = next((text for kind, text in _ADVICE.items() if isinstance(error, kind)), "")
+        message = str(error).removesuffix(".")
+        raise ERROR_TYPES[error.code](f"{model}: {message}. {advice}".rstrip()) from error
 
 
 def _since(started: float) -> float:
@@ -209,7 +239,8 @@ class Model:
         self._plans: dict[int, LoadedPlan] = {}
         self._current: LoadedPlan | None = None
         self._stats: dict = {}
-        self._background: asyncio.Task | None = None
+        self._tuning: asyncio.Task | None = None
+        self._paused = False
         self._profiling: asyncio.Task | None = None
         self._disposed = False
 
@@ -231,8 +262,8 @@ class Model:
 
         on_progress   called with each candidate: {"task", "label", "schedule", "ms", "best", "status", "secondsLeft"};
                       status is that of the measurement, or "swapped" for a winner put to use, or "done"
-        Returns early when nothing promising is left. Raises InputError when the model has dynamic shapes and was never
-        run.
+        Returns early when nothing promising is left, or when `pause_tuning` is called. Raises InputError when the model
+        has dynamic shapes and was never run.
         """
         self._check_alive()
         current = self._current
@@ -240,7 +271,7 @@ class Model:
             raise InputError(
                 "This model has dynamic dimensions: run it once, so that tuning knows for which shapes."
             )
-        await self.pause_tuning()
+        await self._stop_tuning()
         listener = self._on_event
 
         def both(event: dict) -> None:
@@ -250,28 +281,31 @@ class Model:
 
         self._on_event = both
         try:
-            await current.tuner.run(seconds)
+            self._tuning = asyncio.ensure_future(current.tune(seconds))
+            await self._tuning
         finally:
             self._on_event = listener
         await self.profile()
         self._tune_in_background()
 
     async def pause_tuning(self) -> None:
-        """Stop tuning in the background."""
-        task, self._background = self._background, None
-        if task is not None:
-            # It ends by itself after the batch at hand: cancelled, it might not know what was swapped in.
-            for plan in self._plans.values():
-                plan.tuner.stopped = True
-            await task
-            for plan in self._plans.values():
-                plan.tuner.stopped = False
+        """Stop tuning, in the background too, until `resume_tuning`."""
+        self._paused = True
+        await self._stop_tuning()
 
     async def resume_tuning(self) -> None:
         """Tune in the background, also when the model was loaded with tune="off"."""
         self._check_alive()
-        self._tune_mode = "background"
+        self._tune_mode, self._paused = "background", False
         self._tune_in_background()
+
+    async def _stop_tuning(self) -> None:
+        task = self._tuning
+        if task is not None and not task.done():
+            # It ends by itself after the batch at hand: cancelled, it might not know what was swapped in.
+            for plan in self._plans.values():
+                plan.tuner.stopped = True
+            await asyncio.wait([task])
 
     async def profile(self, repeat: int = 3) -> None:
         """Time every unit of the current plan on the latest inputs; `report` shows it."""
@@ -306,7 +340,7 @@ class Model:
         if self._disposed:
             return
         self._disposed = True
-        for task in (self._background, self._profiling):
+        for task in (self._tuning, self._profiling):
             if task is not None:
                 task.cancel()
         self._session.dispose()
@@ -336,18 +370,20 @@ class Model:
         self._on_event(event)
 
     def _tune_in_background(self) -> None:
-        if self._tune_mode == "background" and self._current and not self._disposed:
-            if self._background is None or self._background.done():
-                self._background = asyncio.ensure_future(self._tune_all())
+        busy = self._tuning is not None and not self._tuning.done()
+        if self._tune_mode == "background" and self._current and not (busy or self._paused or self._disposed):
+            self._tuning = asyncio.ensure_future(self._tune_all())
 
     async def _tune_all(self) -> None:
         """Tune plans until nothing promising is left in any, the latest first; what fails ends it, not the model."""
         try:
-            while True:
+            while not self._paused:
                 waiting = [p for p in self._plans.values() if not p.tuner.finished]
-                if not waiting or waiting[-1].tuner.stopped:
+                if not waiting:
                     break
-                await waiting[-1].tuner.run(_BACKGROUND_SLICE)
+                await waiting[-1].tune(_BACKGROUND_SLICE)
+                if waiting[-1].tuner.stopped:
+                    break
         except Exception as error:
             if not self._disposed:
                 # Nobody awaits this task: a mistake in it must not go unseen.

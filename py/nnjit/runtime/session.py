@@ -42,6 +42,8 @@ class Session:
         from pyodide.ffi import create_proxy
 
         self._js = js
+        self.name: str = js.name
+        """What messages call the model: its URL or file name."""
 
         async def compile(inputs: str) -> str:
             try:
