@@ -28,6 +28,7 @@ from .spec import (
     coefficient,
     depends,
     expr_depends,
+    nodes,
     substitute_expr,
     symbols_of,
 )
@@ -180,7 +181,7 @@ class _Lowering:
             buffers.append(ir.Buffer(p.buffer, p.storage, "r"))
         dropped = {p.source for p in self.packed} - used
         buffers = [b for b in buffers if b.name not in dropped]
-        _expand_body(body, self.target)
+        expand_body(body, self.target)
         kernel = ir.Kernel(self.name, buffers, spec.symbols, tasks, body)
         return Lowered(kernel, self.packed, self.requires)
 
@@ -233,7 +234,7 @@ class _Lowering:
         for r in stage.reduces:
             for p in points:
                 for copy in range(copies):
-                    init = _identity(r)
+                    init = identity(r)
                     wide = lanes > 1 and (inner_vector or self._varies(r.value, p))
                     register = _register(r, p, copy)
                     self.lanes_of[register] = LANES if wide else 1
@@ -618,7 +619,8 @@ def _combined(r: Reduce, p: _Point, copies: int, lanes: int) -> ir.Expr:
     return parts[0]
 
 
-def _identity(r: Reduce) -> ir.Expr:
+def identity(r: Reduce) -> ir.Expr:
+    """What a reduction starts from."""
     dtype = r.value.dtype
     value = IDENTITY[r.combine]
     if dtype not in ("f32", "f64") and math.isinf(value):
@@ -653,7 +655,7 @@ def _vector_spec(spec: KernelSpec) -> bool:
     return all(v.dtype in VECTOR_DTYPES for v in values)
 
 
-def _expand_body(body: list[ir.Stmt], target: Target) -> None:
+def expand_body(body: list[ir.Stmt], target: Target) -> None:
     """Replace intrinsics that the target lacks, in place."""
     for s in body:
         if isinstance(s, ir.Declare):
@@ -661,7 +663,7 @@ def _expand_body(body: list[ir.Stmt], target: Target) -> None:
         elif isinstance(s, (ir.Assign, ir.Store)):
             s.value = expand(s.value, target)
         elif isinstance(s, ir.For):
-            _expand_body(s.body, target)
+            expand_body(s.body, target)
 
 
 def _vector_dtype(e: ir.Expr) -> bool:
@@ -669,19 +671,7 @@ def _vector_dtype(e: ir.Expr) -> bool:
 
 
 def _loads(stage: Stage) -> list[ir.Expr]:
-    found: dict[ir.Expr, None] = {}
-
-    def walk(e: ir.Expr) -> None:
-        if e.op == "load":
-            found[e] = None
-        for a in e.args:
-            walk(a)
-
-    for r in stage.reduces:
-        walk(r.value)
-    for w in stage.stores:
-        walk(w.value)
-    return list(found)
+    return [e for e in nodes(*stage.values()) if e.op == "load"]
 
 
 __all__ = ["Lowered", "Packed", "lower"]

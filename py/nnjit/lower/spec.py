@@ -47,6 +47,10 @@ class Stage:
         self.reduces = reduces
         self.stores = stores
 
+    def values(self) -> list[ir.Expr]:
+        """What is reduced, then what is stored."""
+        return [r.value for r in self.reduces] + [w.value for w in self.stores]
+
 
 class KernelSpec:
     """See the module's docstring. `hints` are the values at hand of the symbols, `low` their least values."""
@@ -110,12 +114,46 @@ class KernelSpec:
                 f"outer {_axes(self.outer)} | "
                 + " ".join(f"{b.name}:{b.storage}:{b.access}" for b in self.buffers)
             ]
+            values = _Text([v for s in self.stages for v in s.values()], lines)
             for s in self.stages:
                 lines.append(f"stage {_axes(s.axes)}")
-                lines += [f"  {r.name} = {r.combine} {r.value}" for r in s.reduces]
-                lines += [f"  {w.buffer}[{w.index}] = {w.value}" for w in s.stores]
+                for r in s.reduces:
+                    value = values.of(r.value)
+                    lines.append(f"  {r.name} = {r.combine} {value}")
+                for w in s.stores:
+                    value = values.of(w.value)
+                    lines.append(f"  {w.buffer}[{w.index}] = {value}")
             self._text = "\n".join(lines)
         return self._text
+
+
+class _Text:
+    """Prints values; one that is used several times gets a line and a name of its own, or texts would grow without end."""
+
+    def __init__(self, roots: list[ir.Expr], lines: list[str]) -> None:
+        self.lines = lines
+        self.uses: dict[ir.Expr, int] = {}
+        self.names: dict[ir.Expr, str] = {}
+        stack = list(roots)
+        while stack:
+            e = stack.pop()
+            self.uses[e] = self.uses.get(e, 0) + 1
+            if self.uses[e] == 1:
+                stack.extend(e.args)
+
+    def of(self, e: ir.Expr) -> str:
+        if not e.args:
+            return str(e)
+        name = self.names.get(e)
+        if name is None:
+            args = ", ".join([self.of(a) for a in e.args])
+            op = e.op if e.op not in ("cast", "bitcast") else f"{e.op}_{e.dtype}"
+            text = f"{op}({args})" if e.attr is None else f"{op}@{e.attr}({args})"
+            if self.uses[e] == 1:
+                return text
+            name = self.names[e] = f"%{len(self.names)}"
+            self.lines.append(f"  {name} = {text}")
+        return name
 
 
 def _plain_load(e: ir.Expr) -> bool:
@@ -229,11 +267,21 @@ def depends(e: Index, v: str) -> bool:
 
 
 def _expr_mentions(e: ir.Expr, v: str) -> bool:
-    if e.op == "index":
-        return depends(e.attr, v)
-    if e.op == "load":
-        return depends(e.attr[1], v)
-    return any(_expr_mentions(a, v) for a in e.args)
+    return any(
+        depends(x.attr if x.op == "index" else x.attr[1], v) for x in nodes(e) if x.op in ("index", "load")
+    )
+
+
+def nodes(*roots: ir.Expr) -> list[ir.Expr]:
+    """The roots and all below them, each once, indices aside."""
+    found: dict[ir.Expr, None] = {}
+    stack = list(reversed(roots))
+    while stack:
+        e = stack.pop()
+        if e not in found:
+            found[e] = None
+            stack.extend(reversed(e.args))
+    return list(found)
 
 
 def expr_depends(e: ir.Expr, names: set[str], memo: dict[ir.Expr, bool]) -> bool:
@@ -337,6 +385,6 @@ def _merge_pair(spec: KernelSpec, a: str, b: str, extent: Index) -> None:
 
 
 __all__ = [
-    "KernelSpec", "Reduce", "Stage", "StoreTo", "coefficient", "depends", "expr_depends", "map_expr", "normalize",
-    "product", "recombine", "substitute_expr",
+    "KernelSpec", "Reduce", "Stage", "StoreTo", "coefficient", "depends", "expr_depends", "map_expr", "nodes",
+    "normalize", "product", "recombine", "substitute_expr",
 ]  # fmt: skip

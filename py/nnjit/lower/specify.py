@@ -7,7 +7,7 @@ from ..passes.fuse import Group, reads, storage_of
 from ..symbolic import IntExpr, Opaque, bounds_of, recombine, substitute, var
 from ..tensor.env import Env
 from ..tensor.tensor import Alias, Compute, Index, Parts, Shape, Storage, Tensor
-from .spec import KernelSpec, Reduce, Stage, StoreTo, normalize
+from .spec import KernelSpec, Reduce, Stage, StoreTo, nodes, normalize
 
 COSTLY = frozenset((*ir.INTRINSICS, "div", "sqrt"))
 
@@ -208,7 +208,7 @@ class _Specifier:
 
 
 def _costs(e: ir.Expr) -> bool:
-    return e.op in COSTLY or any(_costs(a) for a in e.args)
+    return any(x.op in COSTLY for x in nodes(e))
 
 
 def _linear(tensor: Tensor, coords: Shape) -> Index:
