@@ -62,7 +62,7 @@ export class Executor {
     });
     this.worker.onerror = (event) => {
       const what = event.message || "its script could not be loaded";
-      this.channel.close(new DeviceError(`The executor's worker failed: ${what}.`));
+      this.channel.close(new DeviceError(`The executor's worker failed: ${what}. Load the model again.`));
     };
   }
 

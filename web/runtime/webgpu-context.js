@@ -78,7 +78,10 @@ export class GpuContext {
     try {
       return new GpuContext(await adapter.requestDevice({ requiredLimits, requiredFeatures }), adapter.info);
     } catch (cause) {
-      throw new DeviceError(`The browser refused a GPU device: ${messageOf(cause)}`, { cause });
+      throw new DeviceError(
+        `The browser refused a GPU device (${messageOf(cause)}): load the model again, or use the device "wasm".`,
+        { cause },
+      );
     }
   }
 
@@ -178,7 +181,7 @@ export class GpuContext {
     if (size > limit) {
       throw new OutOfMemoryError(
         `${label} needs ${megabytes(size)} in one GPU buffer, and this GPU binds at most ${megabytes(limit)}: use the ` +
-          `device "wasm".`,
+          `device "wasm", or smaller inputs.`,
       );
     }
     const { STORAGE, COPY_SRC, COPY_DST } = GPUBufferUsage;
@@ -292,7 +295,10 @@ export function asTyped(error, doing) {
   if (error instanceof NnjitError) return error;
   const message = messageOf(error);
   if (globalThis.GPUOutOfMemoryError && error instanceof GPUOutOfMemoryError) {
-    return new OutOfMemoryError(`The GPU has not enough memory (${doing}): ${message}`, { cause: error });
+    return new OutOfMemoryError(
+      `The GPU has not enough memory (${doing}): ${message}. Close other tabs, use smaller inputs, or the device "wasm".`,
+      { cause: error },
+    );
   }
   return new VerificationError(`WebGPU refused what nnjit asked for (${doing}): ${message}`, { cause: error });
 }

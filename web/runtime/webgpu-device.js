@@ -311,7 +311,7 @@ export class WebGpuDevice {
       .filter(([id]) => !keys.has(id))
       .map(([id, life]) => ({ id, bytes: bytesOfBuffer(specOf(specs, id), environment), ...life }));
     const { slots, bytes } = assignSlots(passing);
-    const buffers = this.pool.take(bytes, "An intermediate result of the model");
+    const buffers = this.pool.take(bytes, "A result of the model");
     /** @type {(id: Id) => Place} */
     const locate = (id) => {
       const spec = specOf(specs, id);

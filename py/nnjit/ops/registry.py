@@ -35,6 +35,9 @@ Value = Tensor | TensorList
 Results = Value | Sequence[Value | None]
 Definition = Callable[..., Results]
 
+NEWEST_OPSET = 28
+"""The newest opset of ONNX's own domain that the definitions follow; a later one may change what an operator means."""
+
 MAX_CONTENT = 4096
 """Content of more elements is not followed: shape arithmetic is small."""
 
@@ -65,6 +68,8 @@ def find(node: Node, opsets: dict[str, int]) -> Definition:
     """The definition for `node`. Raises UnsupportedError when there is none for the model's opset."""
     domain = "" if node.domain == "ai.onnx" else node.domain
     opset = opsets.get(domain, 1)
+    if not domain and opset > NEWEST_OPSET:
+        raise unsupported(node, opset, f"the newest opset that nnjit knows is {NEWEST_OPSET}")
     versions = _TABLE.get((domain, node.op), ())
     for since, definition in versions:
         if opset >= since:
