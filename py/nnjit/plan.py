@@ -13,6 +13,7 @@ import numpy as np
 from . import ir
 from .emit.wasm import emit_module
 from .emit.wgsl import emit_shader
+from .lower.cooperative import lower_cooperative
 from .lower.lower import Lowered, Packed, least_extent, lower
 from .lower.spec import KernelSpec
 from .lower.specify import Specified
@@ -225,7 +226,8 @@ class Scheduler:
         known = self._lowered.get(key)
         if known is None:
             name = f"{op}_{len(self._lowered)}"
-            known = self._lowered[key] = lower(spec, schedule, self.target, name)
+            how = lower_cooperative if schedule.group > 1 else lower
+            known = self._lowered[key] = how(spec, schedule, self.target, name)
         return known
 
 

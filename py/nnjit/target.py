@@ -26,6 +26,8 @@ class Target:
     """WebGPU: maxComputeWorkgroupStorageSize."""
     max_storage_buffers: int = 8
     """WebGPU: maxStorageBuffersPerShaderStage."""
+    software: bool = False
+    """WebGPU: the adapter computes on the CPU, where a barrier costs more than the parallel work that it allows."""
     features: frozenset[str] = field(default_factory=frozenset)
     """WebGPU features that are on: "shader-f16", "subgroups", "timestamp-query"."""
 

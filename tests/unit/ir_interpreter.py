@@ -2,7 +2,8 @@
 
 All tasks of a slice advance together, one array element for each, so a race between tasks shows as well: two tasks may
 write one element only with equal values, and a task may read from a buffer that the kernel writes only what it wrote
-itself. Buffers are poisoned before they are written, and no address may leave them, except that a vector load may read
+itself. In a workgroup each invocation counts as a task of its own; what it writes to shared memory the others may read
+after a barrier. Buffers are poisoned before they are written, and no address may leave them, except that a vector load may read
 up to three elements past the end.
 """
 
@@ -63,8 +64,6 @@ def run(
     that is malformed.
     """
     verify(kernel)
-    if kernel.workgroup != 1:
-        raise NotImplementedError("workgroups")
     symbols = dict(symbols or {})
     for s in kernel.symbols:
         if s not in symbols:
@@ -78,9 +77,14 @@ def run(
         memory[b.name] = _Memory(b, array)
     constants = {s: np.asarray(symbols[s]) for s in kernel.symbols}
     tasks = int(_Run(kernel, memory, constants, np.zeros(1, np.int64)).index(kernel.tasks)[()])
+    size = kernel.workgroup
     for part in task_slices(tasks, seed):
-        env = {**constants, "task": part}
-        _Run(kernel, memory, env, part).block(kernel.body, np.ones(part.size, bool))
+        invocation = np.repeat(part, size) * size + np.tile(np.arange(size), part.size)
+        env = {**constants, "task": invocation // size, "lane": invocation % size}
+        shared = {
+            name: _Shared(name, dtype, elements, part.size, size) for name, dtype, elements in kernel.shared
+        }
+        _Run(kernel, {**memory, **shared}, env, invocation).block(kernel.body, np.ones(invocation.size, bool))
 
 
 class _Memory:
@@ -135,6 +139,43 @@ class _Memory:
             raise KernelFault(f"two tasks write different values to one element of {self.name} at once")
 
 
+class _Shared(_Memory):
+    """Workgroup memory of all tasks of a slice, one after the other; `visible`: written before the latest barrier."""
+
+    def __init__(self, name: str, dtype: str, elements: int, tasks: int, workgroup: int) -> None:
+        super().__init__(ir.Buffer(name, dtype, "rw"), poison(dtype, elements * tasks))
+        self.elements = elements
+        self.starts = np.repeat(np.arange(tasks) * elements, workgroup)
+        self.visible = np.zeros(elements * tasks, bool)
+
+    def place(self, at: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """Where the elements of each invocation's own workgroup lie."""
+        if mask.any() and (at[mask].min() < 0 or at[mask].max() >= self.elements):
+            raise KernelFault(f"uses {self.name}[{at[mask].min()} … {at[mask].max()}] of {self.elements}")
+        return at + self.starts
+
+    def read(self, at: np.ndarray, lanes: int, tasks: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        where = self.place(at, mask)
+        writer = self.writer
+        # What is visible counts as one's own.
+        self.writer = np.where(self.visible, tasks[0], self.writer)
+        try:
+            own = np.where(self.visible[np.where(mask, where, 0)], tasks[0], tasks)
+            return super().read(where, lanes, own, mask)
+        finally:
+            self.writer = writer
+
+    def write(self, at: np.ndarray, value: np.ndarray, tasks: np.ndarray, mask: np.ndarray) -> None:
+        where = self.place(at, mask)
+        super().write(where, value, tasks, mask)
+        self.visible[where[mask]] = False
+
+    def barrier(self) -> None:
+        assert self.writer is not None
+        self.visible |= self.writer >= 0
+        self.writer[:] = -1
+
+
 def _same(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(((a == b) | ((a != a) & (b != b))).all())
 
@@ -176,7 +217,15 @@ class _Run:
                 if (mask & ~taken).any():
                     self.block(s.orelse, mask & ~taken)
             else:
-                raise NotImplementedError(type(s).__name__)
+                self.barrier(mask)
+
+    def barrier(self, mask: np.ndarray) -> None:
+        groups = mask.reshape(-1, self.kernel.workgroup)
+        if (groups != groups[:, :1]).any():
+            raise KernelFault("only some invocations of a workgroup reach a barrier")
+        for memory in self.memory.values():
+            if isinstance(memory, _Shared):
+                memory.barrier()
 
     def assign(self, name: str, e: ir.Expr, mask: np.ndarray, new: bool) -> None:
         value = np.broadcast_to(self.value(e), (mask.size, e.lanes))

@@ -8,6 +8,7 @@ order A B    grid axes from slowest to fastest; left out: the order of the spec
 serial A=C   C tiles of axis A are looped over inside a task (0: all of them)
 pack N       operand N (0 or 1) of the contraction is laid out in tile order first
 unroll U     the innermost reduction loop is unrolled U times
+group N      N invocations of a workgroup (GPU) share the loops of each point of the outer axes
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class Schedule:
     serial: tuple[tuple[str, int], ...] = ()
     pack: tuple[int, ...] = ()
     unroll: int = 1
+    group: int = 1
 
     def tile(self, axis: str) -> int:
         """Points of `axis` in a tile; 1 where nothing is said."""
@@ -42,6 +44,8 @@ class Schedule:
             parts.append("pack " + " ".join(map(str, self.pack)))
         if self.unroll != 1:
             parts.append(f"unroll {self.unroll}")
+        if self.group != 1:
+            parts.append(f"group {self.group}")
         return "; ".join(parts) or "plain"
 
 
@@ -59,8 +63,8 @@ def parse(text: str) -> Schedule:
             fields["order"] = tuple(rest)
         elif word == "pack":
             fields["pack"] = tuple(int(r) for r in rest)
-        elif word == "unroll" and len(rest) == 1:
-            fields["unroll"] = int(rest[0])
+        elif word in ("unroll", "group") and len(rest) == 1:
+            fields[word] = int(rest[0])
         else:
             raise ValueError(f"not a schedule: {text!r}")
     return Schedule(**fields)
