@@ -43,6 +43,8 @@ class CodedError extends Error {
   }
 }
 
+export async function prepare() {}
+
 export async function load(source, { signal, onProgress }) {
   const url = typeof source === "string" ? source : `fake:${source.name.replace(".onnx", "")}`;
   const pace = url.includes("slow") ? 900 : 40;

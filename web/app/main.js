@@ -1,6 +1,6 @@
 /** The page: connects its parts to the runtime. Nothing here computes; models live in workers behind `load()`. */
 
-import { load } from "../../runtime/nnjit.js";
+import { load, prepare } from "../../runtime/nnjit.js";
 import { notices, showFacts } from "./device-facts.js";
 import { byId, download, h } from "./dom.js";
 import { clearError, showError } from "./errors.js";
@@ -279,6 +279,8 @@ async function offerExamples() {
 }
 
 async function start() {
+  // The compiler starts while the person chooses a model; if that fails, the first load tries again and says why.
+  prepare().catch(() => {});
   showNoReport();
   byId("run-form", HTMLFormElement).addEventListener("submit", (event) => {
     event.preventDefault();
