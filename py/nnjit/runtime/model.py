@@ -198,6 +198,7 @@ def target_of(facts: dict) -> Target:
         shared_memory=facts["threads"] > 1,
         threads=facts["threads"],
         max_pages=facts["maxPages"] or Target.max_pages,
+        software=bool((facts["adapter"] or {}).get("software")),
         features=frozenset(facts["features"]),
         **{name: value for name, value in gpu.items() if value is not None},
     )
