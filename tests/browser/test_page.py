@@ -94,9 +94,13 @@ def test_kernels_show_their_emitted_wgsl(page: Page, site: SiteServer, perceptro
     expect(page.locator("#kernel-detail pre")).to_contain_text("@compute")
 
 
-def test_candidates_are_measured_while_the_model_runs(page: Page, site: SiteServer) -> None:
-    model = small_models.perceptron(batch=64, width=512)
+@pytest.mark.parametrize("batch", [64, "batch"])
+def test_candidates_are_measured_while_the_model_runs(page: Page, site: SiteServer, batch: int | str) -> None:
+    model = small_models.perceptron(batch, width=512)
     load(page, site.publish("model.onnx", model.SerializeToString()), "CPU")
+    page.get_by_role("group", name="x", exact=True).get_by_label("Fill with").select_option("Random")
+    if batch == "batch":
+        page.get_by_label("batch").fill("64")
     page.get_by_role("button", name="Run continuously").click()
     expect(page.locator("#tuning-text")).to_contain_text(re.compile(r"[1-9]\d* candidates? tried"))
     page.get_by_role("button", name="Stop").click()

@@ -27,6 +27,8 @@ let plans = new Map();
 const environments = new Map();
 /** @type {Map<string, Promise<any>>} compilations under way, by the inputs that they are for */
 const compiling = new Map();
+/** @type {Set<Promise<any>>} inferences that wait for their plan to be compiled */
+const firstRuns = new Set();
 
 /** @type {Job[]} */
 const urgent = [];
@@ -121,8 +123,13 @@ async function run({ inputs }) {
   checkInputs(signature, inputs);
   let result = await enqueue(urgent, () => infer(inputs));
   if (!result) {
-    await compileFor(inputs);
-    result = await enqueue(urgent, () => infer(inputs));
+    const firstRun = compileFor(inputs).then(() => enqueue(urgent, () => infer(inputs)));
+    firstRuns.add(firstRun);
+    try {
+      result = await firstRun;
+    } finally {
+      firstRuns.delete(firstRun);
+    }
     if (!result) throw new VerificationError("The plan that was compiled for these inputs does not fit them.");
   }
   const buffers = Object.values(result.outputs).map(({ data }) => /** @type {ArrayBuffer} */ (data.buffer));
@@ -159,6 +166,16 @@ function addPlan({ json, blobs }) {
 }
 
 /**
+ * Measure when nothing urgent waits. Measurements replay the latest inference, so the one that a new plan was compiled
+ * for comes first, even when the compiler asks to measure the plan before that inference is back in the queue.
+ * @param {() => any} work
+ */
+async function afterFirstRuns(work) {
+  await Promise.allSettled(firstRuns);
+  return enqueue(patient, work);
+}
+
+/**
  * Times of all units on the latest inputs, with the work that they claim to do.
  * @param {{plan: number, repeat: number}} request
  */
@@ -191,8 +208,8 @@ const compiler = new Channel(/** @type {any} */ (self), {
   },
   setFiles: (/** @type {Record<string, ArrayBuffer | Blob>} */ files) => theDevice().setFiles(new WeightFiles(files)),
   addPlan,
-  measure: (/** @type {any} */ request) => enqueue(patient, () => theDevice().measure(request, pause)),
-  profile: (/** @type {any} */ request) => enqueue(patient, () => profile(request)),
+  measure: (/** @type {any} */ request) => afterFirstRuns(() => theDevice().measure(request, pause)),
+  profile: (/** @type {any} */ request) => afterFirstRuns(() => profile(request)),
   swap: (/** @type {any} */ request) => enqueue(patient, () => theDevice().swap(request)),
   connect: (/** @type {{port: MessagePort}} */ { port }) => {
     new Channel(port, forPages);
