@@ -133,6 +133,21 @@ def test_chosen_files_are_the_model_and_its_weights(open_page: Open) -> None:
     expect(page.get_by_label("Output doubled")).to_be_visible()
 
 
+def test_a_file_can_be_dropped_anywhere_on_the_page(open_page: Open) -> None:
+    page = open_page("?model=fake:slow")
+    dropped = page.evaluate_handle(
+        """() => {
+            const transfer = new DataTransfer();
+            transfer.items.add(new File(["12345"], "vector.onnx"));
+            return transfer;
+        }"""
+    )
+    page.dispatch_event("main", "drop", {"dataTransfer": dropped})
+    expect(page.get_by_text("vector.onnx, 5 bytes")).to_be_visible()
+    expect(page.get_by_label("Address of an ONNX file")).to_have_value("")
+    expect(page.get_by_role("button", name="Load")).to_be_focused()
+
+
 def test_the_sizes_of_symbolic_dimensions_make_the_shapes(open_page: Open) -> None:
     page = open_page("?model=fake:transformer&autoload=1")
     page.get_by_label("sequence").fill("7")

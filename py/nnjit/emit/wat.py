@@ -24,6 +24,11 @@ def disassemble(module: bytes, only: str | None = None) -> str:
     return "\n".join(_Reader(bytes(module)).module(only))
 
 
+def _rows(declarations: list[str]) -> list[str]:
+    """Declarations, four to a line."""
+    return ["    " + " ".join(declarations[i : i + 4]) for i in range(0, len(declarations), 4)]
+
+
 class _Reader:
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -138,11 +143,11 @@ class _Reader:
             taken[label] = taken.get(label, 0) + 1
             labels.append("$" + (label if taken[label] == 1 else f"{label}.{taken[label]}"))
         lines = [f'  (func (export "{name}")']
-        lines += [f"    (param {labels[i]} {kinds[i]})" for i in range(len(params))]
-        lines += [f"    (result {r})" for r in results]
+        lines += _rows([f"(param {labels[i]} {kinds[i]})" for i in range(len(params))])
+        lines += _rows([f"(result {r})" for r in results])
         for kind in _TYPES.values():
             same = [labels[i] for i in range(len(params), len(kinds)) if kinds[i] == kind]
-            lines += [f"    (local {label} {kind})" for label in same]
+            lines += _rows([f"(local {label} {kind})" for label in same])
         depth = 2
         while self.at < end:
             text = self.instruction(labels)
