@@ -6,7 +6,8 @@ import argparse
 import json
 import os
 import sys
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from playwright.sync_api import Browser, sync_playwright
 
@@ -16,8 +17,23 @@ from nnjit_build.site import prepare
 
 from .browser import Arena, Match
 from .cases import DEFAULT, NoCase, whole_model
-from .rivals import NAMES, rival
-from .rows import Row, geometric_mean, heading, line, make_row, skipped_row
+from .ceilings import Ceilings
+from .kernels import kernel_cases
+from .rivals import NAMES, Rival, rival
+from .rows import (
+    KERNEL_COLUMNS,
+    MODEL_COLUMNS,
+    Column,
+    Row,
+    add_rates,
+    geometric_mean,
+    heading,
+    line,
+    make_row,
+    skipped_row,
+)
+
+_COPIED = (64 << 10, 1 << 20, 16 << 20, 128 << 20)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -59,8 +75,14 @@ class _Bench:
         self.rows: list[Row] = []
 
     def run(self) -> int:
-        print(self._title())
-        self._whole_models()
+        print(self._title(), flush=True)
+        if self.options.peaks:
+            self._peaks()
+            return 0
+        if self.options.kernels:
+            self._kernels()
+        else:
+            self._whole_models()
         self._summary()
         if self.options.json:
             self.options.json.parent.mkdir(parents=True, exist_ok=True)
@@ -69,36 +91,69 @@ class _Bench:
 
     def _title(self) -> str:
         flags = "".join(f", {flag}" for flag in self.facts["browser_flags"])
-        threads = f", {self.facts['threads']} threads" if self.options.device == "wasm" else ""
+        threads = f", threads: {self.facts['threads']}" if self.options.device == "wasm" else ""
         return f"{self.options.device}{threads}, {self.facts['browser']}{flags}; times in ms, ratio = rival ÷ ours\n"
+
+    def _peaks(self) -> None:
+        with self._arena([]) as arena:
+            for threads in sorted({1, self.options.threads}):
+                ceilings = Ceilings(arena, threads)
+                print(f"threads: {threads}\n  multiply-add {ceilings.gflops():8.1f} GFLOP/s")
+                for moved in _COPIED:
+                    print(f"  copying {moved >> 10:7d} KiB read and written {ceilings.gbps(moved):8.1f} GB/s")
 
     def _whole_models(self) -> None:
         names = self.options.models or DEFAULT
         width = max(map(len, names))
-        print(heading(width), flush=True)
-        rivals = []
-        for name in self.options.against:
-            found = rival(name, self.options.device)
-            if found and found.models:
-                rivals.append(found)
-                continue
-            reason = (
-                "reads no ONNX models; see --kernels" if found else f"has nothing for {self.options.device}"
-            )
-            self._add(skipped_row("", name, reason), width)
+        print(heading(MODEL_COLUMNS, width), flush=True)
+        rivals = self._rivals(MODEL_COLUMNS, width, models=True)
         for name in names:
             case = whole_model(name)
-            arena = Arena(self.browser, self.server, rivals, self.options.device, self.options.threads)
-            try:
+            with self._arena(rivals) as arena:
                 results = Match(arena, case).play(self.options.repeat, self.options.tune)
-            finally:
-                arena.close()
             for one in rivals:
-                self._add(make_row(case, one, results), width)
+                self._add(MODEL_COLUMNS, make_row(case, one, results), width)
 
-    def _add(self, row: dict[str, Any], width: int) -> None:
+    def _kernels(self) -> None:
+        cases = kernel_cases(self.options.models)
+        width = max(len(case.title) for case in cases)
+        rivals = self._rivals(KERNEL_COLUMNS, width, models=False)
+        with self._arena(rivals) as arena:
+            ceilings = Ceilings(arena, self.options.threads) if self.options.device == "wasm" else None
+            if ceilings:
+                print(f"multiply-add ceiling: {ceilings.gflops():.1f} GFLOP/s")
+            print(heading(KERNEL_COLUMNS, width), flush=True)
+            for case in cases:
+                results = Match(arena, case).play(self.options.repeat, self.options.tune)
+                for one in rivals:
+                    row = add_rates(make_row(case, one, results), case, ceilings)
+                    self._add(KERNEL_COLUMNS, row, width)
+
+    @contextmanager
+    def _arena(self, rivals: list[Rival]) -> Iterator[Arena]:
+        arena = Arena(self.browser, self.server, rivals, self.options.device, self.options.threads)
+        try:
+            yield arena
+        finally:
+            arena.close()
+
+    def _rivals(self, columns: Sequence[Column], width: int, *, models: bool) -> list[Rival]:
+        """Those asked for that can do it; the others get a row that says why not."""
+        able = []
+        for name in self.options.against:
+            found = rival(name, self.options.device)
+            if found and (found.models or not models):
+                able.append(found)
+                continue
+            lacks = (
+                "reads no ONNX models (see --kernels)" if found else f"has no {self.options.device} backend"
+            )
+            self._add(columns, skipped_row("", name, lacks), width)
+        return able
+
+    def _add(self, columns: Sequence[Column], row: Row, width: int) -> None:
         self.rows.append(row | self.facts)
-        print(line(row, width), flush=True)
+        print(line(columns, row, width), flush=True)
 
     def _summary(self) -> None:
         for name in self.options.against:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from .browser import OURS, Result
 from .cases import Case
+from .ceilings import Ceilings
 from .rivals import Rival
 
 Row = dict[str, Any]
@@ -54,6 +56,29 @@ def make_row(case: Case, rival: Rival, results: dict[str, Result]) -> Row:
     }
 
 
+def add_rates(row: Row, case: Case, ceilings: Ceilings | None) -> Row:
+    """The row of a single operator with rates, in GFLOP/s or GB/s, and their share of the ceiling measured in this run.
+
+    Ceilings are the CPU's; on another device they are None, and so are the shares. Ours is of the time on the device, as the report of kernels gives it; the rival's of the whole call, which is all
+    that can be seen of it.
+    """
+    if row["status"] != "ok":
+        return row
+    work = case.flops or case.moved or 0.0
+    ceiling = None
+    if ceilings is not None:
+        ceiling = ceilings.gflops() if case.flops else ceilings.gbps(work)
+    ours, theirs = (work / row[key] / 1e6 for key in ("our_device_ms", "rival_median_ms"))
+    return row | {
+        "unit": "GFLOP/s" if case.flops else "GB/s",
+        "ceiling": ceiling,
+        "our_rate": ours,
+        "our_share": ours / ceiling if ceiling else None,
+        "rival_rate": theirs,
+        "rival_share": theirs / ceiling if ceiling else None,
+    }
+
+
 def skipped_row(title: str, rival: str, reason: str) -> Row:
     """A row that says why there is nothing to say."""
     return {"model": title, "rival": rival, "status": "skipped", "reason": reason}
@@ -65,47 +90,73 @@ def geometric_mean(rows: Sequence[Row]) -> float | None:
     return math.exp(statistics.fmean(map(math.log, ratios))) if ratios else None
 
 
-COLUMNS = {
-    "load": "our_load_ms",
-    "first": "our_first_ms",
-    "untuned": "our_untuned_ms",
-    "tuned": "our_tuned_ms",
-    "create": "rival_create_ms",
-    "first ": "rival_first_ms",
-    "median": "rival_median_ms",
-    "ratio": "ratio",
-    "err/tol": "our_max_error",
-    "tune s": "tune_seconds",
-    "cand.": "candidates",
-    "MB": "our_peak_bytes",
-    "MB ": "rival_peak_bytes",
-}
+@dataclass(frozen=True)
+class Column:
+    """A column of numbers: whose, called what, the row's key, and how its values are printed."""
+
+    owner: str
+    name: str
+    key: str
+    show: Callable[[Any], str]
+
+
+def _ms(value: float) -> str:
+    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
+
+
+def _megabytes(value: float) -> str:
+    return f"{value / 1e6:.0f}"
+
+
+def _percent(value: float) -> str:
+    return f"{value:.0%}"
+
+
+MODEL_COLUMNS = (
+    Column("ours", "load", "our_load_ms", _ms),
+    Column("", "first", "our_first_ms", _ms),
+    Column("", "untuned", "our_untuned_ms", _ms),
+    Column("", "tuned", "our_tuned_ms", _ms),
+    Column("rival", "create", "rival_create_ms", _ms),
+    Column("", "first", "rival_first_ms", _ms),
+    Column("", "median", "rival_median_ms", _ms),
+    Column("", "ratio", "ratio", "{:.2f}".format),
+    Column("ours", "err/tol", "our_max_error", "{:.2f}".format),
+    Column("", "tune s", "tune_seconds", "{:.1f}".format),
+    Column("", "cand.", "candidates", str),
+    Column("", "MB", "our_peak_bytes", _megabytes),
+    Column("rival", "MB", "rival_peak_bytes", _megabytes),
+)
+KERNEL_COLUMNS = (
+    Column("ours", "untuned", "our_untuned_ms", _ms),
+    Column("", "tuned", "our_tuned_ms", _ms),
+    Column("", "kernel", "our_device_ms", _ms),
+    Column("", "G/s", "our_rate", "{:.1f}".format),
+    Column("", "ceiling", "our_share", _percent),
+    Column("rival", "median", "rival_median_ms", _ms),
+    Column("", "G/s", "rival_rate", "{:.1f}".format),
+    Column("", "ceiling", "rival_share", _percent),
+    Column("", "ratio", "ratio", "{:.2f}".format),
+    Column("ours", "err/tol", "our_max_error", "{:.2f}".format),
+    Column("", "cand.", "candidates", str),
+)
 _WIDTH = 9
 
 
-def heading(title_width: int) -> str:
-    """The table's two head lines: whose columns, and what they hold; milliseconds unless the head says otherwise."""
-    names = "".join(f"{name.strip():>{_WIDTH}}" for name in COLUMNS)
-    owners = ["ours", "", "", "", "rival", "", "", "", "ours", "", "", "ours", "rival"]
-    groups = "".join(f"{owner:>{_WIDTH}}" for owner in owners)
-    return f"{'':{title_width}} {'':8}{groups}\n{'model':{title_width}} {'rival':8}{names}"
+def heading(columns: Sequence[Column], title_width: int) -> str:
+    """The table's two head lines: whose the columns are, and what they hold."""
+    owners = "".join(f"{column.owner:>{_WIDTH}}" for column in columns)
+    names = "".join(f"{column.name:>{_WIDTH}}" for column in columns)
+    return f"{'':{title_width}} {'':8}{owners}\n{'':{title_width}} {'rival':8}{names}"
 
 
-def line(row: Row, title_width: int) -> str:
+def line(columns: Sequence[Column], row: Row, title_width: int) -> str:
     """A row of the table."""
     start = f"{row['model']:{title_width}} {row['rival']:8}"
     if row["status"] != "ok":
-        return f"{start} {row['status'].upper()}  {row['reason']}"
-    return start + "".join(_cell(key, row[key]) for key in COLUMNS.values())
+        return f"{start} {row['status'].upper()}: {row['reason']}"
+    return start + "".join(f"{_cell(column, row.get(column.key)):>{_WIDTH}}" for column in columns)
 
 
-def _cell(key: str, value: float | None) -> str:
-    if value is None:
-        return f"{'–':>{_WIDTH}}"
-    if key.endswith("_bytes"):
-        return f"{value / 1e6:{_WIDTH}.0f}"
-    if key == "candidates":
-        return f"{value:{_WIDTH}d}"
-    if key in ("ratio", "our_max_error"):
-        return f"{value:{_WIDTH}.2f}"
-    return f"{value:{_WIDTH}.0f}" if value >= 1000 else f"{value:{_WIDTH}.3g}"
+def _cell(column: Column, value: Any) -> str:
+    return "–" if value is None else column.show(value)

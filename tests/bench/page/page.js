@@ -6,10 +6,11 @@
  *     start(setup)   → Promise<Runtime>   bring the library up, threads and a first tiny model included
  *     Runtime.create(task) → Promise<Session>
  *     Session.run(inputs)  → Promise<{outputs, ms?}>   typed arrays in, typed arrays out; ms: what the device took
+ *     Session.outputs?(outputs)                        the same in ONNX's layout, where the library has another one
  *     Session.dispose()
  *     Runtime.facts()      → Promise<object>           peakBytes, if it is known better than by the Wasm memories made
  *
- * with setup = {root, assets, device, threads, tiny} and task = {url, operator}; `operator` describes a single operator
+ * with setup = {root, assets, places, entry, device, threads, tiny} (see Arena) and task = {url, operator}; `operator` describes a single operator
  * for a contestant that does not read ONNX. A contestant that cannot do something throws an Error that says so.
  */
 
@@ -19,7 +20,8 @@ import { encode, fetchTensors } from "./tensors.js";
 /** @typedef {import("./tensors.js").Tensor} Tensor */
 /** @typedef {{data: any, dims: readonly number[], type: string}} Output */
 /** @typedef {{run: (inputs: Record<string, Tensor>) => Promise<{outputs: Record<string, Output>, ms?: number}>,
- *   tune?: (seconds: number) => Promise<any>, report?: () => Promise<any>, dispose: () => unknown}} Session */
+ *   outputs?: (outputs: Record<string, Output>) => Record<string, Output>, tune?: (seconds: number) => Promise<any>,
+ *   report?: () => Promise<any>, dispose: () => unknown}} Session */
 /** @typedef {{create: (task: any) => Promise<Session>, facts?: () => Promise<any>}} Runtime */
 /** @typedef {{runtime: Runtime | null, session: Session | null, outputs: Record<string, Output>, inputs: Record<string, Tensor>}} Contestant */
 
@@ -143,7 +145,8 @@ const page = {
 
   /** The last inference's outputs, their bytes in base64. @param {string} name */
   async outputs(name) {
-    return await encode(contestant(name).outputs);
+    const { outputs } = contestant(name);
+    return await encode(sessionOf(name).outputs?.(outputs) ?? outputs);
   },
 
   /** What is known about a contestant after its runs. @param {string} name */
