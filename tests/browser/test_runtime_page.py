@@ -59,6 +59,17 @@ def client(site: SiteServer, browser: Browser) -> Iterator[Client]:
     context.close()
 
 
+@pytest.fixture(autouse=True)
+def nothing_remembered(client: Client) -> None:
+    """Each test is a first visit."""
+    client.js("""
+      await new Promise((done) => {
+        const request = indexedDB.deleteDatabase("nnjit");
+        request.onsuccess = request.onerror = request.onblocked = done;
+      });
+    """)
+
+
 def wave(rows: int, width: int) -> np.ndarray:
     """What `t.floats` makes in the page."""
     return np.sin(np.arange(rows * width)).astype(np.float32).reshape(rows, width)
@@ -452,3 +463,23 @@ def test_without_isolation_there_is_one_thread_and_the_facts_say_why(page: Page)
     check(result, model, 3)
     assert facts["threads"] == 1
     assert "cross-origin isolated" in facts["notes"][0]
+
+
+def test_a_later_visit_starts_with_the_kernels_that_an_earlier_one_found(client: Client) -> None:
+    model = small_models.perceptron()
+    url = client.site.publish("remembered.onnx", model.SerializeToString())
+    visit = """
+      const model = await t.load(a, { tune: "off", device: "wasm", threads: 1 });
+      const x = { data: t.floats(64, 64), dims: [64, 64], type: "float32" };
+      await model.run({ x });
+      await model.tune({ seconds: 20 });
+      const { tasks } = await model.report();
+      await new Promise((done) => setTimeout(done, 300));
+      model.dispose();
+      return tasks.map(({ schedule, candidates }) => ({ schedule, measured: candidates.length }));
+    """
+    first = client.js(visit, url)
+    second = client.js(visit, url)
+    assert any(task["measured"] for task in first)
+    assert [task["schedule"] for task in second] == [task["schedule"] for task in first]
+    assert not any(task["measured"] for task in second)

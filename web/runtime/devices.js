@@ -4,15 +4,21 @@ import { DeviceError } from "./errors.js";
 import { WasmDevice } from "./wasm-device.js";
 
 /**
- * @param {{device: string, threads: number | null, poolUrl: string}} options `device`: "auto", "wasm" or "webgpu"
+ * @param {{device: string, threads: number | null | undefined, poolUrl: string}} options `device`: "auto", "wasm" or "webgpu"
  * @returns {Promise<import("./types.js").Device>}
- * @throws {DeviceError} when it is not there
+ * @throws {DeviceError} when it is not there, or `threads` is no number of threads
  */
 export async function openDevice({ device, threads, poolUrl }) {
+  if (threads != null && !(Number.isInteger(threads) && threads > 0)) {
+    throw new DeviceError(
+      `${JSON.stringify(threads)} is no number of threads: give a whole number from 1 on, or none, for as many as suit ` +
+        `the machine.`,
+    );
+  }
   if (device === "webgpu") {
     const { WebGpuDevice } = await import("./webgpu-device.js");
     return WebGpuDevice.open();
   }
-  if (device === "wasm" || device === "auto") return WasmDevice.open({ threads, poolUrl });
+  if (device === "wasm" || device === "auto") return WasmDevice.open({ threads: threads ?? null, poolUrl });
   throw new DeviceError(`There is no device ${JSON.stringify(device)}: choose "auto", "wasm" or "webgpu".`);
 }

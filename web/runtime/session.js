@@ -7,6 +7,7 @@ import { arrayTypeOf } from "./dtypes.js";
 import { errorFromPlain, ExternalDataError, FetchError } from "./errors.js";
 import { Executor } from "./executor.js";
 import { readSource } from "./fetch.js";
+import { recall, remember } from "./kernel-store.js";
 
 /** @typedef {import("./fetch.js").Source} Source */
 /** @typedef {{stage: string, message?: string, loaded?: number, total?: number | null, secondsLeft?: number | null}} Progress */
@@ -87,6 +88,16 @@ export class Session {
     return JSON.stringify(await this.opening);
   }
 
+  /** What was remembered under a key. @param {string} key @returns {Promise<string | null>} JSON */
+  recall(key) {
+    return recall(key);
+  }
+
+  /** @param {string} key @param {string} json */
+  remember(key, json) {
+    return remember(key, json);
+  }
+
   /**
    * Fetch external data.
    * @param {string} names JSON array of the locations that the model gives, checked to stay within its folder
@@ -104,7 +115,7 @@ export class Session {
         if (error instanceof FetchError && /** @type {any} */ (error).status === 404) {
           throw new ExternalDataError(
             `${this.name} keeps weights in ${JSON.stringify(name)}, which is not there: ${error.message} Put the file ` +
-              `beside the model, choose it together with the model, or pass it as externalData.`,
+              `beside the model, choose it together with the model, or pass it as externalData (external_data in Python).`,
           );
         }
         throw error;
@@ -128,7 +139,7 @@ export class Session {
     if (typeof source === "string") return new URL(name.split("/").map(encodeURIComponent).join("/"), source).href;
     throw new ExternalDataError(
       `${this.name} keeps weights in the file ${JSON.stringify(name)}: choose it together with the model, or pass it as ` +
-        `externalData.`,
+        `externalData (external_data in Python).`,
     );
   }
 

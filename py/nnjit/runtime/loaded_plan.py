@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ..compiler import CompiledPlan
 from ..errors import InputError
@@ -20,11 +20,16 @@ class LoadedPlan:
     """
 
     def __init__(
-        self, id: int, compiled: CompiledPlan, session: Session, on_event: Callable[[dict], None]
+        self,
+        id: int,
+        compiled: CompiledPlan,
+        session: Session,
+        on_event: Callable[[dict], None],
+        remembered: Mapping[str, dict],
     ) -> None:
         self.id = id
         self.compiled = compiled
-        self.tuner = Tuner(compiled, id, self, on_event)
+        self.tuner = Tuner(compiled, id, self, on_event, remembered)
         self._session = session
         body = json.loads(compiled.json)
         self.units: list[dict] = body["units"]

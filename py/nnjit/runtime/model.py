@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import __version__
 from ..compiler import InputSpec, check_operators, compile_model, static_inputs
 from ..errors import (
     ERROR_TYPES,
@@ -61,8 +63,6 @@ async def load(
     """
     from .javascript import session_class
 
-    if tune not in ("background", "off"):
-        raise InputError(f'tune is "background" or "off", not {tune!r}')
     session_type, urls = await session_class()
     options = _options(source, device, threads, on_progress, external_data)
     return await open_model(session_type.new(options, urls), tune, on_progress)
@@ -117,6 +117,8 @@ async def open_model(
     report = on_progress or (lambda event: None)
     timings: dict[str, float] = {}
     try:
+        if tune not in ("background", "off"):
+            raise InputError(f'tune is "background" or "off", not {tune!r}.')
         facts = await session.facts()
         source = await session.model_bytes()
         started = time.perf_counter()
@@ -133,6 +135,7 @@ async def open_model(
         await session.place(_signature(graph))
         model = Model(graph, session, facts, tune, report, on_event)
         model.timings |= timings
+        await model._recall()
         static = static_inputs(graph)
         if static is not None:
             with _named(session.name):
@@ -141,6 +144,15 @@ async def open_model(
         session.dispose()
         raise
     return model
+
+
+def _memory_key(facts: dict) -> str:
+    """Kernels tuned on one device, by one version of the generator, are found again under this key."""
+    device = {
+        k: facts[k]
+        for k in ("device", "threads", "relaxedSimd", "hardwareConcurrency", "adapter", "features")
+    }
+    return f"{__version__} {json.dumps(device, sort_keys=True)}"
 
 
 _ADVICE: dict[type[NnjitError], str] = {
@@ -244,6 +256,8 @@ class Model:
         self._paused = False
         self._profiling: asyncio.Task | None = None
         self._disposed = False
+        self._memory: dict[str, dict] = {}
+        """Task → what an earlier visit left of it: see Tuner.records."""
 
     async def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """One inference: arrays by name in, arrays by name out.
@@ -352,7 +366,7 @@ class Model:
         # Let the message out: from here on Python is busy.
         await asyncio.sleep(0)
         started = time.perf_counter()
-        known: dict[str, str] = {}
+        known = {task: record["schedule"] for task, record in self._memory.items()}
         for plan in self._plans.values():
             known |= plan.tuner.schedules()
         compiled = compile_model(self._graph, inputs, self._target, known)
@@ -360,12 +374,25 @@ class Model:
         self._on_progress({"stage": "weights"})
         added = await self._session.add_plan(compiled.json, compiled.blobs)
         self.timings["init"] += added["initMs"]
-        loaded = LoadedPlan(added["plan"], compiled, self._session, self._tune_event)
+        loaded = LoadedPlan(added["plan"], compiled, self._session, self._tune_event, self._memory)
         self._plans[loaded.id] = self._current = loaded
         self._tune_in_background()
 
+    async def _recall(self) -> None:
+        self._memory = await self._session.recall(_memory_key(self.facts))
+
+    async def _remember(self) -> None:
+        """Leave what the plans' tuners found to later visits, beside what other models left."""
+        key = _memory_key(self.facts)
+        memory = await self._session.recall(key)
+        for plan in self._plans.values():
+            memory |= plan.tuner.records()
+        await self._session.remember(key, memory)
+
     def _tune_event(self, event: dict) -> None:
         kind = event.get("event")
+        if kind in ("swap", "idle") and not self._disposed:
+            asyncio.ensure_future(self._remember())
         if kind != "candidate":
             event = {**event, "status": "swapped" if kind == "swap" else "done"}
         self._on_event(event)

@@ -63,6 +63,15 @@ class Session:
         """The model file; readable until `place`."""
         return ByteSource(await _await(self._js.modelBytes()))
 
+    async def recall(self, key: str) -> dict:
+        """The record that an earlier visit left under `key`, or an empty one."""
+        text = await _await(self._js.recall(key))
+        return json.loads(text) if text else {}
+
+    async def remember(self, key: str, record: dict) -> None:
+        """Leave a record for later visits."""
+        await _await(self._js.remember(key, json.dumps(record)))
+
     async def fetch_external_data(self, names: list[str]) -> dict[str, int]:
         """Fetch external data files; their sizes in bytes."""
         return json.loads(await _await(self._js.fetchExternalData(json.dumps(names))))
@@ -105,6 +114,10 @@ class Session:
 
     async def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """One inference."""
+        if not isinstance(inputs, Mapping):
+            raise InputError(
+                f"Inputs are a dict of numpy arrays by input name, not of type {type(inputs).__name__}."
+            )
         header, data = [], []
         for name, value in inputs.items():
             array = np.asarray(value, order="C")

@@ -9,7 +9,7 @@ counts at all, and it replaces the incumbent only when it is faster by more than
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from ..compiler import CompiledPlan
@@ -93,6 +93,21 @@ class Task:
         self.first_ms: float | None = None
         self.since_gain = 0
 
+    def recall(self, record: Mapping) -> None:
+        """Do not measure again what an earlier visit has: `record` is that of `records`."""
+        if record.get("schedule") != str(self.current):
+            return
+        tried = set(record.get("tried", ()))
+        self.waiting = [] if record.get("done") else [s for s in self.waiting if str(s) not in tried]
+
+    def record(self) -> dict:
+        """What a later visit needs to know."""
+        return {
+            "schedule": str(self.current),
+            "done": self.done,
+            "tried": [str(t.schedule) for t in self.trials if t.status != "error"],
+        }
+
     @property
     def done(self) -> bool:
         return not self.waiting or self.since_gain >= PATIENCE
@@ -111,6 +126,7 @@ class Tuner:
         plan: int,
         executor: Executor,
         on_event: Callable[[dict], None] | None = None,
+        remembered: Mapping[str, dict] | None = None,
     ) -> None:
         self.compiled = compiled
         self.plan = plan
@@ -131,6 +147,7 @@ class Tuner:
             if task is None:
                 waiting = [s for s in compiled.scheduler.candidates(item) if s != unit.schedule]
                 task = self.tasks[unit.task] = Task(unit.task, unit.label, unit.op, waiting, unit.schedule)
+                task.recall((remembered or {}).get(unit.task, {}))
             task.units.append(index)
 
     @property
@@ -261,8 +278,12 @@ class Tuner:
         return self._units[index]
 
     def schedules(self) -> dict[str, str]:
-        """Task → text of the schedule in use: what a later visit starts from."""
+        """Task → text of the schedule in use: what another plan of the model starts from."""
         return {t.key: str(t.current) for t in self.tasks.values()}
+
+    def records(self) -> dict[str, dict]:
+        """Task → what a later visit starts from: schedule, tried ones, whether the search is over."""
+        return {t.key: t.record() for t in self.tasks.values() if t.trials or t.done}
 
     def report(self) -> list[dict]:
         """For each task: what was tried, what runs now, and the gain over the default."""
