@@ -7,8 +7,6 @@ must waste little of the actual extents; what the tile reads should be contiguou
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from .. import ir
 from ..lower.spec import Index, KernelSpec, coefficient, depends, nodes
 from ..target import Target
@@ -266,46 +264,56 @@ GPU_ROWS = 8192
 _GPU_TILES = (
     (8, 8), (4, 4), (4, 8), (8, 4), (2, 4), (2, 2), (1, 4), (4, 1), (1, 1), (8, 16), (4, 16), (16, 4), (1, 8), (2, 8),
 )  # fmt: skip
+LANES = 4
 GPU_INVOCATIONS = 512
 """Invocations below which a GPU runs dry."""
 _ACCESS_COST = 0.004
 """A memory access in the shader's text, in loads per product: each is bounds-checked, and takes time to compile."""
 _VECTOR_GAIN = 0.85
 """What a loaded element costs as part of a vector."""
+_PACK_COST = 4.0
+"""Laying out an element, in loads per product: spread over the products that use it."""
+_FIRST_OPERAND = 0.05
+"""The first operand is seldom a weight, whose layout costs nothing at an inference."""
 
 
 def _gpu_contraction(spec: KernelSpec, roles: _Roles) -> list[Schedule]:
-    """Register tiles per invocation, with and without vectors along the contiguous axis.
+    """Register tiles per invocation, with and without vectors along the columns.
 
-    The row axis is one along which an operand of the column is loaded once and used again. Small results get small
-    tiles, so that enough invocations are in flight.
+    The columns are an axis along which results or operands are contiguous, or an operand can be packed to be. The rows
+    are an axis along which an operand of the columns is loaded once and used again.
     """
-    column = roles.columns[0] if roles.columns else (spec.outer[-1][0] if spec.outer else "")
-    on_column = [i for i in roles.indices if depends(i, column)]
-    contiguous = all(coefficient(i, column) == 1 for i in on_column)
-    rows = [
-        v for v, d in reversed(spec.outer)
-        if v != column and spec.hint(d) > 1 and not all(depends(i, v) for i in on_column)
-    ][:1]  # fmt: skip
-    points = 1
-    for _, d in spec.outer:
-        points *= spec.hint(d)
     axes = tuple(v for v, _ in spec.outer)
-    order = (*(v for v in axes if v not in rows), *rows)
+    others = [
+        v
+        for v, d in reversed(spec.outer)
+        if spec.hint(d) >= LANES and sum(depends(i, v) for i in roles.indices) == 1
+    ]
+    columns = list(dict.fromkeys([*roles.columns[:1], *others]))[:3] or list(axes[-1:]) or [""]
+    narrow = spec.stages[0].reduces[0].value.dtype in ("f32", "i32", "u32")
     scored: list[tuple[float, int, Schedule]] = []
-    for number, (m, n) in enumerate(_GPU_TILES):
-        tiles = tuple((v, t) for v, t in (*((v, m) for v in rows), (column, n)) if v and t > 1)
-        if any(t > spec.hint(spec.extent(v)) for v, t in tiles) or (m > 1 and not rows):
-            continue
-        cost = _gpu_cost(tiles, roles, points)
-        chains = _gpu_chains(spec, m * n)
-        scored.append((cost(1), number, Schedule(tiles=tiles, unroll=chains)))
-        if chains > 1:
-            scored.append((cost(1) * 1.02, number, Schedule(tiles=tiles)))
-        if contiguous and n % 4 == 0:
-            scored.append((cost(4), number, Schedule(tiles=tiles, vector=column)))
-            if order != axes:
-                scored.append((cost(4) * 1.01, number, Schedule(tiles=tiles, vector=column, order=order)))
+    for column in columns:
+        on_column = [i for i in roles.indices if depends(i, column)]
+        strided = tuple(
+            n for n, i in enumerate(roles.indices) if depends(i, column) and coefficient(i, column) != 1
+        )
+        rows = [
+            v for v, d in reversed(spec.outer)
+            if v != column and spec.hint(d) > 1 and not all(depends(i, v) for i in on_column)
+        ][:1]  # fmt: skip
+        # An operand that other axes move as well would be laid out once for each of their positions.
+        packable = narrow and all(sum(depends(roles.indices[n], v) for v in axes) == 1 for n in strided)
+        order = (*(v for v in axes if v not in rows), *rows)
+        for m, n in _GPU_TILES:
+            tiles = tuple((v, t) for v, t in (*((v, m) for v in rows), (column, n)) if v and t > 1)
+            if any(t > spec.hint(spec.extent(v)) for v, t in tiles) or (m > 1 and not rows):
+                continue
+            found = [Schedule(tiles=tiles, unroll=_gpu_chains(spec, m * n)), Schedule(tiles=tiles)]
+            if n % LANES == 0 and packable:
+                found.append(Schedule(tiles=tiles, vector=column, pack=strided))
+                found += [Schedule(tiles=tiles, vector=column, pack=strided, order=order)] * (order != axes)
+            for schedule in dict.fromkeys(found):
+                scored.append((_gpu_cost(spec, roles, schedule), len(scored), schedule))
     return [schedule for _, _, schedule in sorted(scored, key=lambda s: s[:2])]
 
 
@@ -318,29 +326,37 @@ def _gpu_chains(spec: KernelSpec, size: int) -> int:
     return chains if chains > 1 and spec.hint(spec.stages[0].axes[-1][1]) >= 2 * chains else 1
 
 
-def _gpu_cost(tiles: tuple[tuple[str, int], ...], roles: _Roles, points: int) -> Callable[[int], float]:
-    """Lower is better, given the elements that an access along the columns takes."""
-    size = 1
-    for _, t in tiles:
+def _gpu_cost(spec: KernelSpec, roles: _Roles, schedule: Schedule) -> float:
+    """Lower is better: loads per product, and what else a schedule brings."""
+    size = points = 1
+    for _, t in schedule.tiles:
         size *= t
-    invocations = points / size
-
-    def cost(width: int) -> float:
-        elements = accesses = 0.0
-        for i in roles.indices:
-            each = 1
-            for v, t in tiles:
-                if depends(i, v):
-                    each *= t
-            elements += each
-            accesses += each / width if tiles and depends(i, tiles[-1][0]) else each
-        accesses += size / width
-        idle = max(0.0, GPU_INVOCATIONS / max(1.0, invocations) - 1)
-        return (
-            elements / size * (_VECTOR_GAIN if width > 1 else 1)
-            + _ACCESS_COST * accesses
-            + idle
-            + (size > 64) * 0.3
-        )
-
-    return cost
+    for _, d in spec.outer:
+        points *= spec.hint(d)
+    column = schedule.vector
+    elements = accesses = packing = 0.0
+    for n, i in enumerate(roles.indices):
+        each = reuse = 1
+        for v, d in spec.outer:
+            if depends(i, v):
+                each *= schedule.tile(v)
+            else:
+                reuse *= spec.hint(d)
+        vector = bool(column) and depends(i, column)
+        elements += each * (_VECTOR_GAIN if vector else 1)
+        accesses += each / LANES if vector else each
+        if n in schedule.pack:
+            packing += _PACK_COST / max(1, reuse) + _FIRST_OPERAND * (n == 0)
+    accesses += size / LANES if column in roles.columns else size
+    idle = max(0.0, GPU_INVOCATIONS * size / max(1, points) - 1)
+    few_chains = 0.02 * (size <= 4 and schedule.unroll == 1)
+    other_order = 0.01 * bool(schedule.order)
+    return (
+        elements / size
+        + _ACCESS_COST * accesses
+        + idle
+        + packing
+        + 0.3 * (size > 64)
+        + few_chains
+        + other_order
+    )
