@@ -3,6 +3,9 @@
  * are never alive together may share memory. On the CPU buffers get offsets in one arena, on the GPU slots in a pool.
  */
 
+import { inferenceSteps } from "./plan-edit.js";
+
+/** @typedef {import("./types.js").Plan} Plan */
 /** @typedef {import("./types.js").Step} Step */
 /** @typedef {{id: string | number, bytes: number, first: number, last: number}} Lifetime Inclusive step numbers. */
 
@@ -37,6 +40,23 @@ export function lifetimes(steps) {
     }
   });
   return found;
+}
+
+/**
+ * Lifetimes of all buffers of an inference: inputs are written before the first step, outputs read after the last.
+ * @param {Plan} plan
+ * @returns {Map<string | number, {first: number, last: number}>}
+ */
+export function inferenceLifetimes(plan) {
+  const steps = inferenceSteps(plan);
+  const lives = lifetimes(steps);
+  for (const { buffer } of plan.inputs) {
+    if (buffer !== null) lives.set(buffer, { first: -1, last: lives.get(buffer)?.last ?? -1 });
+  }
+  for (const { buffer } of plan.outputs) {
+    if (buffer !== null) lives.set(buffer, { first: lives.get(buffer)?.first ?? 0, last: steps.length });
+  }
+  return lives;
 }
 
 /**

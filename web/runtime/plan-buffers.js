@@ -27,7 +27,7 @@ export function specOf(specs, id) {
 }
 
 /**
- * Bytes of a buffer's elements on the GPU.
+ * Bytes of a buffer's elements on the device.
  * @param {BufferSpec} spec
  * @param {Environment} environment
  */

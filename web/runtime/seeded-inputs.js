@@ -1,14 +1,28 @@
 /** Inputs for measuring a model that nobody has run yet. */
 
 import { arrayTypeOf, isFloat, longDtype, numberToHalf, shortDtype } from "./dtypes.js";
+import { InputError } from "./errors.js";
 import { evaluate, product } from "./expressions.js";
+
+/**
+ * What a plan that has not run yet is measured on.
+ * @param {import("./types.js").Plan} plan
+ * @returns {{environment: import("./types.js").Environment, inputs: Record<string, import("./dtypes.js").Tensor>}}
+ * @throws {InputError} when its shapes are not constant
+ */
+export function firstInputs(plan) {
+  if (plan.symbols.length) {
+    throw new InputError("This model has dynamic dimensions: run it once, so that tuning knows the shapes to tune for.");
+  }
+  return { environment: {}, inputs: seededInputs(plan) };
+}
 
 /**
  * Floats between −1 and 1 from a fixed sequence, zeros for everything else: a zero is a valid index and a valid id.
  * @param {import("./types.js").Plan} plan with constant shapes
  * @returns {Record<string, import("./dtypes.js").Tensor>}
  */
-export function seededInputs(plan) {
+function seededInputs(plan) {
   let state = 12345;
   const random = () => {
     state = (Math.imul(state, 1103515245) + 12345) >>> 0;

@@ -5,13 +5,11 @@
  */
 
 import { compare, GUARD_BYTES, guardIntact, poison, setGuard } from "./compare.js";
-import { bytesOf } from "./dtypes.js";
-import { InputError } from "./errors.js";
-import { evaluate } from "./expressions.js";
 import { alignUp } from "./placement.js";
+import { bytesOfBuffer, isPersistent, specOf } from "./plan-buffers.js";
 import { boundaryOf, replaceUnit, touched, written } from "./plan-edit.js";
 import { ProgramBuilder } from "./program-builder.js";
-import { seededInputs } from "./seeded-inputs.js";
+import { firstInputs } from "./seeded-inputs.js";
 import { sizeOf } from "./wasm-persistent.js";
 
 /** @typedef {import("./wasm-device.js").WasmDevice} WasmDevice */
@@ -32,7 +30,7 @@ export class Bench {
     this.loaded = loaded;
     this.unit = unit;
     this.tolerance = tolerance;
-    this.latest = loaded.latest ?? firstInputs(loaded);
+    this.latest = loaded.latest ?? firstInputs(loaded.plan);
     this.boundary = boundaryOf(loaded.plan, unit);
     this.incumbentMs = 0;
     this.captured = -1;
@@ -119,17 +117,6 @@ export class Bench {
   }
 }
 
-/**
- * The inputs on which a plan that has not run yet is measured.
- * @param {LoadedPlan} loaded
- */
-export function firstInputs({ plan }) {
-  if (plan.symbols.length) {
-    throw new InputError("This model has dynamic dimensions: run it once, so that tuning knows the shapes to tune for.");
-  }
-  return { environment: {}, inputs: seededInputs(plan) };
-}
-
 /** Executes one implementation of the unit within scratch memory. */
 class Runner {
   /**
@@ -149,9 +136,8 @@ class Runner {
     /** @type {Map<Id, Place>} */
     this.places = new Map();
     for (const id of touched(steps)) {
-      const spec = specs.get(id);
-      if (!spec) throw new Error(`the candidate uses the buffer ${id}, which nobody declares`);
-      const bytes = evaluate(spec.elements, environment) * bytesOf(spec.storage);
+      const spec = specOf(specs, id);
+      const bytes = bytesOfBuffer(spec, environment);
       const constant = spec.kind === "weight" || spec.kind === "const";
       const operand = bench.operands.get(id);
       const fixed = prepared(id) ?? device.store.address(loaded, id);
@@ -246,8 +232,8 @@ export class Rival {
     /** @type {Map<Id, number>} */
     const prepared = new Map();
     for (const id of touched(steps)) {
-      const spec = loaded.specs.get(id);
-      if (!spec || !["weight", "const", "persistent"].includes(spec.kind)) continue;
+      const spec = specOf(loaded.specs, id);
+      if (!isPersistent(spec)) continue;
       if (device.store.address(loaded, id) !== null) continue;
       const address = bench.reserve(sizeOf(spec));
       prepared.set(id, address);

@@ -1,14 +1,12 @@
 /** A plan with its symbols bound: its buffers placed in the arena, its steps made a program. */
 
-import { bytesOf } from "./dtypes.js";
 import { VerificationError } from "./errors.js";
 import { evaluate, product } from "./expressions.js";
-import { alignUp, lifetimes, placeInArena, SLACK } from "./placement.js";
+import { alignUp, inferenceLifetimes, placeInArena, SLACK } from "./placement.js";
+import { bytesOfBuffer, specOf } from "./plan-buffers.js";
 import { inferenceSteps } from "./plan-edit.js";
 import { ProgramBuilder } from "./program-builder.js";
 
-/** @typedef {import("./types.js").Plan} Plan */
-/** @typedef {import("./types.js").BufferSpec} BufferSpec */
 /** @typedef {import("./types.js").Environment} Environment */
 /** @typedef {import("./program-builder.js").Place} Place */
 /** @typedef {import("./wasm-device.js").LoadedPlan} LoadedPlan */
@@ -84,24 +82,19 @@ export function bindPlan(loaded, environment, store, threads) {
  */
 function placeBuffers(loaded, environment, store, arena) {
   const { plan, specs, keys } = loaded;
-  const lives = livesOf(plan);
-  const bytesOfBuffer = (/** @type {Id} */ id) => {
-    const spec = specs.get(id);
-    if (!spec) throw new VerificationError(`The plan has no buffer ${id}.`);
-    return evaluate(spec.elements, environment) * bytesOf(spec.storage);
-  };
+  const lives = inferenceLifetimes(plan);
   const passing = [...lives]
     .filter(([id]) => !keys.has(id))
-    .map(([id, life]) => ({ id, bytes: bytesOfBuffer(id), ...life }));
+    .map(([id, life]) => ({ id, bytes: bytesOfBuffer(specOf(specs, id), environment), ...life }));
   const { offsets, bytes } = placeInArena(passing);
   /** @type {Map<Id, Place>} */
   const places = new Map();
   for (const id of lives.keys()) {
-    const spec = /** @type {BufferSpec} */ (specs.get(id));
+    const spec = specOf(specs, id);
     const fixed = keys.has(id) ? store.address(loaded, id) : null;
     places.set(id, {
       address: fixed ?? arena + /** @type {number} */ (offsets.get(id)),
-      bytes: bytesOfBuffer(id),
+      bytes: bytesOfBuffer(spec, environment),
       storage: spec.storage,
       constant: spec.kind === "weight" || spec.kind === "const",
     });
@@ -112,20 +105,4 @@ function placeBuffers(loaded, environment, store, arena) {
     return place;
   };
   return { locate, end: arena + bytes + SLACK };
-}
-
-/**
- * Lifetimes of all buffers: inputs are written before the first step, outputs read after the last.
- * @param {Plan} plan
- */
-function livesOf(plan) {
-  const steps = inferenceSteps(plan);
-  const lives = lifetimes(steps);
-  for (const { buffer } of plan.inputs) {
-    if (buffer !== null) lives.set(buffer, { first: -1, last: lives.get(buffer)?.last ?? -1 });
-  }
-  for (const { buffer } of plan.outputs) {
-    if (buffer !== null) lives.set(buffer, { first: lives.get(buffer)?.first ?? 0, last: steps.length });
-  }
-  return lives;
 }

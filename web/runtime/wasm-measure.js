@@ -1,8 +1,9 @@
 /** Timing and checking candidates on the CPU device, and profiling a plan; the work is done on the bench of wasm-bench.js. */
 
 import { StepTrap } from "./program.js";
+import { firstInputs } from "./seeded-inputs.js";
 import { median, repeatsFor, warmUp } from "./timing.js";
-import { Bench, firstInputs } from "./wasm-bench.js";
+import { Bench } from "./wasm-bench.js";
 
 /** @typedef {import("./wasm-device.js").WasmDevice} WasmDevice */
 /** @typedef {import("./wasm-bench.js").Rival} Rival */
@@ -105,7 +106,7 @@ export async function profile(device, { plan: id, repeat }, pause) {
   for (let round = 0; round < repeat; round++) {
     await pause();
     const loaded = device.loaded(id);
-    const { environment, inputs } = loaded.latest ?? firstInputs(loaded);
+    const { environment, inputs } = loaded.latest ?? firstInputs(loaded.plan);
     const binding = device.bind(loaded, environment);
     device.writeInputs(binding, inputs);
     for (let unit = 0; unit < samples.length; unit++) {

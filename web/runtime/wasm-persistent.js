@@ -3,11 +3,10 @@
  * key. Filling a block from the model file or by running init steps is done once, by the first plan that wants it.
  */
 
-import { bytesOf } from "./dtypes.js";
 import { VerificationError } from "./errors.js";
-import { evaluate } from "./expressions.js";
 import { neededInit } from "./init-steps.js";
 import { alignUp, lifetimes, placeInArena, SLACK } from "./placement.js";
+import { bytesOfBuffer, isPersistent, specOf } from "./plan-buffers.js";
 import { inferenceSteps, initSteps, touched } from "./plan-edit.js";
 import { ProgramBuilder } from "./program-builder.js";
 
@@ -53,7 +52,7 @@ export class PersistentStore {
     for (const id of touched(inferenceSteps(plan))) this.claim(loaded, id, fresh);
     for (const { buffer } of plan.outputs) if (buffer !== null) this.claim(loaded, buffer, fresh);
     for (const id of fresh) {
-      const spec = /** @type {BufferSpec} */ (specs.get(id));
+      const spec = specOf(specs, id);
       if (spec.kind !== "persistent") await this.fill(spec, loaded.blobs, /** @type {number} */ (this.address(loaded, id)));
     }
     const steps = neededInit(initSteps(plan), specs, fresh, keys);
@@ -67,9 +66,8 @@ export class PersistentStore {
    * @param {Set<Id>} fresh gains `id` when the block is new
    */
   claim({ id: planId, specs, keys }, id, fresh) {
-    const spec = specs.get(id);
-    if (!spec) throw new VerificationError(`The plan has no buffer ${id}.`);
-    if (!["weight", "const", "persistent"].includes(spec.kind) || keys.has(id)) return;
+    const spec = specOf(specs, id);
+    if (!isPersistent(spec) || keys.has(id)) return;
     const key = spec.key ?? `${planId}:${id}`;
     let block = this.blocks.get(key);
     if (!block) {
@@ -139,20 +137,15 @@ export class PersistentStore {
   async runInit(loaded, steps, placed, base = alignUp(this.memory.top)) {
     if (!steps.length) return;
     const { specs, blobs, plan, slots } = loaded;
-    const specOf = (/** @type {Id} */ id) => {
-      const spec = specs.get(id);
-      if (!spec) throw new VerificationError(`The plan has no buffer ${id}.`);
-      return spec;
-    };
     const passing = [...lifetimes(steps)]
       .filter(([id]) => placed(id) === null)
-      .map(([id, life]) => ({ id, bytes: sizeOf(specOf(id)), ...life }));
+      .map(([id, life]) => ({ id, bytes: sizeOf(specOf(specs, id)), ...life }));
     const { offsets, bytes } = placeInArena(passing);
     const arena = base + RECORD_BYTES;
     this.memory.ensure(arena + bytes + SLACK);
     /** @type {(id: Id) => Place} */
     const locate = (id) => {
-      const spec = specOf(id);
+      const spec = specOf(specs, id);
       const address = placed(id) ?? arena + /** @type {number} */ (offsets.get(id));
       const constant = spec.kind === "weight" || spec.kind === "const";
       return { address, bytes: sizeOf(spec), storage: spec.storage, constant };
@@ -163,7 +156,7 @@ export class PersistentStore {
         if (placed(id) !== null || filled.has(id)) continue;
         filled.add(id);
         const { address, constant } = locate(id);
-        if (constant) await this.fill(specOf(id), blobs, address);
+        if (constant) await this.fill(specOf(specs, id), blobs, address);
       }
       const builder = new ProgramBuilder(this.pool.threads);
       builder.add(step, plan.kernels[step.kernel], slots[step.kernel], {}, locate);
@@ -178,5 +171,5 @@ export class PersistentStore {
  * @param {BufferSpec} spec
  */
 export function sizeOf(spec) {
-  return evaluate(spec.elements, {}) * bytesOf(spec.storage);
+  return bytesOfBuffer(spec, {});
 }

@@ -7,7 +7,7 @@ import { apiArrayTypeOf, arrayTypeOf, bitsOf, bytesOf, convertArray, longDtype, 
 import { InputError, UnsupportedError, VerificationError } from "./errors.js";
 import { evaluate, product } from "./expressions.js";
 import { neededInit } from "./init-steps.js";
-import { assignSlots, lifetimes } from "./placement.js";
+import { assignSlots, inferenceLifetimes, lifetimes } from "./placement.js";
 import { bytesOfBuffer, isPersistent, specOf } from "./plan-buffers.js";
 import { inferenceSteps, initSteps, replaceUnit, touched } from "./plan-edit.js";
 import { GpuContext } from "./webgpu-context.js";
@@ -297,16 +297,7 @@ export class WebGpuDevice {
    */
   place(loaded, environment) {
     const { plan, specs, keys, kernels } = loaded;
-    const steps = inferenceSteps(plan);
-    const lives = lifetimes(steps);
-    for (const { buffer } of plan.inputs) {
-      // Inputs are written before the first step.
-      if (buffer !== null) lives.set(buffer, { first: -1, last: lives.get(buffer)?.last ?? -1 });
-    }
-    for (const { buffer } of plan.outputs) {
-      // Outputs are read after the last step.
-      if (buffer !== null) lives.set(buffer, { first: lives.get(buffer)?.first ?? 0, last: steps.length });
-    }
+    const lives = inferenceLifetimes(plan);
     const passing = [...lives]
       .filter(([id]) => !keys.has(id))
       .map(([id, life]) => ({ id, bytes: bytesOfBuffer(specOf(specs, id), environment), ...life }));

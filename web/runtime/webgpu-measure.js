@@ -6,10 +6,9 @@
  */
 
 import { compare, GUARD_BYTES, guardIntact, poison, setGuard } from "./compare.js";
-import { InputError } from "./errors.js";
 import { bytesOfBuffer, isPersistent, specOf } from "./plan-buffers.js";
 import { boundaryOf, touched, written } from "./plan-edit.js";
-import { seededInputs } from "./seeded-inputs.js";
+import { firstInputs } from "./seeded-inputs.js";
 import { median } from "./timing.js";
 import { storageBytes } from "./webgpu-context.js";
 import { Program } from "./webgpu-program.js";
@@ -104,17 +103,6 @@ function describe(error) {
   return error instanceof Error ? error.message : String(error);
 }
 
-/**
- * The inputs on which a plan that has not run yet is measured.
- * @param {LoadedPlan} loaded
- */
-function firstInputs({ plan }) {
-  if (plan.symbols.length) {
-    throw new InputError("This model has dynamic dimensions: run it once, so that tuning knows the shapes to tune for.");
-  }
-  return { environment: {}, inputs: seededInputs(plan) };
-}
-
 /** One unit of a plan, with its operands and the incumbent's results on them. */
 class Bench {
   /**
@@ -128,7 +116,7 @@ class Bench {
     this.loaded = loaded;
     this.unit = unit;
     this.tolerance = tolerance;
-    this.latest = loaded.latest ?? firstInputs(loaded);
+    this.latest = loaded.latest ?? firstInputs(loaded.plan);
     this.boundary = boundaryOf(loaded.plan, unit);
     /** @type {Map<Id, Place>} copies of the operands */
     this.operands = new Map();
@@ -343,7 +331,7 @@ export async function profile(device, { plan: id, repeat }, pause) {
         await pause();
         // Whatever was served meanwhile may have moved buffers, or swapped units.
         const loaded = device.loaded(id);
-        const { environment, inputs } = loaded.latest ?? firstInputs(loaded);
+        const { environment, inputs } = loaded.latest ?? firstInputs(loaded.plan);
         const binding = await device.bind(loaded, environment);
         if (unit === 0) device.writeInputs(binding, inputs);
         const { program } = binding;
