@@ -141,9 +141,15 @@ def _made_up(port: dict[str, Any], dims: dict[str, int], rng: np.random.Generato
     if unset:
         print(f"{port['name']}: {', '.join(unset)} = 1; set it with --dim NAME=VALUE", file=sys.stderr)
     dtype = np.dtype(port["dtype"])
-    if dtype.kind == "f":
-        return rng.normal(size=shape).astype(dtype)
-    return rng.integers(0, 2, size=shape).astype(dtype)
+    try:
+        if dtype.kind == "f":
+            return rng.normal(size=shape).astype(dtype)
+        return rng.integers(0, 2, size=shape).astype(dtype)
+    except (MemoryError, ValueError):
+        raise Refused(
+            "out-of-memory",
+            f"the input {port['name']!r} of {shape} does not fit into memory; choose smaller dimensions with --dim",
+        ) from None
 
 
 def _output(name: str, tensor: dict[str, Any], folder: Path | None) -> dict[str, Any]:
@@ -182,6 +188,14 @@ def _integer(name: str, value: str) -> int:
 
 def _read_array(name: str, file: str) -> np.ndarray:
     try:
-        return np.asarray(np.load(file, allow_pickle=False))
-    except (OSError, ValueError) as problem:
-        raise Refused("input", f"the input {name} cannot be read from {file}: {problem}") from None
+        array = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as problem:
+        raise Refused(
+            "input", f"the input {name} cannot be read from {file}: {problem}; it must be a .npy file"
+        ) from None
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        what = f"of {array.dtype}" if isinstance(array, np.ndarray) else "several arrays"
+        raise Refused(
+            "input", f"the input {name} in {file} is {what}; it must be one array of numbers or booleans"
+        )
+    return array.astype(array.dtype.newbyteorder("="), copy=False)

@@ -286,8 +286,17 @@ def test_no_gpu(client: Client) -> None:
     check(error, "device", "no GPU", 'use the device "wasm"')
 
 
-def test_a_device_that_does_not_exist(client: Client) -> None:
-    check(client.failure('await t.load(a, { device: "abacus" })', client.good), "device", "abacus", "webgpu")
+@pytest.mark.parametrize(
+    ("options", "code", "says"),
+    [
+        ("{ device: 'abacus' }", "device", ("abacus", "webgpu")),
+        ("{ threads: 0 }", "device", ("0 is no number of threads", "from 1 on")),
+        ("{ threads: 'two' }", "device", ("two", "from 1 on")),
+        ("{ tune: 'always' }", "input", ("always", "background")),
+    ],
+)
+def test_options_that_do_not_exist(client: Client, options: str, code: str, says: tuple[str, ...]) -> None:
+    check(client.failure(f"await t.load(a, {options})", client.good), code, *says)
 
 
 HUGE_RUN = "await t.models[a].run({ a: t.f32(40000, 1), b: t.f32(1, 40000) })"
