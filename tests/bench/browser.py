@@ -66,7 +66,10 @@ class Result:
 
 
 class Arena:
-    """A page in which contestants were started; `close` gives the browser's memory back."""
+    """A page in which contestants were started; `close` gives the browser's memory back.
+
+    Raises Failed when nnjit itself does not start; a rival that does not is left out, with the reason in `refused`.
+    """
 
     def __init__(
         self, browser: Browser, server: SiteServer, rivals: Sequence[Rival], device: str, threads: int
@@ -94,6 +97,9 @@ class Arena:
         try:
             self.started[name] = self.call("start", name, module, setup | {"tiny": tiny})
         except Failed as problem:
+            if name == OURS:
+                self.close()
+                raise Failed(f"nnjit could not be started: {problem}") from None
             self.refused[name] = f"could not be started: {problem}"
 
     def call(self, name: str, *parameters: object) -> Any:

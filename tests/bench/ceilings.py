@@ -21,8 +21,8 @@ from .browser import Arena
 CHAINS = (8, 10, 12, 16, 20, 24)
 _UNROLL = 4
 _ITERATIONS = 1000
-_CHUNK = 1024
-_UNCHANGED_MB = 256
+CHUNK = 1024
+_LARGEST_MB = 256
 
 
 class Ceilings:
@@ -40,17 +40,17 @@ class Ceilings:
             modules = [
                 self._publish(_chains_module(Target(relaxed_simd=relaxed))) for relaxed in (True, False)
             ]
-            kernels = {_chains_name(chains): _flops(chains) for chains in CHAINS}
+            kernels = {_chains_name(chains): flops(chains) for chains in CHAINS}
             options = {"modules": modules, "kernels": kernels, "threads": self.threads}
             self._arithmetic = self.arena.call("ceiling", "fma", options) / 1e9
         return self._arithmetic
 
     def gbps(self, moved: float) -> float:
         """10⁹ bytes a second, read and written, when copying `moved` / 2 bytes (to the next power of two)."""
-        size = min(max(1 << math.ceil(math.log2(moved)), 1 << 16), _UNCHANGED_MB << 20)
+        size = min(max(1 << math.ceil(math.log2(moved)), 1 << 16), _LARGEST_MB << 20)
         if size not in self._memory:
-            module = self._publish(emit_module([_copy()], Target()))
-            options = {"modules": [module], "bytes": size // 2, "chunk": 4 * _CHUNK, "threads": self.threads}
+            module = self._publish(emit_module([copy_kernel()], Target()))
+            options = {"modules": [module], "bytes": size // 2, "chunk": 4 * CHUNK, "threads": self.threads}
             self._memory[size] = self.arena.call("ceiling", "copy", options) / 1e9
         return self._memory[size]
 
@@ -62,19 +62,19 @@ def _chains_name(chains: int) -> str:
     return f"chains{chains}"
 
 
-def _flops(chains: int) -> int:
-    """Of one task of `_chains(chains)`: 4 lanes, a multiplication and an addition."""
+def flops(chains: int) -> int:
+    """Operations of one task of `chains_kernel(chains)`: 4 lanes, a multiplication and an addition."""
     return chains * 4 * 2 * _UNROLL * _ITERATIONS
 
 
 def _chains_module(target: Target) -> bytes:
-    kernels = [_chains(chains) for chains in CHAINS]
+    kernels = [chains_kernel(chains) for chains in CHAINS]
     for kernel in kernels:
         verify(kernel)
     return emit_module(kernels, target)
 
 
-def _chains(chains: int) -> ir.Kernel:
+def chains_kernel(chains: int) -> ir.Kernel:
     """accumulator[i] += x · y[i mod 2], `chains` accumulators that do not wait for each other."""
     x = ir.splat(ir.local("x", "f32"))
     ys = [ir.local(f"y{i}", "f32", 4) for i in range(2)]
@@ -89,14 +89,14 @@ def _chains(chains: int) -> ir.Kernel:
     return ir.Kernel(_chains_name(chains), buffers, ["tasks"], var("tasks"), body)
 
 
-def _copy() -> ir.Kernel:
-    """Task t copies the t-th chunk of `_CHUNK` elements."""
+def copy_kernel() -> ir.Kernel:
+    """Task t copies the t-th chunk of `CHUNK` elements."""
     unroll = 8
-    at = ir.TASK * _CHUNK + var("i") * (4 * unroll)
+    at = ir.TASK * CHUNK + var("i") * (4 * unroll)
     step: list[ir.Stmt] = []
     for j in range(unroll):
         step.append(ir.Store("out", at + 4 * j, ir.load("in", at + 4 * j, "f32", 4)))
-    body: list[ir.Stmt] = [ir.For("i", _CHUNK // (4 * unroll), step)]
+    body: list[ir.Stmt] = [ir.For("i", CHUNK // (4 * unroll), step)]
     buffers = [ir.Buffer("in", "f32", "r"), ir.Buffer("out", "f32", "w")]
     kernel = ir.Kernel("copy", buffers, ["tasks"], var("tasks"), body)
     verify(kernel)

@@ -15,7 +15,7 @@ from nnjit_build import chromium
 from nnjit_build.server import SiteServer
 from nnjit_build.site import prepare
 
-from .browser import Arena, Match
+from .browser import Arena, Failed, Match
 from .cases import DEFAULT, NoCase, whole_model
 from .ceilings import Ceilings
 from .kernels import kernel_cases
@@ -55,6 +55,9 @@ def run(options: argparse.Namespace) -> int:
     except NoCase as problem:
         print(f"bench: {problem}", file=sys.stderr)
         return 2
+    except Failed as problem:
+        print(f"bench: {problem}", file=sys.stderr)
+        return 1
     finally:
         server.stop()
 
@@ -76,6 +79,11 @@ class _Bench:
 
     def run(self) -> int:
         print(self._title(), flush=True)
+        if (busy := _load_average() or 0.0) > 0.5:
+            print(
+                f"this machine is busy (load {busy:.1f}): only compare what stands in one row",
+                file=sys.stderr,
+            )
         if self.options.peaks:
             self._peaks()
             return 0
@@ -152,7 +160,7 @@ class _Bench:
         return able
 
     def _add(self, columns: Sequence[Column], row: Row, width: int) -> None:
-        self.rows.append(row | self.facts)
+        self.rows.append(row | self.facts | {"load_average": _load_average()})
         print(line(columns, row, width), flush=True)
 
     def _summary(self) -> None:
@@ -161,3 +169,8 @@ class _Bench:
             if (mean := geometric_mean(rows)) is not None:
                 measured = sum(row["status"] == "ok" for row in rows)
                 print(f"\n{name}: geometric mean of {measured} ratios {mean:.2f}", flush=True)
+
+
+def _load_average() -> float | None:
+    """How many processes wanted to run in the last minute, us included; None where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None

@@ -21,6 +21,7 @@ def make_row(case: Case, rival: Rival, results: dict[str, Result]) -> Row:
 
     status  "ok", or "failed" with `reason`, and then no measurement at all
     ratio   rival's median over ours, of the same match, ours tuned if it was: above 1 we are faster
+    our_…   device_ms: of a call, what the executor took; kernel_ms: of that, the kernels, by the profile
     """
     row: Row = {
         "model": case.title,
@@ -40,6 +41,7 @@ def make_row(case: Case, rival: Rival, results: dict[str, Result]) -> Row:
         "our_untuned_ms": statistics.median(ours.untuned),
         "our_tuned_ms": statistics.median(ours.tuned) if ours.tuned else None,
         "our_device_ms": statistics.median(ours.device),
+        "our_kernel_ms": _kernel_ms(ours.facts["kernels"]),
         "our_max_error": ours.error,
         "our_peak_bytes": ours.facts["peakBytes"],
         "our_samples_ms": ours.last,
@@ -56,11 +58,17 @@ def make_row(case: Case, rival: Rival, results: dict[str, Result]) -> Row:
     }
 
 
+def _kernel_ms(kernels: list[dict[str, Any]]) -> float | None:
+    """What all kernels of one inference take by the profile, without moving inputs and outputs; None if not profiled."""
+    times = [kernel["ms"] for kernel in kernels]
+    return None if None in times else sum(times)
+
+
 def add_rates(row: Row, case: Case, ceilings: Ceilings | None) -> Row:
     """The row of a single operator with rates, in GFLOP/s or GB/s, and their share of the ceiling measured in this run.
 
-    Ceilings are the CPU's; on another device they are None, and so are the shares. Ours is of the time on the device, as the report of kernels gives it; the rival's of the whole call, which is all
-    that can be seen of it.
+    Ceilings are the CPU's; on another device they are None, and so are the shares. Our rate is of the kernels' time in
+    the profile; the rival's of the whole call, which is all that can be seen of it.
     """
     if row["status"] != "ok":
         return row
@@ -68,7 +76,8 @@ def add_rates(row: Row, case: Case, ceilings: Ceilings | None) -> Row:
     ceiling = None
     if ceilings is not None:
         ceiling = ceilings.gflops() if case.flops else ceilings.gbps(work)
-    ours, theirs = (work / row[key] / 1e6 for key in ("our_device_ms", "rival_median_ms"))
+    ours = work / (row["our_kernel_ms"] or row["our_device_ms"]) / 1e6
+    theirs = work / row["rival_median_ms"] / 1e6
     return row | {
         "unit": "GFLOP/s" if case.flops else "GB/s",
         "ceiling": ceiling,
@@ -117,6 +126,7 @@ MODEL_COLUMNS = (
     Column("", "first", "our_first_ms", _ms),
     Column("", "untuned", "our_untuned_ms", _ms),
     Column("", "tuned", "our_tuned_ms", _ms),
+    Column("", "device", "our_device_ms", _ms),
     Column("rival", "create", "rival_create_ms", _ms),
     Column("", "first", "rival_first_ms", _ms),
     Column("", "median", "rival_median_ms", _ms),
@@ -130,7 +140,8 @@ MODEL_COLUMNS = (
 KERNEL_COLUMNS = (
     Column("ours", "untuned", "our_untuned_ms", _ms),
     Column("", "tuned", "our_tuned_ms", _ms),
-    Column("", "kernel", "our_device_ms", _ms),
+    Column("", "device", "our_device_ms", _ms),
+    Column("", "kernel", "our_kernel_ms", _ms),
     Column("", "G/s", "our_rate", "{:.1f}".format),
     Column("", "ceiling", "our_share", _percent),
     Column("rival", "median", "rival_median_ms", _ms),

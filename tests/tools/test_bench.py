@@ -1,0 +1,123 @@
+"""The bench prints a number only for what was verified, and its ceilings are of kernels that do what they are counted for."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from bench import ceilings, kernels
+from bench.browser import OURS, Arena, Match, Result
+from bench.cases import Case, NoCase, whole_model
+from bench.rivals import rival
+from bench.rows import MODEL_COLUMNS, geometric_mean, line, make_row
+from bench.verify import Wrong, error
+from models.reference import Reference
+from unit.wasm_engine import run_kernel
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+    from nnjit_build.server import SiteServer
+
+WANTED = np.array([[1.0, 2.0, np.nan]], np.float32)
+EXPECTED = Reference({}, {"y": WANTED}, {"y": 0.5})
+CASE = Case("tiny", Path("tiny.onnx"), EXPECTED)
+ORT = rival("ort-web", "wasm")
+assert ORT is not None
+
+
+def answer(array: np.ndarray) -> dict:
+    text = base64.b64encode(array.tobytes()).decode()
+    return {"y": {"base64": text, "dims": list(array.shape), "type": array.dtype.name}}
+
+
+def result(ms: float, problem: str | None = None) -> Result:
+    facts = {"peakBytes": 1, "tasks": [], "kernels": []}
+    return Result(problem, ms, ms, ms, [ms, 3 * ms, ms], device=[ms], facts=facts)
+
+
+def test_the_error_is_relative_to_the_tolerance() -> None:
+    assert error(answer(WANTED + np.float32(0.25)), EXPECTED) == 0.5
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        WANTED + np.float32(1),
+        np.zeros_like(WANTED),
+        np.array([[1, np.nan, np.nan]], np.float32),
+        np.array([[1, np.inf, np.nan]], np.float32),
+        WANTED.astype(np.float64),
+        WANTED.T.copy(),
+    ],
+    ids=["far off", "number for NaN", "NaN for a number", "infinity for a number", "dtype", "shape"],
+)
+def test_a_wrong_answer_is_refused(found: np.ndarray) -> None:
+    with pytest.raises(Wrong):
+        error(answer(found), EXPECTED)
+
+
+def test_a_missing_output_is_refused() -> None:
+    with pytest.raises(Wrong, match="missing"):
+        error({}, EXPECTED)
+
+
+def test_the_ratio_is_the_rivals_median_over_ours() -> None:
+    assert make_row(CASE, ORT, {OURS: result(2), "ort-web": result(3)})["ratio"] == 1.5
+
+
+@pytest.mark.parametrize("wrong", [OURS, "ort-web"])
+def test_a_row_with_a_wrong_contestant_has_no_number(wrong: str) -> None:
+    results = {OURS: result(2), "ort-web": result(3)}
+    results[wrong].problem = "the output y is off"
+    row = make_row(CASE, ORT, results)
+    assert row["status"] == "failed" and "the output y is off" in row["reason"]
+    assert not [value for value in row.values() if isinstance(value, (int, float))]
+    assert "FAILED" in line(MODEL_COLUMNS, row, 8)
+
+
+def test_the_geometric_mean_is_of_the_rows_that_were_measured() -> None:
+    rows = [{"status": "ok", "ratio": 1.0}, {"status": "failed"}, {"status": "ok", "ratio": 4.0}]
+    assert geometric_mean(rows) == pytest.approx(2.0)
+
+
+def test_an_unknown_dimension_is_refused_by_name() -> None:
+    with pytest.raises(NoCase, match="depth"):
+        whole_model("magika@depth=3")
+
+
+def test_an_unknown_model_is_refused() -> None:
+    with pytest.raises(NoCase, match="no-such-model"):
+        whole_model("no-such-model")
+
+
+@pytest.mark.parametrize("chains", ceilings.CHAINS)
+def test_every_chain_of_the_arithmetic_ceiling_does_the_counted_work(chains: int) -> None:
+    kernel = ceilings.chains_kernel(chains)
+    arrays = {"in": np.full(12, 0.5, np.float32), "out": np.empty(4 * chains, np.float32)}
+    out = run_kernel(kernel, arrays, {"tasks": 1})["out"]
+    assert (out == 0.25 * ceilings.flops(chains) / (chains * 4 * 2)).all()
+
+
+def test_the_memory_ceiling_copies() -> None:
+    x = np.arange(2 * ceilings.CHUNK, dtype=np.float32)
+    out = run_kernel(ceilings.copy_kernel(), {"in": x, "out": np.empty_like(x)}, {"tasks": 2})["out"]
+    np.testing.assert_array_equal(out, x)
+
+
+def test_a_match_measures_right_answers_and_refuses_wrong_ones(site: SiteServer, browser: Browser) -> None:
+    (case,) = kernels.kernel_cases(["softmax-3x197x197"])
+    arena = Arena(browser, site, [], "wasm", 1)
+    try:
+        right = Match(arena, case).play(repeat=2, tune_seconds=0)[OURS]
+        other = {name: array + 1 for name, array in case.expected.outputs.items()}
+        wrong_case = replace(case, expected=replace(case.expected, outputs=other))
+        wrong = Match(arena, wrong_case).play(repeat=2, tune_seconds=0)[OURS]
+    finally:
+        arena.close()
+    assert right.problem is None and len(right.untuned) == 2 and right.error <= 1
+    assert wrong.problem is not None and not wrong.untuned
