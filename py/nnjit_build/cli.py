@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_bench(bench: argparse.ArgumentParser) -> None:
     add = bench.add_argument
-    models = "names of test models, or paths; NAME@DIM=VALUE,… sets dimensions (default: all; with --kernels, patterns of operators)"
+    models = "names of test models, or paths; NAME@DIM=VALUE,… sets dimensions (default: the large set); with --kernels, patterns of operators"
     add("models", nargs="*", metavar="MODEL", help=models)
     add("--device", choices=["wasm", "webgpu"], default="wasm")
     add("--threads", type=int, metavar="N", help="of the CPU (default: what the machine has)")
