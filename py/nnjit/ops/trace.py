@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError, ModelFormatError, UnsupportedError
+from ..errors import InputError, ModelFormatError, UnsupportedError, VerificationError
 from ..graph.graph import Graph, Initializer, Node, ValueInfo
 from ..ir import STORAGE_BYTES
 from ..tensor.build import Builder
 from ..tensor.tensor import Index, Source, Tensor
 from . import registry
 from .demand import demanded
-from .registry import Context, TensorList, Value
+from .registry import Context, Definition, TensorList, Value
 
 _INTEGERS = ("i64", "i32", "i16", "i8", "u8", "u16", "u32", "u64", "bool")
 _VALUE_LIMIT = 1 << 31
@@ -158,8 +158,16 @@ class _Tracer:
         self.b.node = node.name or node.outputs[0]
         try:
             results = definition(ctx, node, *operands)
-        except ValueError as error:
+        except (ValueError, ZeroDivisionError) as error:
             raise ModelFormatError(f"{node.describe()}: {error}") from error
+        except (TypeError, AttributeError, LookupError) as error:
+            misuse = _misuse(definition, ctx, node, operands)
+            if misuse:
+                raise ModelFormatError(f"{node.describe()}: {misuse}") from error
+            raise VerificationError(
+                f"{node.describe()}: the compiler failed ({type(error).__name__}: {error}); if the node's attributes are "
+                "what ONNX allows, this is a mistake in nnjit"
+            ) from error
         if isinstance(results, (Tensor, TensorList)):
             results = (results,)
         for name, result in zip(node.outputs, results, strict=False):
@@ -184,6 +192,24 @@ class _Tracer:
         if tensor is None:
             tensor = self.stored[id(initializer)] = _stored(self.b, initializer)
         return tensor
+
+
+def _misuse(definition: Definition, ctx: Context, node: Node, operands: Sequence[Any]) -> str | None:
+    """What is wrong with the node's inputs, or None: they are as many as the definition takes."""
+    from inspect import Parameter, signature
+
+    try:
+        bound = signature(definition).bind(ctx, node, *operands)
+    except TypeError:
+        return f"the operator takes another number of inputs than {len(operands)}"
+    for name, parameter in bound.signature.parameters.items():
+        value = bound.arguments.get(name, ())
+        if parameter.kind is Parameter.VAR_POSITIONAL:
+            if not value or None in value:
+                return f"one of the inputs '{name}' is left out, but the operator needs them"
+        elif parameter.default is Parameter.empty and value is None:
+            return f"the input '{name}' is left out, but the operator needs it"
+    return None
 
 
 def _stored(b: Builder, initializer: Initializer) -> Tensor:

@@ -124,4 +124,5 @@ def plain(error: BaseException) -> dict[str, str]:
         shown = f"{type(error).__name__}: {error}{place}"
         stack = "".join(traceback.format_exception(error))
         return {"code": VerificationError.code, "name": "VerificationError", "message": shown, "stack": stack}
-    return {"code": error.code, "name": type(error).__name__, "message": str(error), "stack": ""}
+    stack = "".join(traceback.format_exception(error)) if isinstance(error, VerificationError) else ""
+    return {"code": error.code, "name": type(error).__name__, "message": str(error), "stack": stack}
