@@ -195,6 +195,7 @@ class FakeModel {
       key: label,
       label,
       schedule: this.#schedule(index),
+      default: schedule,
       ms: ms / this.gains[index],
       gain: this.gains[index],
       waiting: 16 - this.tried[index].length,

@@ -150,7 +150,7 @@ export class KernelDetail {
  * @param {import("./kernel-groups.js").TaskReport} task
  * @returns {CandidateReport[]}
  */
-function versionsOf({ candidates, schedule, ms, gain }) {
+function versionsOf({ candidates, schedule, default: first, ms, gain }) {
   const versions = candidates.map((candidate) =>
     candidate.schedule === schedule && candidate.status === "ok"
       ? { ...candidate, ms, status: "in-use" }
@@ -158,7 +158,7 @@ function versionsOf({ candidates, schedule, ms, gain }) {
   );
   const isFirst = !versions.some(({ status }) => status === "in-use");
   if (isFirst) versions.push({ schedule, ms, status: "in-use" });
-  else if (ms !== null) versions.push({ schedule: "default", ms: ms * gain, status: "default" });
+  else if (ms !== null) versions.push({ schedule: first, ms: ms * gain, status: "default" });
   const usable = (/** @type {CandidateReport} */ { ms, status }) => ms !== null && status in USABLE;
   const rank = (/** @type {CandidateReport} */ version) => (usable(version) ? (version.ms ?? 0) : Infinity);
   return versions.sort((a, b) => (rank(a) < rank(b) ? -1 : rank(a) > rank(b) ? 1 : 0));

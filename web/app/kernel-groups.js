@@ -7,7 +7,7 @@
  *   ms: number | null, schedule: string, gflops: number | null, kernels: string[] }} UnitReport
  * @typedef {{ schedule: string, ms: number | null, status: string, message?: string }} CandidateReport
  * @typedef {{ key: string, label: string, schedule: string, ms: number | null, gain: number, waiting: number,
- *   candidates: CandidateReport[] }} TaskReport
+ *   default: string, candidates: CandidateReport[] }} TaskReport
  * @typedef {{ device: import("../../runtime/types.js").Facts, kernels: UnitReport[], tasks: TaskReport[] }} Report
  *
  * @typedef {{ key: string, label: string, title: string, op: string, units: UnitReport[], share: number,

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Mapping
 
 from ..compiler import CompiledPlan
+from ..emit.wasm import emit_module
+from ..emit.wgsl import emit_shader
 from ..errors import InputError
 from ..tune.tuner import Tuner
 from .session import Session
@@ -33,10 +35,7 @@ class LoadedPlan:
         self._session = session
         body = json.loads(compiled.json)
         self.units: list[dict] = body["units"]
-        self._kernels: dict[str, dict] = {}
-        """Kernel name → its entry in the plan; "module" is the module's bytes."""
-        modules = [compiled.blobs[blob] for blob in body["modules"]]
-        self._register(self.units, body["kernels"], modules)
+        _name_kernels(self.units, body["kernels"])
         self.times: list[dict] = []
         self.first_ms: list[float] = []
         self.stale = True
@@ -57,7 +56,7 @@ class LoadedPlan:
         await self._session.swap(plan, replacements)
         for unit, candidate in replacements:
             body = json.loads(candidate["json"])
-            self._register([body["unit"]], body["kernels"], candidate["blobs"])
+            _name_kernels([body["unit"]], body["kernels"])
             self.units[unit] = body["unit"]
         self.stale = True
 
@@ -68,23 +67,21 @@ class LoadedPlan:
         self.stale = False
         return self.times
 
-    def _register(self, units: list[dict], kernels: list[dict], modules: list[bytes]) -> None:
-        for kernel in kernels:
-            entry = dict(kernel)
-            if "module" in kernel:
-                entry["module"] = modules[kernel["module"]]
-            self._kernels[kernel["name"]] = entry
-        for unit in units:
-            for name, steps in (("kernels", unit["steps"]), ("init_kernels", unit["init"])):
-                unit[name] = list(dict.fromkeys(kernels[step["kernel"]]["name"] for step in steps))
-
     def source(self, kernel: str) -> str:
         """The code of a kernel, as text. Raises InputError for a name that the plan does not have."""
-        entry = self._kernels.get(kernel)
-        if entry is None:
+        found = self.tuner.kernel(kernel)
+        if found is None:
             raise InputError(f"The plan has no kernel {kernel!r}; report() lists them.")
-        if "wgsl" in entry:
-            return entry["wgsl"]
+        if self.compiled.target.device == "webgpu":
+            return emit_shader(found, self.compiled.target)
         from ..emit.wat import disassemble
 
-        return disassemble(entry["module"], entry["export"])
+        # Emitted once more, because the module that runs leaves out the names of locals.
+        return disassemble(emit_module([found], self.compiled.target, names=True), kernel)
+
+
+def _name_kernels(units: list[dict], kernels: list[dict]) -> None:
+    """Let each unit list the names of the kernels of its steps, and of its init steps."""
+    for unit in units:
+        for name, steps in (("kernels", unit["steps"]), ("init_kernels", unit["init"])):
+            unit[name] = list(dict.fromkeys(kernels[step["kernel"]]["name"] for step in steps))

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from ..compiler import CompiledPlan
 from ..errors import DeviceError
+from ..ir import Kernel
 from ..plan import UnitCode, candidate
 from ..schedule.schedule import Schedule
 
@@ -68,17 +69,8 @@ class Task:
     """A kernel specification with its schedules, the units that use it, and what was measured."""
 
     __slots__ = (
-        "key",
-        "label",
-        "op",
-        "units",
-        "waiting",
-        "trials",
-        "current",
-        "ms",
-        "first_ms",
-        "since_gain",
-    )
+        "key", "label", "op", "units", "waiting", "trials", "default", "current", "ms", "first_ms", "since_gain",
+    )  # fmt: skip
 
     def __init__(self, key: str, label: str, op: str, waiting: list[Schedule], current: Schedule) -> None:
         self.key = key
@@ -87,6 +79,8 @@ class Task:
         self.units: list[int] = []
         self.waiting = waiting
         self.trials: list[Trial] = []
+        self.default = current
+        """What ran before anything was measured in this visit."""
         self.current = current
         self.ms: float | None = None
         """Time of one unit with the current schedule."""
@@ -277,6 +271,11 @@ class Tuner:
         """The code that unit `index` of the plan runs now."""
         return self._units[index]
 
+    def kernel(self, name: str) -> Kernel | None:
+        """The kernel of that name that the plan runs now, at load or at each inference."""
+        steps = (step for unit in self._units for step in (*unit.init, *unit.steps))
+        return next((step.kernel for step in steps if step.kernel.name == name), None)
+
     def schedules(self) -> dict[str, str]:
         """Task → text of the schedule in use: what another plan of the model starts from."""
         return {t.key: str(t.current) for t in self.tasks.values()}
@@ -294,6 +293,7 @@ class Tuner:
                 "op": t.op,
                 "units": t.units,
                 "schedule": str(t.current),
+                "default": str(t.default),
                 "ms": t.ms,
                 "gain": t.first_ms / t.ms if t.first_ms and t.ms else 1.0,
                 "waiting": len(t.waiting),
