@@ -12,6 +12,8 @@ What WGSL forces, and what is done about it:
   constants come from the uniform, and an operation on constants alone takes them through a `let`.
 - An implementation may assume that there are no NaNs: `x != x` is tested on the bits of x. `min` and `max` may return
   either operand when one is NaN.
+- The builtins exp, log, sin, tanh, … may be as inaccurate as their specification allows, and some adapters use it (log
+  near 1, sin far from 0, tanh of large numbers): `lower.mathlib` expands them all.
 - A storage access is bounds-checked by the browser. A buffer whose every access is of 4 aligned elements is declared as
   an array of vectors, which checks, and loads, once instead of four times.
 """
@@ -23,9 +25,7 @@ from ..errors import UnsupportedError, VerificationError
 from ..symbolic import IntExpr, bounds_of
 from ..target import Target
 from .wgsl_index import ADD, tight
-from .wgsl_values import NATIVE_INTRINSICS, ValueWriter, access_of
-
-__all__ = ["INVOCATIONS", "NATIVE_INTRINSICS", "emit_shader"]
+from .wgsl_values import ValueWriter, access_of
 
 INVOCATIONS = 64
 """Invocations of a workgroup, each with a task of its own, where the kernel asks for no workgroup."""
@@ -169,7 +169,7 @@ class _Shader(ValueWriter):
             self.scopes[-1].locals[s.name] = name
             self.note_multiple(s)
             if kind == "let" and s.init.dtype == "i32" and s.init.lanes == 1:
-                known = bounds_of(s.init.attr, self.bounds) if s.init.op == "index" else (None, None)  # type: ignore[arg-type]
+                known = bounds_of(s.init.attr, self.bounds) if s.init.op == "index" else (None, None)
                 self.variable(s.name, name, known)
         elif isinstance(s, ir.Assign):
             value = self.texts(s.value)[s.value][0]

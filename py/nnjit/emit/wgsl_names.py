@@ -24,7 +24,7 @@ virtual volatile wgsl where with writeonly yield
 _TYPES_AND_BUILTINS = """
 array atomic bool f16 f32 i32 mat2x2 mat3x3 mat4x4 ptr u32 vec2 vec3 vec4 vec2f vec3f vec4f vec2i vec3i vec4i vec2u vec3u
 vec4u storage uniform workgroup function private read write read_write handle
-abs bitcast ceil exp floor fma log max min round select sqrt trunc workgroupBarrier
+abs bitcast ceil floor max min round select sqrt trunc workgroupBarrier
 """
 
 _OURS = "Params params tasks infinity nan main floordiv group groups invocation task lane"

@@ -27,10 +27,6 @@ from .wgsl_index import (
     tight,
 )  # fmt: skip
 
-NATIVE_INTRINSICS = frozenset(("exp", "log"))
-"""Builtins whose accuracy, as the WGSL specification guarantees it, suffices: exp to 3 + 2·|x| ULP, log to 3 ULP
-(2⁻²¹ absolute near 1). sin and cos are only good to 2⁻¹¹, and tanh may overflow: `lower.mathlib` expands those."""
-
 MAX_TEXT = 96
 """An expression longer than this is bound by a `let`: for the reader, and because parsers limit nesting."""
 
@@ -63,7 +59,7 @@ _BOOL_OPERATORS = {
     ("xor", 4): ("!=", COMPARE, ADD, ADD),
 }
 _MIXES_SCALAR = frozenset(("add", "sub", "mul", "div"))
-_CALLS = NATIVE_INTRINSICS | {"abs", "sqrt", "floor", "ceil", "round", "trunc", "min", "max"}
+_CALLS = frozenset(("abs", "sqrt", "floor", "ceil", "round", "trunc", "min", "max"))
 
 _INFINITY = float("inf")
 _LARGEST = (2 - 2**-23) * 2.0**127
@@ -119,7 +115,7 @@ class ValueWriter(IndexWriter):
         if e.op == "load":
             return self.values_of(access_of(e)[1])
         if e.op == "index":
-            return self.values_of(e.attr)  # type: ignore[arg-type]
+            return self.values_of(e.attr)
         return e.args
 
     def texts(self, *roots: ir.Expr) -> Texts:
@@ -163,13 +159,13 @@ class ValueWriter(IndexWriter):
         if op == "const":
             return self._constant(e)
         if op == "local":
-            return self.local(e.attr), PRIMARY  # type: ignore[arg-type]
+            return self.local(e.attr), PRIMARY
         if op == "index":
-            return self.index(e.attr, texts)  # type: ignore[arg-type]
+            return self.index(e.attr, texts)
         if op == "load":
             return self._load(e, texts)
         if op == "extract":
-            return f"{tight(texts[e.args[0]], PRIMARY)}.{'xyzw'[e.attr]}", PRIMARY  # type: ignore[index]
+            return f"{tight(texts[e.args[0]], PRIMARY)}.{'xyzw'[e.attr]}", PRIMARY
         dtype = self.type_of(e.dtype, e.lanes)
         if op in ("splat", "pack"):
             return f"{dtype}({', '.join(texts[a][0] for a in e.args)})", PRIMARY
@@ -208,9 +204,9 @@ class ValueWriter(IndexWriter):
         if e.dtype == "bool":
             return ("true" if e.attr else "false"), PRIMARY
         if e.dtype == "f32":
-            return self._float_constant(float(e.attr))  # type: ignore[arg-type]
+            return self._float_constant(float(e.attr))
         self.type_of(e.dtype, 1)
-        value = int(e.attr)  # type: ignore[call-overload]
+        value = int(e.attr)
         if e.dtype == "u32":
             return f"{value % 2**32}u", PRIMARY
         if not _I32[0] <= value <= _I32[1]:
@@ -285,7 +281,7 @@ class ValueWriter(IndexWriter):
 
     def _shift_count(self, count: ir.Expr, text: Text) -> Text:
         if _is_constant(count) and count.op != "pack":
-            amount = int(_scalar_of(count).attr)  # type: ignore[call-overload]
+            amount = int(_scalar_of(count).attr)
             # i64 computes in 32 bits: a longer shift leaves what a 64-bit one would leave of a small number.
             amount = min(amount, 31) if count.dtype == "i64" else amount % 32
             return (f"vec4u({amount}u)" if count.lanes == 4 else f"{amount}u"), PRIMARY
@@ -315,7 +311,7 @@ class ValueWriter(IndexWriter):
 
     def note_multiple(self, s: ir.Declare) -> None:
         """Remember whether the local that is declared is a multiple of 4."""
-        if s.init.op == "index" and self.is_fourfold(s.init.attr):  # type: ignore[arg-type]
+        if s.init.op == "index" and self.is_fourfold(s.init.attr):
             self.fourfold.add(s.name)
         else:
             self.fourfold.discard(s.name)
@@ -367,7 +363,7 @@ class ValueWriter(IndexWriter):
 
 def access_of(e: ir.Expr) -> tuple[str, int | IntExpr]:
     """Buffer and element index of a load."""
-    return e.attr  # type: ignore[return-value]
+    return e.attr
 
 
 def _is_constant(e: ir.Expr) -> bool:
