@@ -361,6 +361,29 @@ def test_a_gpu_lost_in_mid_run(client: Client) -> None:
     np.testing.assert_allclose(client.js(body, client.good), expected, atol=1e-4)
 
 
+def test_what_fails_while_the_model_is_tuned_costs_only_that(client: Client) -> None:
+    """A run that does not fit into memory, while kernels of the model are tried."""
+    url = client.publish(bad_models.outer().SerializeToString())
+    client.js('t.models.tuned = await t.load(a, { tune: "background", threads: 1 })', url)
+    client.js(SMALL_RUN, "tuned")
+    check(client.failure(HUGE_RUN, "tuned"), "out-of-memory", "6103.")
+    np.testing.assert_allclose(client.js(SMALL_RUN, "tuned"), SMALL, atol=1e-6)
+    client.js("await t.models.tuned.tune({ seconds: 0.5 })")
+    np.testing.assert_allclose(client.js(SMALL_RUN, "tuned"), SMALL, atol=1e-6)
+    client.js("t.models.tuned.dispose()")
+
+
+def test_a_gpu_lost_while_the_model_is_tuned(client: Client) -> None:
+    url = client.publish(small_models.perceptron(batch=3, width=256).SerializeToString())
+    with client.sabotaged(LOST_AFTER_SUBMIT):
+        client.js('t.models.lost = await t.load(a, { tune: "off", device: "webgpu" })', url)
+        client.js("await t.models.lost.run({ x: t.f32(3, 256) })")
+        error = client.failure(LOSE_GPU + "await t.models.lost.tune({ seconds: 5 })")
+    check(error, "device", "GPU device was lost", "Load the model again")
+    check(client.failure("await t.models.lost.run({ x: t.f32(3, 256) })"), "device", "lost")
+    client.js("t.models.lost.dispose()")
+
+
 # The page
 
 

@@ -123,6 +123,8 @@ export class GpuContext {
    * @returns {Promise<T>}
    */
   async guard(promise) {
+    // What is thrown before anybody waits for it must not leave it unhandled.
+    promise.catch(() => {});
     this.check();
     try {
       const value = await Promise.race([promise, this.lost]);
