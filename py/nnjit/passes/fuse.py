@@ -388,7 +388,11 @@ class Fuser:
         ):
             return
         mapping = self._shared_axes(g, h, c, found)
-        if mapping is None:
+        if mapping is None or any(
+            self._reads_from(m, h) and self._shared_axes(g, h, m, self.reads_of[m]) != mapping
+            for m in g.members
+            if m is not c
+        ):
             return
         for m in h.members:
             g.coords[m] = tuple(mapping[str(x)] if isinstance(x, IntExpr) else x for x in h.coords[m])
@@ -402,6 +406,9 @@ class Fuser:
                 other.deps = (other.deps - {h}) | ({g} if other is not g else set())
             if other.ancestors & h.bit and other is not g:
                 other.ancestors |= g.bit | g.ancestors
+
+    def _reads_from(self, c: Compute, h: Group) -> bool:
+        return any(self.group_of.get(w) is h for t, _ in self.reads_of[c] for w in writers(t))
 
     def _shared_axes(
         self, g: Group, h: Group, c: Compute, found: list[tuple[Tensor, Shape]]
