@@ -25,7 +25,9 @@ from nnjit.target import Target
 from nnjit.tensor.interpret import interpret
 from nnjit.tensor.tensor import Compute, Source, Storage, Tensor
 
-FIXED = range(24)
+FIXED = (*range(24), 123287, 5001210, 8000295)
+"""The last ones found bugs once: a group read through another view, an operand that cannot be packed, a function inside
+a branch."""
 FRESH_SECONDS = 4.0
 
 

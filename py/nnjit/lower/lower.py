@@ -664,6 +664,10 @@ def expand_body(body: list[ir.Stmt], target: Target) -> None:
             s.value = expand(s.value, target)
         elif isinstance(s, ir.For):
             expand_body(s.body, target)
+        elif isinstance(s, ir.If):
+            s.condition = expand(s.condition, target)
+            expand_body(s.then, target)
+            expand_body(s.orelse, target)
 
 
 def _vector_dtype(e: ir.Expr) -> bool:

@@ -21,8 +21,11 @@ MAP_CHUNK = 1024
 
 def space(spec: KernelSpec, target: Target) -> list[Schedule]:
     """Distinct schedules, best guess first, never empty, at most MAX_CANDIDATES."""
-    if spec.contraction is not None:
+    # Rows that a kernel reads again after writing them are not cut into tiles.
+    if spec.contraction is not None and not any(b.access == "rw" for b in spec.buffers):
         found = _contraction(spec, target)
+        if not _fits_vectors(spec):
+            found = [s for s in found if not s.pack] or _elementwise(spec)
     elif target.device == "webgpu":
         found = _gpu_rows(spec, target)
     elif _is_rows(spec):
@@ -31,6 +34,13 @@ def space(spec: KernelSpec, target: Target) -> list[Schedule]:
     else:
         found = _elementwise(spec)
     return list(dict.fromkeys(found))[:MAX_CANDIDATES] or [Schedule()]
+
+
+def _fits_vectors(spec: KernelSpec) -> bool:
+    """Whether every value that is reduced or stored has 4 bytes or is a bool; only those are packed."""
+    values = [r.value for s in spec.stages for r in s.reduces]
+    values += [w.value for s in spec.stages for w in s.stores]
+    return all(v.dtype in ("f32", "i32", "u32", "bool") for v in values)
 
 
 def _is_rows(spec: KernelSpec) -> bool:
