@@ -105,7 +105,9 @@ def test_numbers_are_rounded_to_the_nearest_half(modules: Modules) -> None:
     generator = np.random.default_rng(0)
     finite = HALVES.view(np.float16)[np.isfinite(HALVES.view(np.float16))].astype(np.float64)
     between = (finite[:-1] + finite[1:]) / 2
-    values = np.concatenate([finite[::5], between[::5], generator.normal(0, 1e4, 1000), [65519.9, 65520, 1e30, -1e30]])
+    values = np.concatenate(
+        [finite[::5], between[::5], generator.normal(0, 1e4, 1000), [65519.9, 65520, 1e30, -1e30]]
+    )
     values = values.astype(np.float32).astype(np.float64)
     found = modules.js("return a.map(dtypes.numberToHalf)", values.tolist())
     with np.errstate(over="ignore"):
