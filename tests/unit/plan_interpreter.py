@@ -110,6 +110,8 @@ class Machine:
         assert len(self.specs) == len(self.plan["buffers"]), "two buffers have one id"
         self.fixed: dict[str, np.ndarray] = {}
         self.memory: dict[str, np.ndarray] = {}
+        self.loaded = False
+        """Whether init steps are over: only then may a step write what does not outlive an inference."""
         self.env: dict[str, int] = {}
         for spec in self.specs.values():
             if spec["kind"] == "const":
@@ -161,6 +163,7 @@ class Machine:
         assert env is not None, "the plan does not fit these inputs"
         self.env = env
         self.memory = dict(self.fixed)
+        self.loaded = True
         for entry in self.plan["inputs"]:
             if entry["buffer"] is not None:
                 storage = self.specs[entry["buffer"]]["storage"]
@@ -186,7 +189,7 @@ class Machine:
             }
             assert evaluate_json(step["tasks"], {**self.env, **symbols}) >= 0
             assert all(offset == 0 for _, offset in step["buffers"])
-            self._call(kernel, [name for name, _ in step["buffers"]], symbols, seed, bool(self.memory))
+            self._call(kernel, [name for name, _ in step["buffers"]], symbols, seed, self.loaded)
 
     def _call(
         self, kernel: ir.Kernel, names: list[str], symbols: Mapping[str, int], seed: int, inference: bool

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -14,6 +15,12 @@ from unit.tensor_programs import matmul, relu
 from nnjit.compiler import CompiledPlan
 from nnjit.errors import DeviceError
 from nnjit.tune.tuner import MIN_GAIN, SAMPLES, Tuner
+
+
+def finish(work: Coroutine) -> None:
+    """Run a coroutine to its end, in a thread of its own: a browser's event loop may be running in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(asyncio.run, work).result()
 
 
 def layers(count: int = 3, width: int = 16) -> CompiledPlan:
@@ -80,7 +87,7 @@ class FakeExecutor:
 
 def tune(compiled: CompiledPlan, executor: FakeExecutor, **events: Any) -> Tuner:
     tuner = Tuner(compiled, 0, executor, **events)
-    asyncio.run(tuner.run(60.0))
+    finish(tuner.run(60.0))
     return tuner
 
 
@@ -161,12 +168,12 @@ def test_a_tuner_that_is_stopped_goes_on_where_it_was() -> None:
         tuner.stopped = True
 
     executor.on_measure = stop
-    asyncio.run(tuner.run(60.0))
+    finish(tuner.run(60.0))
     first = list(executor.measured)
     assert first and best not in first and not tuner.finished
     executor.on_measure = lambda: None
     tuner.stopped = False
-    asyncio.run(tuner.run(60.0))
+    finish(tuner.run(60.0))
     assert executor.running == [best] * 3
     assert len(executor.measured) == len(set(executor.measured))
 
@@ -174,7 +181,7 @@ def test_a_tuner_that_is_stopped_goes_on_where_it_was() -> None:
 def test_no_time_means_no_measurement() -> None:
     compiled = layers()
     executor = FakeExecutor(compiled, lambda s: 1.0)
-    asyncio.run(Tuner(compiled, 0, executor).run(0.0))
+    finish(Tuner(compiled, 0, executor).run(0.0))
     assert not executor.measured
 
 
