@@ -16,7 +16,7 @@ from .symbolic import to_json
 from .target import Target
 from .tensor.build import Builder
 from .tensor.env import Env
-from .tensor.tensor import Compute, Parts, Source, Storage, Tensor
+from .tensor.tensor import Compute, Parts, Source, Storage
 
 
 class CompiledPlan:
@@ -66,13 +66,8 @@ def compile_model(
     ir.forget_interned()
     env = Env()
     builder = Builder(env)
-    outputs = [_materialized(t, builder) for t in trace(graph, inputs, builder)]
+    outputs = [builder.materialize(t) for t in trace(graph, inputs, builder)]
     return _Assembly(graph, env, builder, outputs, target, schedules or {}).run()
-
-
-def _materialized(t: Tensor, builder: Builder) -> Storage:
-    """The output as row-major storage that a kernel writes."""
-    return builder.materialize(t)
 
 
 class _Assembly:

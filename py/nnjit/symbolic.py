@@ -14,9 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-Atom = "str | Opaque"
-Int = "int | IntExpr"
-
 
 class Opaque:
     """An atom that is not a variable: `op` in floordiv, mod, min, max, or `value` (args[0] is a scalar IR Expr)."""

@@ -3,26 +3,11 @@
  * pass JSON. Every function of `shell` returns { value }, or { refusal: { code, message } } for a typed error.
  */
 
+import { apiArrayTypeOf } from "../../runtime/dtypes.js";
 import { load } from "../../runtime/nnjit.js";
 
 /** @typedef {Awaited<ReturnType<typeof load>>} Model */
 /** @typedef {import("../../runtime/dtypes.js").Tensor} Tensor */
-
-/** @type {Record<string, any>} */
-const ARRAYS = {
-  float16: /** @type {any} */ (globalThis).Float16Array ?? Uint16Array,
-  float32: Float32Array,
-  float64: Float64Array,
-  int8: Int8Array,
-  uint8: Uint8Array,
-  int16: Int16Array,
-  uint16: Uint16Array,
-  int32: Int32Array,
-  uint32: Uint32Array,
-  int64: BigInt64Array,
-  uint64: BigUint64Array,
-  bool: Uint8Array,
-};
 
 /** @type {Model} */
 let model;
@@ -57,7 +42,7 @@ const shell = {
    */
   async setInput(name, url, dims, type) {
     const bytes = await (await fetch(url)).arrayBuffer();
-    inputs[name] = { data: new ARRAYS[type](bytes), dims, type };
+    inputs[name] = { data: new (apiArrayTypeOf(type))(bytes), dims, type };
   },
 
   /**

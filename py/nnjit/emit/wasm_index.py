@@ -365,5 +365,5 @@ class IndexEmitter:
         return local_get(local)
 
     def push_narrowed(self, e: Expr) -> None:
-        """Push a run-time integer as i32."""
+        """Push a run-time integer as i32: values are the subclass's subject (wasm_values.ValueEmitter)."""
         raise NotImplementedError

@@ -6,7 +6,7 @@ from .. import ir
 from ..passes.fuse import Group, reads, storage_of
 from ..symbolic import IntExpr, Opaque, bounds_of, recombine, substitute, var
 from ..tensor.env import Env
-from ..tensor.tensor import Alias, Compute, Index, Parts, Shape, Storage, Tensor
+from ..tensor.tensor import Alias, Compute, Index, Shape, Storage, Tensor
 from .spec import KernelSpec, Reduce, Stage, StoreTo, nodes, normalize
 
 COSTLY = frozenset((*ir.INTRINSICS, "div", "sqrt"))
@@ -224,4 +224,4 @@ def _linear(tensor: Tensor, coords: Shape) -> Index:
     return recombine(linear) if isinstance(linear, IntExpr) else linear
 
 
-__all__ = ["Parts", "Specified", "specify"]
+__all__ = ["Specified", "specify"]

@@ -129,7 +129,6 @@ class Tuner:
         self.tasks: dict[str, Task] = {}
         self.candidates = 0
         self.stopped = False
-        self.paused = False
         self.generation_ms = 0.0
         """Python's time for schedules, lowering and emission, all candidates together."""
         self._units = list(compiled.units)
