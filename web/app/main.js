@@ -224,9 +224,9 @@ function showLatency() {
   if (latency.times.length > 0) chart.show(latency);
 }
 
-/** Ask for a new report soon; many calls make few reports. */
+/** Ask for a new report soon; many calls make few reports. Before the first run there is nothing to tell. */
 function requestReport() {
-  if (reportDue) return;
+  if (reportDue || latency.count === 0) return;
   const wait = report ? Math.max(REPORT_INTERVAL, REPORT_PATIENCE * reportTook) : 0;
   reportDue = window.setTimeout(async () => {
     const asked = model;
