@@ -76,6 +76,10 @@ def lower(spec: KernelSpec, schedule: Schedule, target: Target, name: str = "ker
     return _Lowering(spec, schedule, target, name).run()
 
 
+_Product = tuple[ir.Expr, ir.Expr, str]
+"""(operand, operand, name of the accumulator) of a multiply-add."""
+
+
 class _Point:
     """One position in the tile: axis → index, and the registers of the reductions there."""
 
@@ -239,15 +243,17 @@ class _Lowering:
                     register = _register(r, p, copy)
                     self.lanes_of[register] = LANES if wide else 1
                     block.append(ir.Declare(register, ir.splat(init) if wide else init))
+        whole = () if inner_vector else _whole(axes, unroll)
         body = block
-        for v, d in axes[:-1]:
+        for v, d in axes[: -max(1, len(whole))]:
             loop = ir.For(v, d, [])
             body.append(loop)
             body = loop.body
         v, d = axes[-1]
         step = (LANES if inner_vector else 1) * unroll
-        if isinstance(d, int) and d <= step and not inner_vector:
-            self._iterations(body, stage, points, [{v: n} for n in range(d)], 1)
+        if whole:
+            shifts: list[dict[str, Index]] = [dict(at) for at in cartesian(*whole)]
+            self._iterations(body, stage, points, shifts, 1)
         else:
             self._main_loop(body, stage, points, v, d, step, copies)
             if inner_vector and step > LANES:
@@ -260,7 +266,7 @@ class _Lowering:
                 p.depends_memo = {}
             done = d - mod(d, LANES)
             self._scalar_tail(block, stage, points, axes, done)
-        elif step > 1 and not (isinstance(d, int) and (d <= step or d % step == 0)):
+        elif step > 1 and not whole and not (isinstance(d, int) and d % step == 0):
             self._tail_loop(body, stage, points, v, d - mod(d, step), mod(d, step))
         if not inner_vector:
             self._combine_copies(block, stage, points, copies)
@@ -336,25 +342,50 @@ class _Lowering:
     ) -> None:
         """One or several iterations of the innermost loop, for every point; equal loads are done once."""
         self.lets = {}
+        products: list[_Product] = []
         for n, shift in enumerate(shifts):
             for p in points:
                 p.forget()
                 for r in stage.reduces:
-                    self._accumulate(body, r, p, shift, n % copies)
+                    self._accumulate(body, r, p, shift, n % copies, products)
+                if stage.stores:
+                    self._multiply_add(body, products)
+                    products = []
                 for w in stage.stores:
                     self._store(body, w, p, shift)
+        self._multiply_add(body, products)
+
+    def _multiply_add(self, body: list[ir.Stmt], products: list[_Product]) -> None:
+        """Add the products up, operand by operand of the side that has more of them.
+
+        Each of these is loaded, used wherever it is needed, and dropped; only the operands of the other side stay in
+        registers. In any other order a wide tile, or the elements that the taps of a window share, would not fit.
+        """
+        streams = int(len({y for _, y, _ in products}) > len({x for x, _, _ in products}))
+        users: dict[ir.Expr, list[_Product]] = {}
+        for one in products:
+            users.setdefault(one[streams], []).append(one)
+        for group in users.values():
+            for x, y, register in group:
+                a, b = self._shared(body, x), self._shared(body, y)
+                old = ir.local(register, "f32", self.lanes_of[register])
+                body.append(ir.Assign(register, ir.fma(a, b, old)))
 
     def _accumulate(
-        self, body: list[ir.Stmt], r: Reduce, p: _Point, shift: dict[str, Index], copy: int
+        self,
+        body: list[ir.Stmt],
+        r: Reduce,
+        p: _Point,
+        shift: dict[str, Index],
+        copy: int,
+        products: list[_Product],
     ) -> None:
         register = _register(r, p, copy)
         if r.combine == "sum" and r.value.op == "mul" and r.value.dtype == "f32":
             a, b = (self._value(x, p, shift) for x in r.value.args)
             if max(a.lanes, b.lanes) == LANES:
                 a, b = ir.splat(a), ir.splat(b)
-            a, b = self._shared(body, a), self._shared(body, b)
-            old = ir.local(register, "f32", self.lanes_of[register])
-            body.append(ir.Assign(register, ir.fma(a, b, old)))
+            products.append((a, b, register))
             return
         value = self._value(r.value, p, shift)
         old = ir.local(register, r.value.dtype, self.lanes_of[register])
@@ -568,6 +599,18 @@ class _Lowering:
                 packed,
                 substitute(linear, {f"{axis}_p": tile_number, axis: var(axis) - base}),
             )
+
+
+def _whole(axes: list[tuple[str, Index]], unroll: int) -> list[list[tuple[str, Index]]]:
+    """The last axes whose iterations together are no more than `unroll`, each as its (axis, index) pairs."""
+    found: list[list[tuple[str, Index]]] = []
+    count = 1
+    for v, d in reversed(axes):
+        if not isinstance(d, int) or count * d > unroll:
+            break
+        count *= d
+        found.insert(0, [(v, n) for n in range(d)])
+    return found
 
 
 def _touched_buffers(stages: list[Stage], skip: Collection[ir.Expr]) -> set[str]:

@@ -7,7 +7,8 @@ vector A     the points of A (or the iterations of a stage's last axis) go four 
 order A B    grid axes from slowest to fastest; left out: the order of the spec
 serial A=C   C tiles of axis A are looped over inside a task (0: all of them)
 pack N       operand N (0 or 1) of the contraction is laid out in tile order first
-unroll U     the innermost reduction loop is unrolled U times
+unroll U     the innermost reduction loops, where they have at most U iterations together, are unrolled whole; else the
+             innermost one is unrolled U times
 group N      N invocations of a workgroup (GPU) share the loops of each point of the outer axes
 """
 

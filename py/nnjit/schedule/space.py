@@ -165,9 +165,10 @@ def _register_tiles(
         v for v, d in reversed(spec.outer)
         if v != column and spec.hint(d) > 1 and any(not depends(roles.indices[n], v) for n in on_column)
     ]  # fmt: skip
-    both = len(on_column) == 2
+    if len(on_column) == 2:
+        return _shared_columns(spec, target, roles, column, must_pack, row_axes)
     packings = [must_pack]
-    if not both and not must_pack:
+    if not must_pack:
         packings.append(tuple(on_column))
     orders = [tuple(v for v, _ in spec.outer)]
     if row_axes:
@@ -191,24 +192,69 @@ def _register_tiles(
             accumulators = m * vectors
             if accumulators > 24 or (accumulators < 4 and m == 1 and n < min(width, 16) and row_axes):
                 continue
-            operands = vectors * (m if both else 1) + (0 if both else 1)
             spill = max(0, accumulators + vectors + 1 + (not target.relaxed_simd) - target.vector_registers)
-            loads = (vectors + vectors * m) if both else (vectors + m)
             cost = (
-                waste * (-(-width // n) * n / width) * ((1.8 if spill else 1.0) + 0.5 * loads / accumulators)
+                waste
+                * (-(-width // n) * n / width)
+                * ((1.8 if spill else 1.0) + 0.5 * (vectors + m) / accumulators)
             )
             cost *= 1 + 2.0 / max(4, accumulators)
             for packing in packings:
                 for position, order in enumerate(dict.fromkeys(orders)):
                     tiles = (*rows, (column, n))
                     penalty = 1 + 0.02 * position + (0.05 if packing != packings[-1] else 0)
-                    if operands > 12:
-                        penalty *= 1.5
                     schedule = Schedule(
                         tiles=tiles, vector=column, order=order, pack=packing, unroll=_small_extent(spec)
                     )
                     found.append((cost * penalty, number, schedule))
                     number += 1
+    return found
+
+
+def _shared_columns(
+    spec: KernelSpec,
+    target: Target,
+    roles: _Roles,
+    column: str,
+    pack: tuple[int, ...],
+    row_axes: list[str],
+) -> list[tuple[float, int, Schedule]]:
+    """Tiles where both operands move along the columns, as in a depthwise convolution: nothing is splatted.
+
+    The columns loop inside a task, so that memory is read and written in its own order.
+    """
+    width = spec.hint(spec.extent(column))
+    unroll = _small_extent(spec)
+    serial = ((column, 0),) if column == spec.outer[-1][0] != spec.outer[0][0] else ()
+    found = []
+    for rows in _row_tiles(spec, row_axes):
+        m, waste = 1, 1.0
+        for v, t in rows:
+            m *= t
+            waste *= -(-spec.hint(spec.extent(v)) // t) * t / spec.hint(spec.extent(v))
+        windows = m * unroll
+        if rows:
+            # Neighbouring windows share elements.
+            axis, taps = rows[-1][0], spec.stages[0].axes[-1][0]
+            for i in roles.indices:
+                step, tap = coefficient(i, axis), coefficient(i, taps)
+                if isinstance(step, int) and isinstance(tap, int) and tap and step % tap == 0:
+                    windows = min(windows, m // rows[-1][1] * (unroll + (rows[-1][1] - 1) * (step // tap)))
+        for n in (4, 8, 16):
+            vectors = n // 4
+            accumulators = m * vectors
+            if accumulators > 16 or (n > width and n > 4):
+                continue
+            # More than three taps need not stay in registers: loading them again is hidden behind their multiply-adds.
+            live = accumulators + vectors * min(unroll, 3) + 1 + (not target.relaxed_simd)
+            loads = vectors * (windows + unroll) / (accumulators * unroll)
+            cost = waste * (-(-width // n) * n / width) * (1 + 0.5 * loads) * (1 + 2.0 / max(4, accumulators))
+            cost *= 1.5 if live > target.vector_registers else 1.0
+            cost *= 1 + 1.0 / n  # Short runs of neighbours make little of a cache line.
+            tiles = (*rows, (column, n))
+            for position, run in enumerate(dict.fromkeys((serial, ()))):
+                schedule = Schedule(tiles=tiles, vector=column, serial=run, pack=pack, unroll=unroll)
+                found.append((cost * (1 + 0.1 * position), len(found), schedule))
     return found
 
 
