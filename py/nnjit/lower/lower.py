@@ -361,10 +361,10 @@ class _Lowering:
         Each of these is loaded, used wherever it is needed, and dropped; only the operands of the other side stay in
         registers. In any other order a wide tile, or the elements that the taps of a window share, would not fit.
         """
-        streams = int(len({y for _, y, _ in products}) > len({x for x, _, _ in products}))
+        first = len({x for x, _, _ in products}) >= len({y for _, y, _ in products})
         users: dict[ir.Expr, list[_Product]] = {}
         for one in products:
-            users.setdefault(one[streams], []).append(one)
+            users.setdefault(one[0] if first else one[1], []).append(one)
         for group in users.values():
             for x, y, register in group:
                 a, b = self._shared(body, x), self._shared(body, y)

@@ -226,7 +226,7 @@ def _shared_columns(
     width = spec.hint(spec.extent(column))
     unroll = _small_extent(spec)
     serial = ((column, 0),) if column == spec.outer[-1][0] != spec.outer[0][0] else ()
-    found = []
+    found: list[tuple[float, int, Schedule]] = []
     for rows in _row_tiles(spec, row_axes):
         m, waste = 1, 1.0
         for v, t in rows:
