@@ -13,6 +13,7 @@ import numpy as np
 from . import ir
 from .emit.wasm import emit_module
 from .emit.wgsl import emit_shader
+from .lower.blocked import lower_blocked
 from .lower.cooperative import lower_cooperative
 from .lower.lower import Lowered, Packed, least_extent, lower
 from .lower.spec import KernelSpec
@@ -226,7 +227,7 @@ class Scheduler:
         known = self._lowered.get(key)
         if known is None:
             name = f"{op}_{len(self._lowered)}"
-            how = lower_cooperative if schedule.group > 1 else lower
+            how = lower_blocked if schedule.block else lower_cooperative if schedule.group > 1 else lower
             known = self._lowered[key] = how(spec, schedule, self.target, name)
         return known
 

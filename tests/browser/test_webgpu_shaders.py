@@ -11,7 +11,10 @@ import pytest
 
 from nnjit import ir
 from nnjit.ir import TASK, Assign, Barrier, Buffer, Declare, For, If, Kernel, Store
+from nnjit.lower.blocked import lower_blocked
 from nnjit.lower.mathlib import expand
+from nnjit.lower.spec import KernelSpec, Reduce, Stage, StoreTo
+from nnjit.schedule.schedule import Schedule
 from nnjit.symbolic import floordiv, maximum, minimum, mod, var
 from nnjit_build.server import SiteServer
 
@@ -534,6 +537,26 @@ def test_a_workgroup_reduces_through_shared_memory(gpu: ShaderRunner, workgroup:
     )
     got = gpu.run(kernel, {"x": x, "out": np.zeros(rows, np.float32)})["out"]
     np.testing.assert_array_equal(got, x.max(1))
+
+
+@pytest.mark.parametrize("sizes", [(33, 50, 27), (64, 48, 64), (5, 17, 6)], ids=str)
+@pytest.mark.parametrize("block", [(8, 8, 4, 4, 16), (16, 16, 2, 4, 8), (2, 32, 2, 8, 12)], ids=str)
+def test_a_workgroup_computes_a_block_of_a_product(
+    gpu: ShaderRunner, sizes: tuple[int, int, int], block: tuple[int, ...]
+) -> None:
+    m, k, n = sizes
+    rng = np.random.default_rng(k)
+    a, b = rng.standard_normal((m, k), np.float32), rng.standard_normal((k, n), np.float32)
+    product = ir.mul(
+        ir.load("a", var("i") * k + var("t"), "f32"), ir.load("b", var("t") * n + var("j"), "f32")
+    )
+    result = StoreTo("y", var("i") * n + var("j"), ir.unary("neg", ir.local("sum", "f32")))
+    stages = [Stage((("t", k),), [Reduce("sum", "sum", product)], []), Stage((), [], [result])]
+    buffers = [Buffer("a", "f32", "r"), Buffer("b", "f32", "r"), Buffer("y", "f32", "w")]
+    spec = KernelSpec((("i", m), ("j", n)), stages, buffers, {}, {})
+    kernel = lower_blocked(spec, Schedule(block=block), TARGET).kernel
+    got = gpu.run(kernel, {"a": a, "b": b, "y": np.full((m, n), np.nan, np.float32)})["y"]
+    np.testing.assert_allclose(got, -(a.astype(np.float64) @ b), rtol=1e-4, atol=1e-4)
 
 
 def test_names_that_wgsl_reserves_can_be_used(gpu: ShaderRunner) -> None:

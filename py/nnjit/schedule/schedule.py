@@ -10,6 +10,8 @@ pack N       operand N (0 or 1) of the contraction is laid out in tile order fir
 unroll U     the innermost reduction loops, where they have at most U iterations together, are unrolled whole; else the
              innermost one is unrolled U times
 group N      N invocations of a workgroup (GPU) share the loops of each point of the outer axes
+block R C M N K   R × C invocations of a workgroup (GPU) compute M × N results of a contraction each, from K terms of
+             the sum at a time in workgroup memory
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ class Schedule:
     pack: tuple[int, ...] = ()
     unroll: int = 1
     group: int = 1
+    block: tuple[int, ...] = ()
 
     def tile(self, axis: str) -> int:
         """Points of `axis` in a tile; 1 where nothing is said."""
@@ -47,6 +50,8 @@ class Schedule:
             parts.append(f"unroll {self.unroll}")
         if self.group != 1:
             parts.append(f"group {self.group}")
+        if self.block:
+            parts.append("block " + " ".join(map(str, self.block)))
         return "; ".join(parts) or "plain"
 
 
@@ -62,8 +67,8 @@ def parse(text: str) -> Schedule:
             fields["vector"] = rest[0]
         elif word == "order":
             fields["order"] = tuple(rest)
-        elif word == "pack":
-            fields["pack"] = tuple(int(r) for r in rest)
+        elif word in ("pack", "block"):
+            fields[word] = tuple(int(r) for r in rest)
         elif word in ("unroll", "group") and len(rest) == 1:
             fields[word] = int(rest[0])
         else:

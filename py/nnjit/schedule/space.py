@@ -8,7 +8,9 @@ must waste little of the actual extents; what the tile reads should be contiguou
 from __future__ import annotations
 
 from .. import ir
+from ..lower.blocked import roles_of, shared_bytes
 from ..lower.spec import Index, KernelSpec, coefficient, depends, nodes
+from ..symbolic import product
 from ..target import Target
 from .schedule import Schedule
 
@@ -124,7 +126,7 @@ class _Roles:
 def _contraction(spec: KernelSpec, target: Target) -> list[Schedule]:
     roles = _Roles(spec)
     if target.device == "webgpu" or spec.stages[0].reduces[0].value.dtype not in ("f32", "i32"):
-        return _gpu_contraction(spec, roles)
+        return _gpu_contraction(spec, target, roles)
     scored: list[tuple[float, int, Schedule]] = []
     for column in roles.columns[:1]:
         scored += _register_tiles(spec, target, roles, column)
@@ -333,7 +335,7 @@ _FIRST_OPERAND = 0.05
 """The first operand is seldom a weight, whose layout costs nothing at an inference."""
 
 
-def _gpu_contraction(spec: KernelSpec, roles: _Roles) -> list[Schedule]:
+def _gpu_contraction(spec: KernelSpec, target: Target, roles: _Roles) -> list[Schedule]:
     """Register tiles per invocation, with and without vectors along the columns.
 
     The columns are an axis along which results or operands are contiguous, or an operand can be packed to be. The rows
@@ -370,7 +372,46 @@ def _gpu_contraction(spec: KernelSpec, roles: _Roles) -> list[Schedule]:
                 found += [Schedule(tiles=tiles, vector=column, pack=strided, order=order)] * (order != axes)
             for schedule in dict.fromkeys(found):
                 scored.append((_gpu_cost(spec, roles, schedule), len(scored), schedule))
-    return [schedule for _, _, schedule in sorted(scored, key=lambda s: s[:2])]
+    tiled = [schedule for _, _, schedule in sorted(scored, key=lambda s: s[:2])]
+    blocks = _gpu_blocks(spec, target) if target.device == "webgpu" else []
+    if target.software:
+        # A barrier costs more there than what the workgroup shares.
+        return [*tiled[: MAX_CANDIDATES - len(blocks)], *blocks]
+    return [*blocks, *tiled]
+
+
+_GPU_BLOCKS = (
+    (8, 8, 4, 4, 16), (8, 8, 8, 8, 16), (16, 16, 4, 4, 16), (8, 16, 4, 4, 16), (8, 16, 8, 4, 16), (16, 8, 4, 8, 16),
+    (8, 8, 4, 8, 16), (8, 8, 4, 4, 32), (16, 16, 8, 4, 16), (16, 16, 8, 8, 8), (4, 16, 4, 4, 16), (4, 8, 4, 4, 32),
+    (8, 8, 2, 4, 32), (4, 16, 2, 4, 32), (2, 32, 2, 4, 32), (1, 64, 1, 4, 32), (1, 64, 4, 4, 16),
+)  # fmt: skip
+BLOCK_TERMS = 16
+"""Terms of a sum from which bringing operands into workgroup memory can pay."""
+
+
+def _gpu_blocks(spec: KernelSpec, target: Target) -> list[Schedule]:
+    """Blocks in workgroup memory, those first that waste little of the results and still give every core some."""
+    roles = roles_of(spec)
+    if roles is None:
+        return []
+    m, n, k, batch = (
+        spec.hint(product([d for _, d in axes]))
+        for axes in (roles.rows, roles.columns, roles.inner, roles.batch)
+    )
+    if k < BLOCK_TERMS or m * n == 0:
+        return []
+    scored: list[tuple[float, int, Schedule]] = []
+    for number, block in enumerate(_GPU_BLOCKS):
+        height, width = block[0] * block[2], block[1] * block[3]
+        if block[0] * block[1] > target.max_workgroup or shared_bytes(block) > target.shared_bytes:
+            continue
+        down, across = -(-m // height), -(-n // width)
+        waste = down * height * across * width / (m * n)
+        idle = max(1.0, GPU_INVOCATIONS * 8 / (batch * down * across * block[0] * block[1]))
+        loads = (height + width) / (height * width)
+        if waste <= 2:
+            scored.append((waste * idle * (1 + 8 * loads), number, Schedule(block=block)))
+    return [schedule for _, _, schedule in sorted(scored, key=lambda s: s[:2])][: MAX_CANDIDATES // 4]
 
 
 def _gpu_chains(spec: KernelSpec, size: int) -> int:
