@@ -2,7 +2,59 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What microbenchmarks found out about the device; see tune/microbench.py. The bandwidths count bytes read and written."""
+
+    gflops: float
+    """10⁹ floating-point operations a second that multiply-adds reach, on all threads together."""
+    bandwidth: tuple[tuple[int, float], ...]
+    """(bytes that a kernel touches, 10⁹ bytes a second), by size, on all threads together."""
+    vector_registers: int | None = None
+    """Wasm: 128-bit values that the engine keeps in registers, by the cliff."""
+    cache_bytes: tuple[int, ...] = ()
+    """Wasm: sizes after which a dependent load takes distinctly longer, smallest first: the caches of a core."""
+    cores: int = 1
+    """Wasm: threads of the pool that really run at the same time."""
+    barrier_us: float = 0.0
+    """Microseconds of one barrier: of the thread pool, or of a workgroup of 64 invocations."""
+    shared_bandwidth: float | None = None
+    """WebGPU: 10⁹ bytes a second of workgroup memory."""
+    dispatch_us: float | None = None
+    """WebGPU: microseconds that a dispatch takes which does nothing."""
+    subgroup: int | None = None
+    """WebGPU: invocations of a subgroup, where the adapter tells."""
+
+    def bandwidth_of(self, touched: float) -> float:
+        """10⁹ bytes a second for a kernel that touches so many bytes, between the sizes that were measured."""
+        (size, rate), *rest = self.bandwidth
+        if touched <= size:
+            return rate
+        for larger, slower in rest:
+            if touched <= larger:
+                part = math.log(touched / size) / math.log(larger / size)
+                return rate * (slower / rate) ** part
+            size, rate = larger, slower
+        return rate
+
+    def least_ms(self, flops: float, touched: float) -> float:
+        """The roofline: milliseconds that so much arithmetic, or so much traffic, takes at least."""
+        return max(flops / self.gflops, touched / self.bandwidth_of(touched)) / 1e6
+
+    @staticmethod
+    def of(data: Mapping[str, Any]) -> Hardware:
+        """The inverse of `dataclasses.asdict`, from JSON."""
+        lists = {
+            "bandwidth": tuple((int(size), float(rate)) for size, rate in data["bandwidth"]),
+            "cache_bytes": tuple(data["cache_bytes"]),
+        }
+        return Hardware(**{**data, **lists})
 
 
 @dataclass(frozen=True)
@@ -30,6 +82,20 @@ class Target:
     """WebGPU: the adapter computes on the CPU, where a barrier costs more than the parallel work that it allows."""
     features: frozenset[str] = field(default_factory=frozenset)
     """WebGPU features that are on: "shader-f16", "subgroups", "timestamp-query"."""
+    hardware: Hardware | None = None
+    """What was measured on the device; None before that."""
+
+    def measured(self, hardware: Hardware) -> Target:
+        """This target with what microbenchmarks found out."""
+        registers = hardware.vector_registers or self.vector_registers
+        return replace(self, hardware=hardware, vector_registers=registers)
+
+    @property
+    def cache(self) -> tuple[int, int]:
+        """Bytes of the nearest and of the second cache of a core; common ones where nothing was measured."""
+        found = self.hardware.cache_bytes if self.hardware else ()
+        nearest = found[0] if found else 32 << 10
+        return nearest, found[1] if len(found) > 1 else max(16 * nearest, 512 << 10)
 
     def storage(self, dtype: str) -> str:
         """The dtype that a tensor of ONNX dtype `dtype` is stored as on this device.

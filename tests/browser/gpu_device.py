@@ -50,6 +50,7 @@ window.gpu = {
     { ...request, candidates: request.candidates.map(candidatesOf) }, window.interrupt ?? pause),
   swap: (plan, unit, candidate) => window.device.swap({ plan, replacements: [{ unit, with: candidatesOf(candidate) }] }),
   profile: (plan, repeat) => window.device.profile({ plan, repeat }, pause),
+  microbench: (probe) => window.device.microbench(probe, pause),
   stats: () => window.device.stats(),
 };
 window.call = async (name, args) => {

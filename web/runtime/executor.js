@@ -103,6 +103,14 @@ export class Executor {
     return this.channel.call("measure", request);
   }
 
+  /**
+   * @param {import("./types.js").Probe} probe
+   * @returns {Promise<(number | null)[]>} milliseconds of each experiment
+   */
+  microbench(probe) {
+    return this.channel.call("microbench", probe);
+  }
+
   /** @param {{plan: number, replacements: import("./types.js").Replacement[]}} request */
   swap(request) {
     return this.channel.call("swap", request);

@@ -210,6 +210,7 @@ const compiler = new Channel(/** @type {any} */ (self), {
   addPlan,
   measure: (/** @type {any} */ request) => afterFirstRuns(() => theDevice().measure(request, pause)),
   profile: (/** @type {any} */ request) => afterFirstRuns(() => profile(request)),
+  microbench: (/** @type {any} */ probe) => afterFirstRuns(() => theDevice().microbench(probe, pause)),
   swap: (/** @type {any} */ request) => enqueue(patient, () => theDevice().swap(request)),
   connect: (/** @type {{port: MessagePort}} */ { port }) => {
     new Channel(port, forPages);

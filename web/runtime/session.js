@@ -192,6 +192,15 @@ export class Session {
     return JSON.stringify(await this.executor.profile({ plan, repeat }));
   }
 
+  /**
+   * @param {string} probe JSON of a Probe without blobs
+   * @param {Uint8Array[]} blobs
+   * @returns {Promise<string>} JSON: milliseconds of each experiment
+   */
+  async microbench(probe, blobs) {
+    return JSON.stringify(await this.executor.microbench({ ...JSON.parse(probe), blobs }));
+  }
+
   /** @returns {Promise<string>} */
   async stats() {
     return JSON.stringify(await this.executor.stats());

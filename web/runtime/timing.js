@@ -9,6 +9,8 @@ export const SAMPLE_MS = 2;
 const WARM_AFTER_MS = 6;
 const WARM_AT_MOST_MS = 120;
 
+const MAX_REPEATS = 1e5;
+
 /** A round this much faster than the best so far means that the engine is still optimising. */
 const STILL_IMPROVING = 0.95;
 
@@ -27,8 +29,12 @@ export function median(values) {
  * @param {number} ms of one execution
  */
 export function repeatsFor(ms) {
-  return Math.max(1, Math.min(100000, Math.round(SAMPLE_MS / Math.max(ms, 1e-5))));
+  return Math.max(1, Math.min(MAX_REPEATS, Math.round(SAMPLE_MS / Math.max(ms, 1e-5))));
 }
+
+/** What is shorter says nothing on a clock that browsers round to 5 µs, or to 100 µs; ms. */
+const READABLE_MS = 0.2;
+const GROWTH = 8;
 
 /**
  * Run something until it stops getting faster.
@@ -38,13 +44,19 @@ export function repeatsFor(ms) {
  * @returns {Promise<number>} ms of one execution, warm
  */
 export async function warmUp(time, pause) {
-  let best = await time(1);
-  let spent = best;
+  let repeat = 1;
+  let ms = await time(repeat);
+  while (ms * repeat < READABLE_MS && repeat < MAX_REPEATS) {
+    repeat *= GROWTH;
+    ms = await time(repeat);
+  }
+  let best = ms;
+  let spent = ms * repeat;
   let steady = 0;
   while (spent < WARM_AT_MOST_MS && (spent < WARM_AFTER_MS || steady < 2)) {
     await pause();
-    const repeat = repeatsFor(best);
-    const ms = await time(repeat);
+    repeat = repeatsFor(best);
+    ms = await time(repeat);
     spent += ms * repeat;
     steady = ms < best * STILL_IMPROVING ? 0 : steady + 1;
     best = Math.min(best, ms);

@@ -79,6 +79,19 @@
  * @property {number} samples per candidate
  * @property {number} tolerance fraction of the largest magnitude in the incumbent's output
  *
+ * @typedef {object} Experiment One microbenchmark: a step on buffers "in" and "out", or a number of barriers.
+ * @property {Step} [step] `flops` 0: on one thread, else on all
+ * @property {number} [barriers]
+ * @property {number | null} after number of the experiment that must have been quick
+ *
+ * @typedef {object} Probe What nnjit/tune/microbench.py asks to time.
+ * @property {number} bytes of each of the two buffers
+ * @property {KernelSpec[]} kernels
+ * @property {number[]} modules
+ * @property {Experiment[]} experiments
+ * @property {number} quickMs
+ * @property {Uint8Array[]} blobs
+ *
  * @typedef {object} Replacement
  * @property {number} unit index of the unit to replace
  * @property {Candidate} with
@@ -111,6 +124,8 @@
  * @property {(request: MeasureRequest, pause: () => Promise<void>) => Promise<{incumbentMs: number, results: Measurement[]}>} measure
  *   awaits `pause()` between samples; other requests are served meanwhile and may overwrite the arena
  * @property {(request: {plan: number, repeat: number}, pause: () => Promise<void>) => Promise<{unit: number, ms: number}[]>} profile
+ * @property {(probe: Probe, pause: () => Promise<void>) => Promise<(number | null)[]>} microbench milliseconds of each
+ *   experiment
  * @property {(request: {plan: number, replacements: Replacement[]}) => Promise<{initMs: number}>} swap
  * @property {() => Record<string, number>} stats
  * @property {() => void} dispose

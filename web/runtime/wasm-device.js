@@ -11,6 +11,7 @@ import { ThreadPool } from "./thread-pool.js";
 import { bindPlan } from "./wasm-binding.js";
 import { canShareMemory, defaultThreads, hasRelaxedSimd } from "./wasm-features.js";
 import { measure, profile } from "./wasm-measure.js";
+import { microbench } from "./wasm-microbench.js";
 import { WasmMemory } from "./wasm-memory.js";
 import { PersistentStore } from "./wasm-persistent.js";
 
@@ -276,6 +277,14 @@ export class WasmDevice {
    */
   profile(request, pause) {
     return profile(this, request, pause);
+  }
+
+  /**
+   * @param {import("./types.js").Probe} probe
+   * @param {() => Promise<void>} pause
+   */
+  microbench(probe, pause) {
+    return microbench(this, probe, pause);
   }
 
   /**

@@ -12,6 +12,7 @@ import { bytesOfBuffer, isPersistent, specOf } from "./plan-buffers.js";
 import { inferenceSteps, initSteps, replaceUnit, touched } from "./plan-edit.js";
 import { GpuContext } from "./webgpu-context.js";
 import { measure, profile } from "./webgpu-measure.js";
+import { microbench } from "./webgpu-microbench.js";
 import { Pipelines } from "./webgpu-pipelines.js";
 import { BufferPool } from "./webgpu-pool.js";
 import { Program } from "./webgpu-program.js";
@@ -389,6 +390,14 @@ export class WebGpuDevice {
    */
   profile(request, pause) {
     return profile(this, request, pause);
+  }
+
+  /**
+   * @param {import("./types.js").Probe} probe
+   * @param {() => Promise<void>} pause
+   */
+  microbench(probe, pause) {
+    return microbench(this, probe, pause);
   }
 
   /**

@@ -108,6 +108,10 @@ class Session:
         """Median milliseconds, flops and bytes of each unit on the latest inputs."""
         return json.loads(await _await(self._js.profile(plan, repeat)))
 
+    async def microbench(self, request: str, blobs: list[bytes]) -> list[float | None]:
+        """Milliseconds of the experiments that tune.microbench.request describes; inferences are served meanwhile."""
+        return json.loads(await _await(self._js.microbench(request, _to_js(blobs))))
+
     async def stats(self) -> dict:
         """Memory in bytes, and counts."""
         return json.loads(await _await(self._js.stats()))

@@ -1,0 +1,102 @@
+/**
+ * Microbenchmarks on the CPU device: kernels that nnjit/tune/microbench.py describes are timed in memory above the
+ * persistent data, where nothing outlives an inference.
+ */
+
+import { alignUp, SLACK } from "./placement.js";
+import { BARRIER } from "./program.js";
+import { ProgramBuilder } from "./program-builder.js";
+import { repeatsFor, warmUp } from "./timing.js";
+
+/** @typedef {import("./wasm-device.js").WasmDevice} WasmDevice */
+/** @typedef {import("./types.js").Probe} Probe */
+
+const SAMPLES = 4;
+/** Bytes for the program that the pool reads. */
+const PROGRAM_BYTES = 4096;
+
+/**
+ * @param {WasmDevice} device
+ * @param {Probe} probe
+ * @param {() => Promise<void>} pause
+ * @returns {Promise<(number | null)[]>} milliseconds of one execution of each experiment, the least of several
+ */
+export async function microbench(device, probe, pause) {
+  const slots = await device.instantiate(/** @type {any} */ (probe), probe.blobs, 0);
+  /** @type {(number | null)[]} */
+  const times = [];
+  try {
+    for (const experiment of probe.experiments) {
+      const laid = new Laid(device, probe, experiment, slots);
+      const time = (/** @type {number} */ repeat) => laid.time(repeat);
+      let best = await warmUp(time, pause);
+      for (let sample = 0; sample < SAMPLES; sample++) {
+        await pause();
+        best = Math.min(best, time(repeatsFor(best)));
+      }
+      times.push(best);
+    }
+  } finally {
+    device.pool.release(slots);
+  }
+  return times;
+}
+
+/** An experiment with its addresses, which move when persistent data grows meanwhile. */
+class Laid {
+  /**
+   * @param {WasmDevice} device
+   * @param {Probe} probe
+   * @param {import("./types.js").Experiment} experiment
+   * @param {number[]} slots
+   */
+  constructor(device, probe, experiment, slots) {
+    this.device = device;
+    this.probe = probe;
+    this.experiment = experiment;
+    this.slots = slots;
+    this.epoch = NaN;
+    this.words = new Int32Array(0);
+    this.program = 0;
+    this.shared = false;
+  }
+
+  lay() {
+    const { device, probe, slots } = this;
+    const { memory } = device;
+    const { barriers, step } = this.experiment;
+    this.epoch = memory.epoch;
+    this.program = alignUp(memory.top);
+    const bytes = alignUp(probe.bytes + SLACK);
+    const first = alignUp(this.program + PROGRAM_BYTES);
+    memory.ensure(first + 2 * bytes);
+    // What `measure` left above the arena may lie here.
+    device.disturbances += 1;
+    // Pages that were never written all share one that is, and so would seem to fit the nearest cache.
+    memory.bytes.fill(0, first, first + 2 * bytes);
+    if (barriers) {
+      this.words = new Int32Array(barriers).fill(BARRIER);
+      this.shared = true;
+    } else if (step) {
+      const builder = new ProgramBuilder(step.flops ? device.pool.threads : 1);
+      const locate = (/** @type {string | number} */ id) => {
+        const address = first + (id === "in" ? 0 : bytes);
+        return { address, bytes: probe.bytes, storage: "f32", constant: false };
+      };
+      builder.add(step, probe.kernels[step.kernel], slots[step.kernel], {}, locate);
+      this.words = builder.finish();
+      this.shared = builder.shared;
+    }
+  }
+
+  /**
+   * Milliseconds of one execution.
+   * @param {number} repeat
+   */
+  time(repeat) {
+    if (this.epoch !== this.device.memory.epoch) this.lay();
+    const start = performance.now();
+    this.device.pool.run(this.words, 0, this.words.length, this.program, repeat, this.shared);
+    return (performance.now() - start) / repeat;
+  }
+}
