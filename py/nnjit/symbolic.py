@@ -48,11 +48,12 @@ class Opaque:
 class IntExpr:
     """A canonical polynomial; see the module's docstring. Never constant, never mutated."""
 
-    __slots__ = ("terms", "_hash")
+    __slots__ = ("terms", "_hash", "_text")
 
     def __init__(self, terms: dict[tuple, int]) -> None:
         self.terms = terms
         self._hash = 0
+        self._text = ""
 
     def __hash__(self) -> int:
         if not self._hash:
@@ -63,28 +64,41 @@ class IntExpr:
         return self is other or (isinstance(other, IntExpr) and self.terms == other.terms)
 
     def __add__(self, other: int | IntExpr) -> int | IntExpr:
-        terms = dict(self.terms)
-        for mono, coef in other.terms.items() if isinstance(other, IntExpr) else (((), other),):
+        if not isinstance(other, IntExpr):
+            return self._plus_constant(other) if other else self
+        terms = self.terms.copy()
+        for mono, coef in other.terms.items():
             total = terms.get(mono, 0) + coef
             if total:
                 terms[mono] = total
             else:
-                terms.pop(mono, None)
+                del terms[mono]
         return _make(terms)
 
     __radd__ = __add__
 
+    def _plus_constant(self, constant: int) -> IntExpr:
+        terms = self.terms.copy()
+        total = terms.get((), 0) + constant
+        if total:
+            terms[()] = total
+        else:
+            del terms[()]
+        return IntExpr(terms)
+
     def __neg__(self) -> int | IntExpr:
-        return self * -1
+        return IntExpr({m: -c for m, c in self.terms.items()})
 
     def __sub__(self, other: int | IntExpr) -> int | IntExpr:
-        return self + other * -1
+        return self + -other
 
     def __rsub__(self, other: int) -> int | IntExpr:
-        return self * -1 + other
+        return -self + other
 
     def __mul__(self, other: int | IntExpr) -> int | IntExpr:
         if not isinstance(other, IntExpr):
+            if other == 1:
+                return self
             return IntExpr({m: c * other for m, c in self.terms.items()}) if other else 0
         terms: dict[tuple, int] = {}
         for m1, c1 in self.terms.items():
@@ -109,15 +123,21 @@ class IntExpr:
         raise TypeError(f"the truth of {self} is not known at compile time; use Env.guard")
 
     def __str__(self) -> str:
-        parts = []
-        for mono, coef in sorted(self.terms.items(), key=lambda t: (-len(t[0]), str(t[0]))):
-            factors = [str(a) for a in mono]
-            if coef != 1 or not factors:
-                factors.insert(0, str(coef))
-            parts.append("*".join(factors))
-        return " + ".join(parts)
+        if not self._text:
+            parts = []
+            for mono, coef in sorted(self.terms.items(), key=_print_order):
+                factors = [str(a) for a in mono]
+                if coef != 1 or not factors:
+                    factors.insert(0, str(coef))
+                parts.append("*".join(factors))
+            self._text = " + ".join(parts)
+        return self._text
 
     __repr__ = __str__
+
+
+def _print_order(term: tuple[tuple, int]) -> tuple[int, str]:
+    return -len(term[0]), str(term[0])
 
 
 def _join(a: tuple, b: tuple) -> tuple:
@@ -138,7 +158,13 @@ def _make(terms: dict[tuple, int]) -> int | IntExpr:
 
 def var(name: str) -> IntExpr:
     """The expression that is the variable `name`."""
-    return IntExpr({(name,): 1})
+    known = _variables.get(name)
+    if known is None:
+        known = _variables[name] = IntExpr({(name,): 1})
+    return known
+
+
+_variables: dict[str, IntExpr] = {}
 
 
 def opaque(op: str, *args: object) -> IntExpr:
@@ -167,19 +193,21 @@ def bounds_of(e: int | IntExpr, bounds: Bounds) -> tuple[int | None, int | None]
     for mono, coef in e.terms.items():
         mlow: int | None = 1
         mhigh: int | None = 1
-        for atom in mono:
-            alow, ahigh = _atom_bounds(atom, bounds)
-            if len(mono) == 1:
-                mlow, mhigh = alow, ahigh
-                break
-            if alow is None or alow < 0:
-                return None, None
-            mlow = None if mlow is None else mlow * alow
-            mhigh = None if mhigh is None or ahigh is None else mhigh * ahigh
+        if len(mono) == 1:
+            mlow, mhigh = _atom_bounds(mono[0], bounds)
+        else:
+            for atom in mono:
+                alow, ahigh = _atom_bounds(atom, bounds)
+                if alow is None or alow < 0:
+                    return None, None
+                mlow = None if mlow is None else mlow * alow
+                mhigh = None if mhigh is None or ahigh is None else mhigh * ahigh
         if coef < 0:
             mlow, mhigh = mhigh, mlow
         low = None if low is None or mlow is None else low + coef * mlow
         high = None if high is None or mhigh is None else high + coef * mhigh
+        if low is None and high is None:
+            break
     return low, high
 
 
@@ -223,11 +251,14 @@ def _split(a: int | IntExpr, b: int | IntExpr) -> tuple[int | IntExpr, int | Int
         q: dict[tuple, int] = {}
         r: dict[tuple, int] = {}
         for mono, coef in terms_of(a).items():
-            whole = coef // b if mono == () or coef % b == 0 else 0
+            whole, rest = divmod(coef, b)
+            if rest and mono:
+                r[mono] = coef
+                continue
             if whole:
                 q[mono] = whole
-            if coef - whole * b:
-                r[mono] = coef - whole * b
+            if rest:
+                r[mono] = rest
         return _make(q), _make(r)
     if len(b.terms) != 1:
         return (1, 0) if a == b else (0, a)
@@ -254,12 +285,7 @@ def floordiv(a: int | IntExpr, b: int | IntExpr, bounds: Bounds = _NO_BOUNDS) ->
     if isinstance(b, int) and b == 1:
         return a
     q, r = _split(a, b)
-    low, high = bounds_of(r, bounds)
-    if low is not None and low >= 0:
-        slack_low, _ = bounds_of(b - r - 1, bounds)
-        if slack_low is not None and slack_low >= 0:
-            return q
-    if isinstance(r, int) and r == 0:
+    if _is_remainder(r, b, bounds) or (isinstance(r, int) and r == 0):
         return q
     return q + opaque("floordiv", r, b)
 
@@ -271,12 +297,20 @@ def mod(a: int | IntExpr, b: int | IntExpr, bounds: Bounds = _NO_BOUNDS) -> int 
     _, r = _split(a, b)
     if isinstance(r, int) and isinstance(b, int):
         return r % b
-    low, _ = bounds_of(r, bounds)
-    if low is not None and low >= 0:
-        slack_low, _ = bounds_of(b - r - 1, bounds)
-        if slack_low is not None and slack_low >= 0:
-            return r
+    if _is_remainder(r, b, bounds):
+        return r
     return r if r == 0 else opaque("mod", r, b)
+
+
+def _is_remainder(r: int | IntExpr, b: int | IntExpr, bounds: Bounds) -> bool:
+    """Whether 0 ≤ r < b is certain."""
+    low, high = bounds_of(r, bounds)
+    if low is None or low < 0:
+        return False
+    if not isinstance(b, int):
+        low, _ = bounds_of(b - r - 1, bounds)
+        return low is not None and low >= 0
+    return high is not None and high < b
 
 
 def recombine(e: int | IntExpr) -> int | IntExpr:
@@ -351,28 +385,65 @@ def variables(e: int | IntExpr) -> set[str]:
     return {a for a in atoms(e) if isinstance(a, str)}
 
 
+class Substitution:
+    """Replaces variables, in any number of expressions: what becomes of an opaque atom is worked out once.
+
+    `on_value` rewrites run-time value atoms. The mapping must not change after the first use.
+    """
+
+    __slots__ = ("mapping", "bounds", "on_value", "_opaque")
+
+    def __init__(
+        self,
+        mapping: Mapping[str, int | IntExpr],
+        bounds: Bounds = _NO_BOUNDS,
+        on_value: Callable[[Opaque], int | IntExpr] | None = None,
+    ) -> None:
+        self.mapping = mapping
+        self.bounds = bounds
+        self.on_value = on_value
+        self._opaque: dict[Opaque, int | IntExpr] = {}
+
+    def __call__(self, e: int | IntExpr) -> int | IntExpr:
+        """`e` with the variables replaced."""
+        if isinstance(e, int):
+            return e
+        terms: dict[tuple, int] = {}
+        for mono, coef in e.terms.items():
+            value: int | IntExpr = coef
+            for atom in mono:
+                new = self.mapping.get(atom) if isinstance(atom, str) else self._atom(atom)
+                if new is None:
+                    new = var(atom)
+                value = new * value
+            if isinstance(value, int):
+                terms[()] = terms.get((), 0) + value
+            else:
+                for m, c in value.terms.items():
+                    terms[m] = terms.get(m, 0) + c
+        if 0 in terms.values():
+            terms = {m: c for m, c in terms.items() if c}
+        return _make(terms)
+
+    def _atom(self, atom: Opaque) -> int | IntExpr:
+        done = self._opaque.get(atom)
+        if done is None:
+            if atom.op == "value":
+                done = self.on_value(atom) if self.on_value else IntExpr({(atom,): 1})
+            else:
+                done = _OPERATIONS[atom.op](self(atom.args[0]), self(atom.args[1]), self.bounds)
+            self._opaque[atom] = done
+        return done
+
+
 def substitute(
     e: int | IntExpr,
     mapping: Mapping[str, int | IntExpr],
     bounds: Bounds = _NO_BOUNDS,
     on_value: Callable[[Opaque], int | IntExpr] | None = None,
 ) -> int | IntExpr:
-    """`e` with variables replaced; `on_value` rewrites run-time value atoms."""
-    if isinstance(e, int):
-        return e
-    total: int | IntExpr = 0
-    for mono, coef in e.terms.items():
-        term: int | IntExpr = coef
-        for atom in mono:
-            if isinstance(atom, str):
-                term = term * mapping.get(atom, IntExpr({(atom,): 1}))
-            elif atom.op == "value":
-                term = term * (on_value(atom) if on_value else IntExpr({(atom,): 1}))
-            else:
-                a, b = (substitute(x, mapping, bounds, on_value) for x in atom.args)
-                term = term * _OPERATIONS[atom.op](a, b, bounds)
-        total = total + term
-    return total
+    """`e` with variables replaced: one use of a Substitution."""
+    return e if isinstance(e, int) else Substitution(mapping, bounds, on_value)(e)
 
 
 _OPERATIONS: dict[str, Callable] = {"floordiv": floordiv, "mod": mod, "min": minimum, "max": maximum}
