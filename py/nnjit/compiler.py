@@ -16,7 +16,7 @@ from .symbolic import to_json
 from .target import Target
 from .tensor.build import Builder
 from .tensor.env import Env
-from .tensor.tensor import Compute, Parts, Source, Storage
+from .tensor.tensor import Compute, Index, Parts, Source, Storage
 
 
 class CompiledPlan:
@@ -115,9 +115,11 @@ class _Assembly:
             self._key(item)
             items.append(item)
             units.append(self._unit(item))
+        required: dict[Index, int] = {}
         for item in items:
-            for extent, least in self.scheduler.requirements(item).items():
-                self.env.require(extent, least)
+            required |= self.scheduler.requirements(item)
+        for extent, least in required.items():
+            self.env.require(extent, least)
         self._check_bindings(items)
         body = {
             "format": FORMAT,

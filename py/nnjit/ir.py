@@ -38,7 +38,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .symbolic import IntExpr, Opaque, to_json, var
+from .symbolic import IntExpr, Opaque, names_of, to_json, var
 
 COMPUTE_DTYPES = ("f32", "f64", "i32", "u32", "i64", "bool")
 
@@ -70,7 +70,7 @@ Index = int | IntExpr
 class Expr:
     """One interned node; build it with the functions below."""
 
-    __slots__ = ("op", "dtype", "lanes", "args", "attr")
+    __slots__ = ("op", "dtype", "lanes", "args", "attr", "_names")
 
     def __init__(self, op: str, dtype: str, lanes: int, args: tuple, attr: Any) -> None:
         self.op = op
@@ -78,6 +78,25 @@ class Expr:
         self.lanes = lanes
         self.args = args
         self.attr = attr
+        self._names: frozenset[str] | None = None
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names of all variables that the indices below this node depend on (no declared locals)."""
+        if self._names is None:
+            found: set[str] = set()
+            for index in self.indices():
+                found |= names_of(index)
+            self._names = frozenset(found.union(*[x.names for x in self.args]))
+        return self._names
+
+    def indices(self) -> tuple[Index, ...]:
+        """The index expressions that this node itself holds."""
+        if self.op == "index":
+            return (self.attr,)
+        if self.op == "load":
+            return (self.attr[1],)
+        return self.attr[1] if self.op == "read" else ()
 
     def __str__(self) -> str:
         if self.op == "const":
@@ -197,7 +216,10 @@ def bitcast(x: Expr, dtype: str) -> Expr:
 
 
 def _widen(xs: tuple[Expr, ...]) -> tuple[Expr, ...]:
-    return tuple(map(splat, xs)) if any(x.lanes == 4 for x in xs) else xs
+    for x in xs:
+        if x.lanes == 4:
+            return tuple(map(splat, xs))
+    return xs
 
 
 def unary(op: str, x: Expr) -> Expr:
@@ -208,7 +230,8 @@ def binary(op: str, a: Expr, b: Expr) -> Expr:
     """Arithmetic on two operands of one dtype; a scalar beside a vector is splatted."""
     if a.dtype != b.dtype:
         raise TypeError(f"{op}: {a.dtype} and {b.dtype}")
-    a, b = _widen((a, b))
+    if a.lanes != b.lanes:
+        a, b = splat(a), splat(b)
     return expr(op, "bool" if op in COMPARISONS else a.dtype, a.lanes, (a, b))
 
 
@@ -240,7 +263,7 @@ def div(a: Expr, b: Expr) -> Expr:
 
 def rebuild(e: Expr, args: tuple[Expr, ...]) -> Expr:
     """`e` with other operands; lanes follow them."""
-    if all(a is b for a, b in zip(e.args, args, strict=True)):
+    if args == e.args:
         return e
     if e.op not in ("pack", "extract"):
         args = _widen(args)

@@ -59,7 +59,7 @@ class UnitCode:
 class Item:
     """A fused group ready to be scheduled: its spec, the buffers behind it, and what to call it."""
 
-    __slots__ = ("number", "spec", "tensors", "static", "label", "node", "op", "work", "traffic")
+    __slots__ = ("number", "spec", "tensors", "static", "label", "node", "op", "work", "traffic", "hints", "task")
 
     def __init__(
         self, number: int, specified: Specified, static: bool, label: str, node: str, op: str
@@ -75,16 +75,11 @@ class Item:
         self.traffic: Index = 0
         for s in self.tensors:
             self.traffic = self.traffic + s.size * ir.STORAGE_BYTES[s.dtype]
-
-    @property
-    def task(self) -> str | None:
-        """Key of the tuning task: equal keys are equal kernels. None where there is nothing to choose."""
-        return None if self.static else digest(str(self.spec), *self.hint_key())
-
-    def hint_key(self) -> list[str]:
-        """Sizes at hand of symbolic extents: a schedule is chosen for them."""
         extents = [d for _, d in self.spec.outer] + [d for s in self.spec.stages for _, d in s.axes]
-        return [str(self.spec.hint(d)) for d in extents if not isinstance(d, int)]
+        self.hints = tuple([str(self.spec.hint(d)) for d in extents if not isinstance(d, int)])
+        """Sizes at hand of symbolic extents: a schedule is chosen for them."""
+        self.task = None if static else digest(str(self.spec), *self.hints)
+        """Key of the tuning task: equal keys are equal kernels. None where there is nothing to choose."""
 
 
 def digest(*texts: str) -> str:
@@ -158,26 +153,29 @@ class Scheduler:
         self.target = target
         self.table = table
         self._lowered: dict[tuple, Lowered] = {}
+        self._spaces: dict[tuple[str, ...], list[Schedule]] = {}
         self._names: dict[str, None] = {}
 
     def candidates(self, item: Item) -> list[Schedule]:
-        """The lite space of the item, default first."""
-        return space(item.spec, self.target)
+        """The lite space of the item, default first; items of one task share it."""
+        key = (str(item.spec), *item.hints)
+        known = self._spaces.get(key)
+        if known is None:
+            known = self._spaces[key] = space(item.spec, self.target)
+        return known
 
     def requirements(self, item: Item) -> dict[Index, int]:
         """Size → least value that the schedules of the item's space ask for: a winner must fit where the plan fits."""
         symbolic = {a: d for a, d in item.spec.outer if not isinstance(d, int)}
-        found: dict[Index, int] = {}
-        for schedule in self.candidates(item) if symbolic else ():
-            for axis, tile in schedule.tiles:
-                if tile > 1 and axis in symbolic:
-                    found[symbolic[axis]] = least_extent(item.spec.hint(symbolic[axis]))
-        return found
+        if not symbolic:
+            return {}
+        tiled = {axis for schedule in self.candidates(item) for axis, tile in schedule.tiles if tile > 1}
+        return {d: least_extent(item.spec.hint(d)) for axis, d in symbolic.items() if axis in tiled}
 
     def unit(self, item: Item, schedule: Schedule) -> UnitCode:
         """The item's kernels under `schedule`: packing of operands first (once, where they never change)."""
         unit = UnitCode(item.task, item.label, item.node, item.op, schedule)
-        lowered = self._lower(item.spec, schedule, item.op, item.hint_key())
+        lowered = self._lower(item.spec, schedule, item.op, item.hints)
         unit.requires = lowered.requires
         ids = {b.name: self.table.ids[s] for b, s in zip(item.spec.buffers, item.tensors, strict=True)}
         tensors = {b.name: s for b, s in zip(item.spec.buffers, item.tensors, strict=True)}
@@ -199,7 +197,7 @@ class Scheduler:
         sources = [b.name for b in packed.spec.buffers if b.name != packed.buffer]
         fixed = all(self.table.is_static(tensors[name]) for name in sources)
         once = item.static or (fixed and not packed.spec.symbols)
-        lowered = self._lower(packed.spec, space(packed.spec, self.target)[0], "pack", [])
+        lowered = self._lower(packed.spec, space(packed.spec, self.target)[0], "pack", ())
         unit.requires = [*unit.requires, *lowered.requires]
         keys = [self.table.keys.get(ids[name], "") for name in sources]
         key = digest("pack", str(packed.spec), *keys) if once else ""
@@ -222,7 +220,7 @@ class Scheduler:
         )
         (unit.init if once else unit.steps).append(step)
 
-    def _lower(self, spec: KernelSpec, schedule: Schedule, op: str, hints: list[str]) -> Lowered:
+    def _lower(self, spec: KernelSpec, schedule: Schedule, op: str, hints: tuple[str, ...]) -> Lowered:
         key = (str(spec), schedule, *hints)
         known = self._lowered.get(key)
         if known is None:

@@ -18,13 +18,14 @@ from collections.abc import Callable, Iterator, Mapping
 class Opaque:
     """An atom that is not a variable: `op` in floordiv, mod, min, max, or `value` (args[0] is a scalar IR Expr)."""
 
-    __slots__ = ("op", "args", "_hash", "_text")
+    __slots__ = ("op", "args", "_hash", "_text", "_names")
 
     def __init__(self, op: str, args: tuple) -> None:
         self.op = op
         self.args = args
         self._hash = hash((op, args))
         self._text = ""
+        self._names: frozenset[str] | None = None
 
     def __hash__(self) -> int:
         return self._hash
@@ -37,6 +38,13 @@ class Opaque:
             and self.args == other.args
         )
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Names of all variables that it depends on, through loaded values too."""
+        if self._names is None:
+            self._names = _NO_NAMES.union(*[a.names for a in self.args if not isinstance(a, int)])
+        return self._names
+
     def __str__(self) -> str:
         if not self._text:
             self._text = f"{self.op}({', '.join(map(str, self.args))})"
@@ -45,15 +53,19 @@ class Opaque:
     __repr__ = __str__
 
 
+_NO_NAMES: frozenset[str] = frozenset()
+
+
 class IntExpr:
     """A canonical polynomial; see the module's docstring. Never constant, never mutated."""
 
-    __slots__ = ("terms", "_hash", "_text")
+    __slots__ = ("terms", "_hash", "_text", "_names")
 
     def __init__(self, terms: dict[tuple, int]) -> None:
         self.terms = terms
         self._hash = 0
         self._text = ""
+        self._names: frozenset[str] | None = None
 
     def __hash__(self) -> int:
         if not self._hash:
@@ -118,6 +130,20 @@ class IntExpr:
 
     def __mod__(self, other: int | IntExpr) -> int | IntExpr:
         return mod(self, other)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names of all variables that it depends on, through loaded values too."""
+        if self._names is None:
+            found: set[str] = set()
+            for mono in self.terms:
+                for atom in mono:
+                    if isinstance(atom, str):
+                        found.add(atom)
+                    else:
+                        found |= atom.names
+            self._names = frozenset(found)
+        return self._names
 
     def __bool__(self) -> bool:
         raise TypeError(f"the truth of {self} is not known at compile time; use Env.guard")
@@ -370,6 +396,11 @@ def product(dims: tuple[int | IntExpr, ...] | list[int | IntExpr]) -> int | IntE
     return total
 
 
+def names_of(e: int | IntExpr) -> frozenset[str]:
+    """Names of all variables that `e` depends on, through loaded values too."""
+    return e.names if isinstance(e, IntExpr) else _NO_NAMES
+
+
 def atoms(e: int | IntExpr) -> Iterator[str | Opaque]:
     """Every atom of `e`, those inside opaque atoms' integer arguments included."""
     for mono in terms_of(e):
@@ -381,7 +412,7 @@ def atoms(e: int | IntExpr) -> Iterator[str | Opaque]:
 
 
 def variables(e: int | IntExpr) -> set[str]:
-    """Names of all variables in `e` (not those inside run-time values)."""
+    """Names of all variables in `e` (not those inside run-time values, see `names`)."""
     return {a for a in atoms(e) if isinstance(a, str)}
 
 

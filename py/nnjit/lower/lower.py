@@ -11,14 +11,14 @@ becomes a requirement on it (`Lowered.requires`).
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from itertools import product as cartesian
 
 from .. import ir
 from ..schedule.schedule import Schedule
-from ..symbolic import IntExpr, ceildiv, floordiv, minimum, mod, product, substitute, var, variables
+from ..symbolic import IntExpr, Substitution, ceildiv, floordiv, minimum, mod, product, substitute, var, variables
 from ..target import Target
-from .mathlib import expand
+from .mathlib import expander
 from .spec import (
     Index,
     KernelSpec,
@@ -28,6 +28,7 @@ from .spec import (
     coefficient,
     depends,
     expr_depends,
+    index_substitution,
     nodes,
     substitute_expr,
     symbols_of,
@@ -83,7 +84,7 @@ _Product = tuple[ir.Expr, ir.Expr, str]
 class _Point:
     """One position in the tile: axis → index, and the registers of the reductions there."""
 
-    __slots__ = ("mapping", "suffix", "memo", "lanes_memo", "depends_memo", "combined")
+    __slots__ = ("mapping", "suffix", "memo", "lanes_memo", "depends_memo", "places", "combined")
 
     def __init__(self, mapping: dict[str, Index], suffix: str) -> None:
         self.mapping = mapping
@@ -91,12 +92,14 @@ class _Point:
         self.memo: dict[ir.Expr, ir.Expr] = {}
         self.lanes_memo: dict[tuple[ir.Expr, int | None], ir.Expr] = {}
         self.depends_memo: dict[ir.Expr, bool] = {}
+        self.places: dict[int | None, Substitution] = {}
+        """For each lane, None for the point itself: what indices become there in the iteration at hand."""
         self.combined: set[str] = set()
         """Reductions whose lanes have been combined into one scalar."""
 
     def forget(self) -> None:
         """Another iteration, another value of every expression."""
-        self.memo, self.lanes_memo = {}, {}
+        self.memo, self.lanes_memo, self.places = {}, {}, {}
 
 
 class _Lowering:
@@ -430,13 +433,13 @@ class _Lowering:
 
     def _store(self, body: list[ir.Stmt], w: StoreTo, p: _Point, shift: dict[str, Index]) -> None:
         value = self._value(w.value, p, shift)
-        mapping = {**p.mapping, **shift}
+        at = self._place(p, shift)
         v = self.vector_axis
         if not v or not (depends(w.index, v) or value.lanes == LANES):
-            body.append(ir.Store(w.buffer, self._index(w.index, mapping), value))
+            body.append(ir.Store(w.buffer, at(w.index), value))
             return
         if coefficient(w.index, v) == 1 and value.dtype in VECTOR_DTYPES:
-            body.append(ir.Store(w.buffer, self._index(w.index, mapping), ir.splat(value)))
+            body.append(ir.Store(w.buffer, at(w.index), ir.splat(value)))
             return
         if value.op != "local" and value.lanes == LANES:
             name = f"x{self.counter}"
@@ -444,23 +447,27 @@ class _Lowering:
             body.append(ir.Declare(name, value))
             value = ir.local(name, value.dtype, LANES)
         for lane in range(LANES):
-            at = self._index(w.index, self._lane(mapping, lane))
-            body.append(ir.Store(w.buffer, at, ir.extract(value, lane) if value.lanes == LANES else value))
+            element = ir.extract(value, lane) if value.lanes == LANES else value
+            body.append(ir.Store(w.buffer, self._place(p, shift, lane)(w.index), element))
 
-    def _lane(self, mapping: dict[str, Index], lane: int) -> dict[str, Index]:
-        v = self.vector_axis
-        return {**mapping, v: mapping.get(v, var(v)) + lane}
-
-    def _index(self, e: Index, mapping: dict[str, Index]) -> Index:
-        def on_value(atom: object) -> Index:
-            return ir.value_index(substitute_expr(atom.args[0], mapping))  # type: ignore[attr-defined]
-
-        return substitute(e, mapping, on_value=on_value)
+    def _place(self, p: _Point, shift: dict[str, Index], lane: int | None = None) -> Substitution:
+        """What indices become at a point, or in a lane of it, in the iteration `shift`."""
+        known = p.places.get(lane)
+        if known is None:
+            mapping = {**p.mapping, **shift}
+            if lane is not None:
+                v = self.vector_axis
+                mapping[v] = mapping.get(v, var(v)) + lane
+            known = p.places[lane] = index_substitution(mapping)
+        return known
 
     def _varies(self, e: ir.Expr, p: _Point) -> bool:
         """Whether the value differs between the lanes."""
         if not self.vector_axis:
             return False
+        known = p.depends_memo.get(e)
+        if known is not None:
+            return known
         names = {self.vector_axis}
         if self.outer_vector and self.vector_axis == self.outer_vector:
             names |= {
@@ -482,31 +489,27 @@ class _Lowering:
         if e.op == "const":
             return e
         if not self._varies(e, p):
-            return self._scalar(e, {**p.mapping, **shift}, p)
+            return self._scalar(e, p, shift)
         if e.op == "local":
             return self._register_of(e, p, LANES)
-        mapping = {**p.mapping, **shift}
         if e.op == "load":
             packed = self.packed_loads.get(e)
             if packed is not None:
-                at = self._index(packed[1], mapping)
-                return ir.load(packed[0].buffer, at, e.dtype, LANES)
+                return ir.load(packed[0].buffer, self._place(p, shift)(packed[1]), e.dtype, LANES)
             step = coefficient(e.attr[1], self.vector_axis)
             if isinstance(step, int) and step == 1 and e.dtype in VECTOR_DTYPES:
-                return ir.load(e.attr[0], self._index(e.attr[1], mapping), e.dtype, LANES)
+                return ir.load(e.attr[0], self._place(p, shift)(e.attr[1]), e.dtype, LANES)
         if e.op in ("load", "index") or not _has_vector_form(e):
-            return _packed_lanes(
-                [self._scalar(e, self._lane(mapping, lane), p, lane) for lane in range(LANES)]
-            )
-        return ir.rebuild(e, tuple(self._value(a, p, shift) for a in e.args))
+            return _packed_lanes([self._scalar(e, p, shift, lane) for lane in range(LANES)])
+        return ir.rebuild(e, tuple([self._value(a, p, shift) for a in e.args]))
 
-    def _scalar(self, e: ir.Expr, mapping: dict[str, Index], p: _Point, lane: int | None = None) -> ir.Expr:
+    def _scalar(self, e: ir.Expr, p: _Point, shift: dict[str, Index], lane: int | None = None) -> ir.Expr:
         done = p.lanes_memo.get((e, lane))
         if done is None:
-            done = p.lanes_memo[e, lane] = self._scalar_value(e, mapping, p, lane)
+            done = p.lanes_memo[e, lane] = self._scalar_value(e, p, shift, lane)
         return done
 
-    def _scalar_value(self, e: ir.Expr, mapping: dict[str, Index], p: _Point, lane: int | None) -> ir.Expr:
+    def _scalar_value(self, e: ir.Expr, p: _Point, shift: dict[str, Index], lane: int | None) -> ir.Expr:
         if e.op == "const":
             return e
         if e.op == "local":
@@ -514,13 +517,12 @@ class _Lowering:
             register = self._register_of(e, p, LANES if wide else 1)
             return ir.extract(register, lane) if wide else register  # type: ignore[arg-type]
         if e.op == "index":
-            return ir.index(self._index(e.attr, mapping))
+            return ir.index(self._place(p, shift, lane)(e.attr))
         if e.op == "load":
             packed = self.packed_loads.get(e)
-            if packed is not None:
-                return ir.load(packed[0].buffer, self._index(packed[1], mapping), e.dtype)
-            return ir.load(e.attr[0], self._index(e.attr[1], mapping), e.dtype)
-        return ir.rebuild(e, tuple(self._scalar(a, mapping, p, lane) for a in e.args))
+            buffer, index = (packed[0].buffer, packed[1]) if packed else e.attr
+            return ir.load(buffer, self._place(p, shift, lane)(index), e.dtype)
+        return ir.rebuild(e, tuple([self._scalar(a, p, shift, lane) for a in e.args]))
 
     def _register_of(self, e: ir.Expr, p: _Point, lanes: int) -> ir.Expr:
         """The register that holds reduction `e` at a point."""
@@ -700,17 +702,21 @@ def _vector_spec(spec: KernelSpec) -> bool:
 
 def expand_body(body: list[ir.Stmt], target: Target) -> None:
     """Replace intrinsics that the target lacks, in place."""
+    _expand_body(body, expander(target))
+
+
+def _expand_body(body: list[ir.Stmt], expand: Callable[[ir.Expr], ir.Expr]) -> None:
     for s in body:
         if isinstance(s, ir.Declare):
-            s.init = expand(s.init, target)
+            s.init = expand(s.init)
         elif isinstance(s, (ir.Assign, ir.Store)):
-            s.value = expand(s.value, target)
+            s.value = expand(s.value)
         elif isinstance(s, ir.For):
-            expand_body(s.body, target)
+            _expand_body(s.body, expand)
         elif isinstance(s, ir.If):
-            s.condition = expand(s.condition, target)
-            expand_body(s.then, target)
-            expand_body(s.orelse, target)
+            s.condition = expand(s.condition)
+            _expand_body(s.then, expand)
+            _expand_body(s.orelse, expand)
 
 
 def _vector_dtype(e: ir.Expr) -> bool:

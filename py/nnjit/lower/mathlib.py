@@ -24,7 +24,12 @@ def expand(e: Expr, target: Target, native: frozenset[str] = frozenset()) -> Exp
     pow to 0.6 ulp. A GPU has no f64: there they are accurate for |x| < 25000, and pow is as `math_f32.power` says.
     Raises UnsupportedError for an f64 intrinsic that this library does not have.
     """
-    return _Expander(target, native).rewrite(e)
+    return expander(target, native)(e)
+
+
+def expander(target: Target, native: frozenset[str] = frozenset()) -> Callable[[Expr], Expr]:
+    """`expand` for many expressions that share parts: each part is rewritten once."""
+    return _Expander(target, native).rewrite
 
 
 class _Expander:

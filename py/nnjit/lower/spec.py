@@ -15,7 +15,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .. import ir
-from ..symbolic import IntExpr, Opaque, bounds_of, product, recombine, substitute, terms_of, variables
+from ..symbolic import (
+    IntExpr,
+    Opaque,
+    Substitution,
+    bounds_of,
+    evaluate,
+    names_of,
+    product,
+    recombine,
+    substitute,
+    terms_of,
+)
 
 Index = int | IntExpr
 Axes = tuple[tuple[str, Index], ...]
@@ -55,7 +66,7 @@ class Stage:
 class KernelSpec:
     """See the module's docstring. `hints` are the values at hand of the symbols, `low` their least values."""
 
-    __slots__ = ("outer", "stages", "buffers", "symbols", "hints", "bounds", "_text")
+    __slots__ = ("outer", "stages", "buffers", "symbols", "hints", "bounds", "_text", "_hinted")
 
     def __init__(
         self,
@@ -72,14 +83,16 @@ class KernelSpec:
         self.bounds = bounds
         self.symbols: list[str] = []
         self._text = ""
+        self._hinted: dict[IntExpr, int] = {}
 
     def hint(self, e: Index) -> int:
         """The value of a size for the inputs at hand."""
         if isinstance(e, int):
             return e
-        from ..symbolic import evaluate
-
-        return evaluate(e, self.hints)
+        known = self._hinted.get(e)
+        if known is None:
+            known = self._hinted[e] = evaluate(e, self.hints)
+        return known
 
     def extent(self, axis: str) -> Index:
         for v, d in self.outer:
@@ -185,20 +198,30 @@ def substitute_expr(
     e: ir.Expr, mapping: dict[str, Index], memo: dict[ir.Expr, ir.Expr] | None = None
 ) -> ir.Expr:
     """`e` with axis variables replaced in every index it holds."""
-    memo = {} if memo is None else memo
+    return _substituter(mapping, {} if memo is None else memo)[1](e)
 
-    def on_value(atom: Opaque) -> Index:
-        return ir.value_index(substitute_expr(atom.args[0], mapping, memo))
+
+def index_substitution(mapping: dict[str, Index]) -> Substitution:
+    """Replaces axis variables in indices, in those of the values that they load too."""
+    return _substituter(mapping, {})[0]
+
+
+def _substituter(
+    mapping: dict[str, Index], memo: dict[ir.Expr, ir.Expr]
+) -> tuple[Substitution, Callable[[ir.Expr], ir.Expr]]:
+    def whole(e: ir.Expr) -> ir.Expr:
+        return map_expr(e, leaf, memo)
 
     def leaf(x: ir.Expr) -> ir.Expr | None:
         if x.op == "index":
-            return ir.index(substitute(x.attr, mapping, on_value=on_value))
+            return ir.index(at(x.attr))
         if x.op == "load":
-            buffer, at = x.attr
-            return ir.load(buffer, substitute(at, mapping, on_value=on_value), x.dtype, x.lanes)
+            buffer, index = x.attr
+            return ir.load(buffer, at(index), x.dtype, x.lanes)
         return None
 
-    return map_expr(e, leaf, memo)
+    at = Substitution(mapping, on_value=lambda atom: ir.value_index(whole(atom.args[0])))
+    return at, whole
 
 
 def indices_of(spec: KernelSpec) -> set[Index]:
@@ -237,13 +260,15 @@ def indices_of(spec: KernelSpec) -> set[Index]:
 
 def coefficient(e: Index, v: str) -> Index | None:
     """c where e = c·v + rest with neither naming v; None when e is not linear in v."""
+    if isinstance(e, int) or v not in e.names:
+        return 0
     result: Index = 0
-    for mono, coef in terms_of(e).items():
+    for mono, coef in e.terms.items():
         count = 0
         for atom in mono:
             if isinstance(atom, str):
                 count += atom == v
-            elif mentions(atom, v):
+            elif v in atom.names:
                 return None
         if count > 1:
             return None
@@ -254,22 +279,9 @@ def coefficient(e: Index, v: str) -> Index | None:
     return result
 
 
-def mentions(atom: str | Opaque, v: str) -> bool:
-    """Whether an index atom depends on variable v, through loaded values too."""
-    if isinstance(atom, str):
-        return atom == v
-    return any(_expr_mentions(a, v) if isinstance(a, ir.Expr) else depends(a, v) for a in atom.args)
-
-
 def depends(e: Index, v: str) -> bool:
     """Whether an index depends on variable v, through loaded values too."""
-    return any(mentions(atom, v) for mono in terms_of(e) for atom in mono)
-
-
-def _expr_mentions(e: ir.Expr, v: str) -> bool:
-    return any(
-        depends(x.attr if x.op == "index" else x.attr[1], v) for x in nodes(e) if x.op in ("index", "load")
-    )
+    return isinstance(e, IntExpr) and v in e.names
 
 
 def nodes(*roots: ir.Expr) -> list[ir.Expr]:
@@ -288,14 +300,12 @@ def expr_depends(e: ir.Expr, names: set[str], memo: dict[ir.Expr, bool]) -> bool
     """Whether a value depends on any of the variables `names`."""
     known = memo.get(e)
     if known is None:
-        if e.op == "index":
-            known = any(depends(e.attr, v) for v in names)
-        elif e.op == "load":
-            known = any(depends(e.attr[1], v) for v in names)
-        elif e.op == "local":
+        if e.op == "local":
             known = e.attr in names
+        elif not names.isdisjoint(e.names):
+            known = True
         else:
-            known = any(expr_depends(a, names, memo) for a in e.args)
+            known = any([expr_depends(a, names, memo) for a in e.args])
         memo[e] = known
     return known
 
@@ -322,27 +332,8 @@ def symbols_of(spec: KernelSpec) -> list[str]:
     axes = {v for v, _ in every}
     found: set[str] = set()
     for e in (*(d for _, d in every), *indices_of(spec)):
-        found |= _deep_variables(e)
+        found |= names_of(e)
     return sorted(found - axes)
-
-
-def _deep_variables(e: Index) -> set[str]:
-    result = variables(e)
-    for mono in terms_of(e):
-        for atom in mono:
-            if isinstance(atom, Opaque) and atom.op != "value":
-                for arg in atom.args:
-                    result |= _deep_variables(arg)
-            elif isinstance(atom, Opaque):
-                stack = [atom.args[0]]
-                while stack:
-                    x = stack.pop()
-                    if x.op == "index":
-                        result |= _deep_variables(x.attr)
-                    elif x.op == "load":
-                        result |= _deep_variables(x.attr[1])
-                    stack.extend(x.args)
-    return result
 
 
 def _merge(spec: KernelSpec, stage: int | None) -> KernelSpec:
