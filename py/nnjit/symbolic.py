@@ -441,17 +441,17 @@ class Substitution:
             return e
         terms: dict[tuple, int] = {}
         for mono, coef in e.terms.items():
-            value: int | IntExpr = coef
+            value: int | IntExpr = 1
             for atom in mono:
                 new = self.mapping.get(atom) if isinstance(atom, str) else self._atom(atom)
                 if new is None:
                     new = var(atom)
-                value = new * value
+                value = new if isinstance(value, int) and value == 1 else new * value
             if isinstance(value, int):
-                terms[()] = terms.get((), 0) + value
+                terms[()] = terms.get((), 0) + coef * value
             else:
                 for m, c in value.terms.items():
-                    terms[m] = terms.get(m, 0) + c
+                    terms[m] = terms.get(m, 0) + coef * c
         if 0 in terms.values():
             terms = {m: c for m, c in terms.items() if c}
         return _make(terms)

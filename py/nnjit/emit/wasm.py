@@ -92,7 +92,7 @@ class _KernelEmitter(ValueEmitter):
         self.out += local_set(local)
         self.lets[s.name] = local, len(self.stack) - 1
         if s.init.dtype == "i32" and s.init.lanes == 1 and s.name not in self.mutable:
-            self.variables[s.name] = self.lets[s.name]
+            self.define(s.name, *self.lets[s.name])
             value: Any = s.init.attr
             low = bounds_of(value, self.bounds)[0] if s.init.op == "index" else None
             self.bounds[s.name] = (0, None) if low is not None and low >= 0 else (-(2**31), None)
@@ -128,7 +128,7 @@ class _KernelEmitter(ValueEmitter):
             self.push_index(end)
             self.out += local_set(local)
             held = f"#{local}"
-            self.variables[held] = local, len(self.stack) - 1
+            self.define(held, local, len(self.stack) - 1)
             end = var(held)
         self.push_index(start)
         self.push_index(end)
@@ -140,7 +140,7 @@ class _KernelEmitter(ValueEmitter):
 
     def _unguarded_loop(self, name: str, start: Index, end: Index, body: list[Stmt]) -> None:
         local = self.new_local(I32, name)
-        self.variables[name] = local, len(self.stack)
+        self.define(name, local, len(self.stack))
         self.bounds[name] = 0, end - 1 if isinstance(end, int) else None
         self.used.discard(name)
         self.enter(Region(body, name, start, innermost=not _has_loop(body)))

@@ -92,6 +92,8 @@ class IndexEmitter:
         self.mutable: set[str] = set()
         self.used: set[str] = set()
         """Loop variables that the code reads as numbers."""
+        self.origins: dict[tuple, Origin] = {}
+        """See `_mono_origin`."""
         self.stack = [Region([])]
         self.out = self.stack[0].code
 
@@ -135,12 +137,23 @@ class IndexEmitter:
         """Where `e` is known; see `Origin`."""
         if isinstance(e, int):
             return _NOWHERE
-        monos = list(e.terms)
-        if len(monos) == 1:
-            return self._mono_origin(monos[0])
-        return _join([self._mono_origin(mono) for mono in monos])
+        if len(e.terms) == 1:
+            return self._mono_origin(next(iter(e.terms)))
+        return _join([self._mono_origin(mono) for mono in e.terms])
+
+    def define(self, name: str, local: int, region: int) -> None:
+        """From here on, the index variable `name` is in `local` and belongs to a region."""
+        if name in self.variables:
+            self.origins.clear()
+        self.variables[name] = local, region
 
     def _mono_origin(self, mono: tuple) -> Origin:
+        known = self.origins.get(mono)
+        if known is None:
+            known = self.origins[mono] = self._find_origin(mono)
+        return known
+
+    def _find_origin(self, mono: tuple) -> Origin:
         level = 0
         parts: list[Origin] = []
         for atom in mono:

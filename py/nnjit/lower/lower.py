@@ -84,22 +84,19 @@ _Product = tuple[ir.Expr, ir.Expr, str]
 class _Point:
     """One position in the tile: axis → index, and the registers of the reductions there."""
 
-    __slots__ = ("mapping", "suffix", "memo", "lanes_memo", "depends_memo", "places", "combined")
+    __slots__ = ("mapping", "offsets", "suffix", "memo", "depends_memo", "places", "combined")
 
-    def __init__(self, mapping: dict[str, Index], suffix: str) -> None:
+    def __init__(self, mapping: dict[str, Index], offsets: dict[str, int], suffix: str) -> None:
         self.mapping = mapping
+        self.offsets = offsets
+        """Axis → distance from the start of the tile."""
         self.suffix = suffix
-        self.memo: dict[ir.Expr, ir.Expr] = {}
-        self.lanes_memo: dict[tuple[ir.Expr, int | None], ir.Expr] = {}
+        self.memo: dict[tuple, ir.Expr] = {}
         self.depends_memo: dict[ir.Expr, bool] = {}
         self.places: dict[int | None, Substitution] = {}
         """For each lane, None for the point itself: what indices become there in the iteration at hand."""
         self.combined: set[str] = set()
         """Reductions whose lanes have been combined into one scalar."""
-
-    def forget(self) -> None:
-        """Another iteration, another value of every expression."""
-        self.memo, self.lanes_memo, self.places = {}, {}, {}
 
 
 class _Lowering:
@@ -133,6 +130,11 @@ class _Lowering:
         self.counter = 0
         self.packed: list[Packed] = []
         self.packed_loads: dict[ir.Expr, tuple[Packed, Index]] = {}
+        self.memo: dict[tuple, ir.Expr] = {}
+        """Values of the iteration at hand that points share: see `_memo`."""
+        self.varying: set[str] = set()
+        """The vector axis, and the earlier stages' reductions that differ between the lanes."""
+        self.scopes: dict[ir.Expr, tuple[str, ...] | None] = {}
 
     # -- structure ----------------------------------------------------------------------------------------------
 
@@ -218,7 +220,7 @@ class _Lowering:
         points = []
         for n, offsets in enumerate(cartesian(*steps)):
             mapping = {axis: bases[axis] + off for axis, off in offsets}
-            points.append(_Point(mapping, f"_{n}"))
+            points.append(_Point(mapping, dict(offsets), f"_{n}"))
         for stage in spec.stages:
             self._stage(block, stage, points)
 
@@ -226,9 +228,7 @@ class _Lowering:
         axes = list(stage.axes)
         inner_vector = bool(axes) and not self.outer_vector and self._vectorizes(stage, axes[-1][0])
         self.vector_axis = axes[-1][0] if inner_vector else self.outer_vector
-        for p in points:
-            p.forget()
-            p.depends_memo = {}
+        self._forget_stage(points)
         if not axes:
             self.lets = {}
             for p in points:
@@ -264,15 +264,26 @@ class _Lowering:
         if inner_vector:
             self._reduce_lanes(block, stage, points, copies)
             self.vector_axis = ""
-            for p in points:
-                p.forget()
-                p.depends_memo = {}
+            self._forget_stage(points)
             done = d - mod(d, LANES)
             self._scalar_tail(block, stage, points, axes, done)
         elif step > 1 and not whole and not (isinstance(d, int) and d % step == 0):
             self._tail_loop(body, stage, points, v, d - mod(d, step), mod(d, step))
         if not inner_vector:
             self._combine_copies(block, stage, points, copies)
+
+    def _forget_stage(self, points: list[_Point]) -> None:
+        """The vector axis may be another one from here on."""
+        self._forget_iteration(points)
+        self.varying = set()
+        for p in points:
+            p.depends_memo = {}
+
+    def _forget_iteration(self, points: list[_Point]) -> None:
+        """Another iteration, another value of every expression."""
+        self.memo = {}
+        for p in points:
+            p.memo, p.places = {}, {}
 
     def _main_loop(
         self,
@@ -347,8 +358,8 @@ class _Lowering:
         self.lets = {}
         products: list[_Product] = []
         for n, shift in enumerate(shifts):
+            self._forget_iteration(points)
             for p in points:
-                p.forget()
                 for r in stage.reduces:
                     self._accumulate(body, r, p, shift, n % copies, products)
                 if stage.stores:
@@ -468,22 +479,37 @@ class _Lowering:
         known = p.depends_memo.get(e)
         if known is not None:
             return known
-        names = {self.vector_axis}
-        if self.outer_vector and self.vector_axis == self.outer_vector:
-            names |= {
-                r.name
-                for s in self.spec.stages
-                for r in s.reduces
-                if self.lanes_of.get(_register(r, p, 0)) == LANES
-            }
-        return expr_depends(e, names, p.depends_memo)
+        if not self.varying:
+            self.varying = {self.vector_axis}
+            if self.vector_axis == self.outer_vector:
+                reduces = [r for s in self.spec.stages for r in s.reduces]
+                self.varying |= {r.name for r in reduces if self.lanes_of.get(_register(r, p, 0)) == LANES}
+        return expr_depends(e, self.varying, p.depends_memo)
 
     def _value(self, e: ir.Expr, p: _Point, shift: dict[str, Index]) -> ir.Expr:
         """`e` at a point: a vector where it differs between lanes, else a scalar."""
-        done = p.memo.get(e)
+        memo, key = self._memo(e, p, "value")
+        done = memo.get(key)
         if done is None:
-            done = p.memo[e] = self._compute(e, p, shift)
+            done = memo[key] = self._compute(e, p, shift)
         return done
+
+    def _memo(self, e: ir.Expr, p: _Point, form: object) -> tuple[dict[tuple, ir.Expr], tuple]:
+        """(where the value of `e` at a point is kept, its key): points that differ only along axes on which `e` does not
+        depend share it, unless it reads their registers."""
+        if e in self.scopes:
+            axes = self.scopes[e]
+        else:
+            axes = self.scopes[e] = self._scope(e)
+        if axes is None:
+            return p.memo, (e, form)
+        return self.memo, (e, form, *[p.offsets[axis] for axis in axes])
+
+    def _scope(self, e: ir.Expr) -> tuple[str, ...] | None:
+        """The axes of the tile on which a value depends; None when it reads registers."""
+        if any(x.op == "local" for x in nodes(e)):
+            return None
+        return tuple([axis for axis, tile in self.tiles.items() if tile > 1 and axis in e.names])
 
     def _compute(self, e: ir.Expr, p: _Point, shift: dict[str, Index]) -> ir.Expr:
         if e.op == "const":
@@ -504,9 +530,10 @@ class _Lowering:
         return ir.rebuild(e, tuple([self._value(a, p, shift) for a in e.args]))
 
     def _scalar(self, e: ir.Expr, p: _Point, shift: dict[str, Index], lane: int | None = None) -> ir.Expr:
-        done = p.lanes_memo.get((e, lane))
+        memo, key = self._memo(e, p, lane)
+        done = memo.get(key)
         if done is None:
-            done = p.lanes_memo[e, lane] = self._scalar_value(e, p, shift, lane)
+            done = memo[key] = self._scalar_value(e, p, shift, lane)
         return done
 
     def _scalar_value(self, e: ir.Expr, p: _Point, shift: dict[str, Index], lane: int | None) -> ir.Expr:
