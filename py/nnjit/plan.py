@@ -59,7 +59,19 @@ class UnitCode:
 class Item:
     """A fused group ready to be scheduled: its spec, the buffers behind it, and what to call it."""
 
-    __slots__ = ("number", "spec", "tensors", "static", "label", "node", "op", "work", "traffic", "hints", "task")
+    __slots__ = (
+        "number",
+        "spec",
+        "tensors",
+        "static",
+        "label",
+        "node",
+        "op",
+        "work",
+        "traffic",
+        "hints",
+        "task",
+    )
 
     def __init__(
         self, number: int, specified: Specified, static: bool, label: str, node: str, op: str

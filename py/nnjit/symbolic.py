@@ -277,14 +277,14 @@ def _split(a: int | IntExpr, b: int | IntExpr) -> tuple[int | IntExpr, int | Int
         q: dict[tuple, int] = {}
         r: dict[tuple, int] = {}
         for mono, coef in terms_of(a).items():
-            whole, rest = divmod(coef, b)
-            if rest and mono:
+            whole, left = divmod(coef, b)
+            if left and mono:
                 r[mono] = coef
                 continue
             if whole:
                 q[mono] = whole
-            if rest:
-                r[mono] = rest
+            if left:
+                r[mono] = left
         return _make(q), _make(r)
     if len(b.terms) != 1:
         return (1, 0) if a == b else (0, a)

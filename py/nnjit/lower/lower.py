@@ -16,7 +16,18 @@ from itertools import product as cartesian
 
 from .. import ir
 from ..schedule.schedule import Schedule
-from ..symbolic import IntExpr, Substitution, ceildiv, floordiv, minimum, mod, product, substitute, var, variables
+from ..symbolic import (
+    IntExpr,
+    Substitution,
+    ceildiv,
+    floordiv,
+    minimum,
+    mod,
+    product,
+    substitute,
+    var,
+    variables,
+)
 from ..target import Target
 from .mathlib import expander
 from .spec import (
@@ -84,12 +95,10 @@ _Product = tuple[ir.Expr, ir.Expr, str]
 class _Point:
     """One position in the tile: axis → index, and the registers of the reductions there."""
 
-    __slots__ = ("mapping", "offsets", "suffix", "memo", "depends_memo", "places", "combined")
+    __slots__ = ("mapping", "suffix", "memo", "depends_memo", "places", "combined")
 
-    def __init__(self, mapping: dict[str, Index], offsets: dict[str, int], suffix: str) -> None:
+    def __init__(self, mapping: dict[str, Index], suffix: str) -> None:
         self.mapping = mapping
-        self.offsets = offsets
-        """Axis → distance from the start of the tile."""
         self.suffix = suffix
         self.memo: dict[tuple, ir.Expr] = {}
         self.depends_memo: dict[ir.Expr, bool] = {}
@@ -217,10 +226,11 @@ class _Lowering:
         for axis, _ in spec.outer:
             step = LANES if axis == self.outer_vector else 1
             steps.append([(axis, off) for off in range(0, self.tiles[axis], step)])
+        at = {(axis, off): bases[axis] + off for offsets in steps for axis, off in offsets}
         points = []
         for n, offsets in enumerate(cartesian(*steps)):
-            mapping = {axis: bases[axis] + off for axis, off in offsets}
-            points.append(_Point(mapping, dict(offsets), f"_{n}"))
+            mapping = {axis: at[axis, off] for axis, off in offsets}
+            points.append(_Point(mapping, f"_{n}"))
         for stage in spec.stages:
             self._stage(block, stage, points)
 
@@ -495,21 +505,21 @@ class _Lowering:
         return done
 
     def _memo(self, e: ir.Expr, p: _Point, form: object) -> tuple[dict[tuple, ir.Expr], tuple]:
-        """(where the value of `e` at a point is kept, its key): points that differ only along axes on which `e` does not
-        depend share it, unless it reads their registers."""
+        """(where the value of `e` at a point is kept, its key): points that agree in the axes on which `e` depends share
+        it, unless it reads their registers."""
         if e in self.scopes:
             axes = self.scopes[e]
         else:
             axes = self.scopes[e] = self._scope(e)
         if axes is None:
             return p.memo, (e, form)
-        return self.memo, (e, form, *[p.offsets[axis] for axis in axes])
+        return self.memo, (e, form, *[p.mapping[axis] for axis in axes])
 
     def _scope(self, e: ir.Expr) -> tuple[str, ...] | None:
-        """The axes of the tile on which a value depends; None when it reads registers."""
+        """The outer axes on which a value depends; None when it reads registers."""
         if any(x.op == "local" for x in nodes(e)):
             return None
-        return tuple([axis for axis, tile in self.tiles.items() if tile > 1 and axis in e.names])
+        return tuple([axis for axis, _ in self.spec.outer if axis in e.names])
 
     def _compute(self, e: ir.Expr, p: _Point, shift: dict[str, Index]) -> ir.Expr:
         if e.op == "const":
