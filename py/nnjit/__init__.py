@@ -6,8 +6,8 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> object:
-    """`load` and `Model`, at their first use: they need Pyodide, the compiler does not."""
-    if name in ("load", "Model"):
+    """The interface of `nnjit.runtime`, at its first use: it needs Pyodide, the compiler does not."""
+    if name in ("load", "Model", "export_kernels", "import_kernels"):
         from . import runtime
 
         return getattr(runtime, name)

@@ -183,12 +183,13 @@ class _Assembly:
                 spec["key"] = self.table.keys[name] = digest(known, str(item.spec), str(n), *sources)
 
     def _unit(self, item: Item) -> UnitCode:
-        candidates = self.scheduler.candidates(item)
-        chosen = candidates[0]
         wanted = self.schedules.get(item.task or "")
         if wanted is not None:
-            chosen = next((s for s in candidates if str(s) == wanted), chosen)
-        return self.scheduler.unit(item, chosen)
+            try:
+                return self.scheduler.unit(item, self.scheduler.admit(item, wanted))
+            except ValueError:
+                pass  # What is remembered may be damaged, or older than the kernel: the default runs instead.
+        return self.scheduler.unit(item, self.scheduler.candidates(item)[0])
 
     @staticmethod
     def _extra_buffers(units: list[UnitCode]) -> list[dict]:

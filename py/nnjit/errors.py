@@ -54,6 +54,12 @@ class OutOfMemoryError(DeviceError):
     code = "out-of-memory"
 
 
+class KernelFileError(NnjitError):
+    """A file of tuned schedules is not one: not JSON, of another format or version, or too large."""
+
+    code = "kernel-file"
+
+
 class VerificationError(NnjitError):
     """An internal stage produced something its verifier refuses: a bug in nnjit, never the user's fault."""
 
@@ -71,6 +77,7 @@ ERROR_TYPES: dict[str, type[NnjitError]] = {
         FetchError,
         DeviceError,
         OutOfMemoryError,
+        KernelFileError,
         VerificationError,
     )
 }

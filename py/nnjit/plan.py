@@ -18,6 +18,7 @@ from .lower.cooperative import lower_cooperative
 from .lower.lower import Lowered, Packed, least_extent, lower
 from .lower.spec import KernelSpec
 from .lower.specify import Specified
+from .schedule.legal import check, read
 from .schedule.schedule import Schedule
 from .schedule.space import space
 from .symbolic import product, to_json
@@ -183,6 +184,22 @@ class Scheduler:
             return {}
         tiled = {axis for schedule in self.candidates(item) for axis, tile in schedule.tiles if tile > 1}
         return {d: least_extent(item.spec.hint(d)) for axis, d in symbolic.items() if axis in tiled}
+
+    def admit(self, item: Item, text: str) -> Schedule:
+        """The schedule that somebody else, or an earlier visit, found for the item. Raises ValueError if it does not fit.
+
+        It may be one that the space does not have. It must not ask more of a symbolic extent than the plan's guards do.
+        """
+        schedule = read(text)
+        if schedule in self.candidates(item):
+            return schedule
+        check(schedule, item.spec, self.target)
+        required = self.requirements(item)
+        for axis, tile in schedule.tiles:
+            extent = item.spec.extent(axis)
+            if tile > 1 and not isinstance(extent, int) and extent not in required:
+                raise ValueError(f"axis {axis} has no fixed extent, and the plan does not bound it")
+        return schedule
 
     def unit(self, item: Item, schedule: Schedule) -> UnitCode:
         """The item's kernels under `schedule`: packing of operands first (once, where they never change)."""

@@ -3,7 +3,8 @@
     index.html              the page
     sw.js                   service worker that isolates the pages of a host which sends no headers for it
     web/                    what the pages load: app/ and isolation.js
-    runtime/                the JavaScript runtime; runtime/site.json tells it where the rest lies
+    runtime/                the JavaScript runtime; runtime/site.json tells it where the rest lies, and kernels.json, where
+                            there is one, holds kernels that others tuned
     nnjit-VERSION-….whl     the compiler
     pyodide/                Python for the browser, with the wheels that the compiler needs
     vendor/                 the chart library of the page
@@ -28,6 +29,8 @@ from .paths import MODELS, ROOT, WEB
 Content = Path | bytes
 
 _EXAMPLES = "models/models.json"
+KERNELS = "kernels.json"
+"""Beside the runtime: kernels tuned on other devices, where the site ships some (`build.py kernels merge`)."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,8 @@ def _site_json() -> bytes:
         "pyodide": "../pyodide/",
         "examples": f"../{_EXAMPLES}",
     }
+    if (WEB / "runtime" / KERNELS).is_file():
+        where["kernels"] = KERNELS
     return json.dumps(where).encode()
 
 

@@ -87,7 +87,8 @@ def build_wheel(
 
 def _files(folder: Path) -> Iterator[Path]:
     for path in folder.rglob("*"):
-        if path.suffix in _SUFFIXES and path.is_file():
+        # Kernels that a site ships are fetched by the page, not by whoever installs the wheel.
+        if path.suffix in _SUFFIXES and path.is_file() and path.name != "kernels.json":
             yield path
 
 

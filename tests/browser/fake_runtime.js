@@ -45,6 +45,20 @@ class CodedError extends Error {
 
 export async function prepare() {}
 
+/** What was "tuned": nothing until a file is imported. */
+let kernels = { format: "nnjit-kernels", version: 1, groups: [] };
+
+export async function exportKernels() {
+  return JSON.stringify(kernels);
+}
+
+export async function importKernels(file) {
+  const text = await file.text();
+  if (!text.startsWith("{")) throw new CodedError("kernel-file", "The kernel file is not JSON: it begins with #.");
+  kernels = JSON.parse(text);
+  return { message: "1 schedule for 1 kernel imported. 1 record left out: groups[0]: no." };
+}
+
 export async function load(source, { signal, onProgress }) {
   const url = typeof source === "string" ? source : `fake:${source.name.replace(".onnx", "")}`;
   const pace = url.includes("slow") ? 900 : 40;

@@ -324,6 +324,32 @@ def test_the_report_is_saved_as_json(open_page: Open) -> None:
     assert saved["latency"]["first"] > 0
 
 
+def test_tuned_kernels_are_exported_and_imported_with_the_keyboard(open_page: Open, tmp_path: Path) -> None:
+    page = open_page("")
+    said = page.get_by_role("status")
+    page.get_by_role("button", name="Export kernels").press("Enter")
+    expect(said).to_have_text("Nothing was tuned in this browser yet.")
+    content = '{"format": "nnjit-kernels", "version": 1, "groups": [{"tasks": {"0123": []}}]}'
+    (tmp_path / "kernels.json").write_text(content, encoding="utf-8")
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Import kernels").press("Enter")
+    chooser.value.set_files(tmp_path / "kernels.json")
+    expect(said).to_have_text("1 schedule for 1 kernel imported. 1 record left out: groups[0]: no.")
+    expect(page.get_by_role("button", name="Import kernels")).to_be_focused()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export kernels").press("Enter")
+    assert json.loads(Path(download.value.path()).read_text(encoding="utf-8")) == json.loads(content)
+
+
+def test_a_file_that_holds_no_kernels_is_refused_where_it_was_chosen(open_page: Open) -> None:
+    page = open_page("")
+    file = {"name": "notes.md", "mimeType": "text/markdown", "buffer": b"# Notes"}
+    page.get_by_label("File of tuned kernels").set_input_files([file])  # type: ignore[list-item]
+    error = page.locator("#exchange-error")
+    expect(error).to_contain_text("This is no file of tuned kernels")
+    expect(error).to_contain_text("it begins with #")
+
+
 def test_everything_works_with_the_keyboard_alone(open_page: Open) -> None:
     page = open_page("")
     page.get_by_label("Address of an ONNX file").focus()

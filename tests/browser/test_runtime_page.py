@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
+from nnjit.tune.kernel_file import parse
 from nnjit_build.server import SiteServer
-from nnjit_build.site import Site
+from nnjit_build.site import KERNELS, Site
 
 from . import small_models
 
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 SETUP = """async (root) => {
-  const { load } = await import(root + "/runtime/nnjit.js");
+  const { load, exportKernels, importKernels } = await import(root + "/runtime/nnjit.js");
+  const store = () => import(root + "/runtime/kernel-store.js");
   const failure = async (work) => {
     try {
       await work();
@@ -30,7 +33,7 @@ SETUP = """async (root) => {
   const plain = (outputs) => Object.fromEntries(
     Object.entries(outputs).map(([name, { data, dims, type }]) => [name, { data: Array.from(data, Number), dims, type }]));
   const floats = (rows, width) => Float32Array.from({ length: rows * width }, (_, i) => Math.sin(i));
-  globalThis.t = { load, failure, plain, floats };
+  globalThis.t = { load, exportKernels, importKernels, store, failure, plain, floats };
 }"""
 
 
@@ -483,3 +486,114 @@ def test_a_later_visit_starts_with_the_kernels_that_an_earlier_one_found(client:
     assert any(task["measured"] for task in first)
     assert [task["schedule"] for task in second] == [task["schedule"] for task in first]
     assert not any(task["measured"] for task in second)
+
+
+# Kernels from elsewhere
+
+
+TUNE = """
+const model = await t.load(a, { tune: "off", device: "wasm", threads: 1 });
+const x = { data: t.floats(64, 64), dims: [64, 64], type: "float32" };
+const before = t.plain(await model.run({ x }));
+const events = [];
+await model.tune({ seconds: 2, onProgress: (event) => events.push(event) });
+const after = t.plain(await model.run({ x }));
+const { tasks } = await model.report();
+const exported = await model.exportKernels();
+await new Promise((done) => setTimeout(done, 300));
+model.dispose();
+return { before, after, events, tasks, exported };
+"""
+
+SLOW = "plain"
+
+
+def forget(client: Client) -> None:
+    client.js(
+        "const s = await t.store(); for (const [key] of JSON.parse(await s.read())) await s.remove(...key)"
+    )
+
+
+def start_from(client: Client, device: str, tasks: dict[str, str]) -> None:
+    """Let the next visit find these schedules in use, with the search still open."""
+    entries = [[["tuned", device, task], json.dumps({"schedule": text})] for task, text in tasks.items()]
+    client.js("await (await t.store()).write(JSON.stringify(a))", entries)
+
+
+def check_hints_win(model: Any, result: dict, hints: dict[str, str]) -> None:
+    """The visit began with the slow schedules, tried the hints first and adopted them, and computed right."""
+    for name in ("before", "after"):
+        expected = small_models.reference(model, {"x": wave(64, 64)})["y"]
+        found = np.array(result[name]["y"]["data"], np.float32).reshape(expected.shape)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    for task, hint in hints.items():
+        own = [event for event in result["events"] if event.get("task") == task]
+        assert own[0]["schedule"] == hint
+        assert own[0]["status"] == "ok"
+        swapped = [event["schedule"] for event in own if event["status"] == "swapped"]
+        assert swapped and swapped[0] == hint
+
+
+def device_of(client: Client) -> str:
+    (key, _), *_ = json.loads(client.js("return (await t.store()).read('device')"))
+    return key[1]
+
+
+def test_exported_kernels_are_imported_as_hints_that_are_tried_first(client: Client) -> None:
+    model = small_models.perceptron()
+    url = client.site.publish("exchanged.onnx", model.SerializeToString())
+    first = client.js(TUNE, url)
+    exported = client.js("return t.exportKernels()")
+    assert parse(exported).groups == parse(first["exported"]).groups
+    (group,) = parse(exported).groups
+    assert (group["device"]["device"], group["device"]["threads"]) == ("wasm", 1)
+    hints = {task: findings[0]["schedule"] for task, findings in group["tasks"].items()}
+    assert hints
+    device = device_of(client)
+    forget(client)
+    assert parse(client.js("return t.exportKernels()")).groups == []
+
+    start_from(client, device, dict.fromkeys(hints, SLOW))
+    imported = client.js("return t.importKernels(new Blob([a]))", exported)
+    assert imported["schedules"] == imported["kernels"] == len(hints)
+    assert "WebAssembly with 1 thread" in imported["message"]
+    second = client.js(TUNE, url)
+    assert {t["default"] for t in second["tasks"] if t["key"] in hints} == {SLOW}
+    check_hints_win(model, second, hints)
+
+
+def test_what_is_no_kernel_file_is_refused(client: Client) -> None:
+    error = client.failure("await t.importKernels(new Blob(['# Notes']))")
+    assert error["name"] == "KernelFileError"
+    assert "not JSON" in error["message"]
+
+
+def test_a_site_ships_kernels_that_are_tried_first_on_devices_like_theirs(
+    client: Client, browser: Browser
+) -> None:
+    model = small_models.perceptron()
+    url = client.site.publish("shipped.onnx", model.SerializeToString())
+    exported = json.loads(client.js(TUNE, url)["exported"])
+    device = device_of(client)
+    tasks = exported["groups"][0]["tasks"]
+    hints = {task: findings[0]["schedule"] for task, findings in tasks.items()}
+    others = {"device": {**exported["groups"][0]["device"], "threads": 64}}
+    unlike = {task: [{"schedule": "tile o0=2", "ms": 0.001}] for task in tasks}
+    exported["groups"].insert(0, {**exported["groups"][0], **others, "tasks": unlike})
+    site = Site()
+    where = json.loads(site.find("runtime/site.json"))  # type: ignore[arg-type]
+    site.made["runtime/site.json"] = lambda: json.dumps({**where, "kernels": KERNELS}).encode()
+    site.made[f"runtime/{KERNELS}"] = lambda: json.dumps(exported).encode()
+    host = SiteServer(site)
+    host.start()
+    context = browser.new_context()
+    try:
+        page = context.new_page()
+        page.set_default_timeout(120_000)
+        visitor = Client(host, page)
+        start_from(visitor, device, dict.fromkeys(hints, SLOW))
+        result = visitor.js(TUNE, host.publish("shipped.onnx", model.SerializeToString()))
+    finally:
+        context.close()
+        host.stop()
+    check_hints_win(model, result, hints)

@@ -200,3 +200,27 @@ model.dispose()
 list(dict.fromkeys(stages))
 """
     assert python.run(code, url=url) == ["download", "graph", "kernels", "weights"]
+
+
+def test_tuned_kernels_are_exported_and_imported(python: Python) -> None:
+    url = python.site.publish("exchanged.onnx", small_models.perceptron(batch=64).SerializeToString())
+    code = """
+model = await nnjit.load(url, threads=1, tune="off")
+await model.run({"x": np.ones((64, 64), np.float32)})
+await model.tune(seconds=1)
+text = model.export_kernels()
+model.dispose()
+imported = await nnjit.import_kernels(text)
+refused = ""
+try:
+    await nnjit.import_kernels(b"no JSON")
+except nnjit.errors.KernelFileError as error:
+    refused = str(error)
+[json.loads(text), str(imported), refused]
+"""
+    exported, imported, refused = python.run(code, url=url)
+    (group,) = exported["groups"]
+    count = len(group["tasks"])
+    assert count and all(f["ms"] > 0 for findings in group["tasks"].values() for f in findings)
+    assert imported.startswith(f"{count} schedule")
+    assert "not JSON" in refused

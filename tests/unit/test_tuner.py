@@ -238,3 +238,83 @@ def test_schedules_found_earlier_are_where_a_later_plan_starts() -> None:
     x = m.input(12, 16)
     again = m.compile([m.b.elementwise(relu, matmul(m, x, m.weight(16, 16)))], schedules=tuner.schedules())
     assert str(again.units[0].schedule) == best
+
+
+# What others found
+
+
+OUTSIDE = "tile o0=2 o1=4; vector o1; unroll 2"
+
+
+def hints(compiled: CompiledPlan, *texts: str) -> dict[str, list[dict]]:
+    key = compiled.units[0].task
+    assert key is not None
+    return {key: [{"schedule": text, "ms": 0.1} for text in texts]}
+
+
+def test_hints_are_tried_first_and_adopted_once_they_have_won() -> None:
+    compiled = layers()
+    assert OUTSIDE not in choices(compiled)
+    last = choices(compiled)[-1]
+    executor = FakeExecutor(compiled, lambda s: 1.0 if s == OUTSIDE else 2.0)
+    tuner = Tuner(compiled, 0, executor, hints=hints(compiled, last, OUTSIDE))
+    assert executor.running == [choices(compiled)[0]] * 3
+    finish(tuner.run(60.0))
+    assert executor.measured[:2] == [last, OUTSIDE]
+    assert executor.running == [OUTSIDE] * 3
+
+
+@pytest.mark.parametrize("status", ["wrong", "trap", "endless"])
+def test_a_hint_that_is_not_ok_here_is_not_adopted(status: str) -> None:
+    compiled = layers()
+    default = choices(compiled)[0]
+    executor = FakeExecutor(compiled, lambda s: status if s == OUTSIDE else 2.0)
+    tune(compiled, executor, hints=hints(compiled, OUTSIDE))
+    assert executor.measured[0] == OUTSIDE
+    assert executor.running == [default] * 3
+
+
+def test_hints_that_do_not_fit_the_kernel_are_passed_over() -> None:
+    compiled = layers()
+    executor = FakeExecutor(compiled, lambda s: 2.0)
+    tune(compiled, executor, hints=hints(compiled, "tile q9=4", "order o0", "group 8", OUTSIDE))
+    assert executor.measured[0] == OUTSIDE
+
+
+def test_tasks_with_hints_come_before_those_that_cost_more() -> None:
+    m = Model()
+    first = matmul(m, m.input(12, 24), m.weight(24, 24))
+    second = matmul(m, m.input(12, 16), m.weight(16, 16))
+    compiled = m.compile([first, second])
+    executor = FakeExecutor(compiled, lambda s: 1.0)
+    key = compiled.units[1].task
+    assert key is not None
+    events: list[dict] = []
+    tune(compiled, executor, hints={key: [{"schedule": OUTSIDE, "ms": 0.1}]}, on_event=events.append)
+    assert (events[0]["task"], events[0]["schedule"]) == (key, OUTSIDE)
+
+
+def test_a_later_visit_tries_new_hints_and_nothing_else_again() -> None:
+    compiled = layers()
+    tuner = tune(compiled, FakeExecutor(compiled, lambda s: 2.0))
+    again = FakeExecutor(compiled, lambda s: 2.0)
+    known = choices(compiled)[1]
+    tune(compiled, again, remembered=tuner.records(), hints=hints(compiled, known, OUTSIDE))
+    assert again.measured == [OUTSIDE]
+    third = FakeExecutor(compiled, lambda s: 2.0)
+    remembered = tune(compiled, again, remembered=tuner.records(), hints=hints(compiled, OUTSIDE)).records()
+    tune(compiled, third, remembered=remembered, hints=hints(compiled, known, OUTSIDE))
+    assert third.measured == []
+
+
+def test_a_remembered_schedule_beyond_the_space_is_where_a_later_plan_starts() -> None:
+    compiled = layers()
+    key = compiled.units[0].task
+    assert key is not None
+    for remembered, runs in ((OUTSIDE, OUTSIDE), ("tile q9=4", choices(compiled)[0])):
+        m = Model()
+        x = m.input(12, 16)
+        again = m.compile(
+            [m.b.elementwise(relu, matmul(m, x, m.weight(16, 16)))], schedules={key: remembered}
+        )
+        assert str(again.units[0].schedule) == runs

@@ -29,6 +29,7 @@ const KINDS = {
     "There is not enough memory",
     "Close other pages, choose smaller inputs or another device, and load the model again.",
   ],
+  "kernel-file": ["This is no file of tuned kernels", "Nothing was imported. Choose a file that this page exported."],
   internal: [
     "A check inside the compiler failed",
     "This is a mistake in nnjit. The model and the message above are what a report needs.",

@@ -1,12 +1,13 @@
 /** The page: connects its parts to the runtime. Nothing here computes; models live in workers behind `load()`. */
 
-import { load, prepare } from "../../runtime/nnjit.js";
+import { exportKernels, importKernels, load, prepare } from "../../runtime/nnjit.js";
 import { notices, showFacts } from "./device-facts.js";
 import { byId, download, h } from "./dom.js";
 import { clearError, showError } from "./errors.js";
 import * as format from "./format.js";
 import { FieldError } from "./input-field.js";
 import { describeInput, InputsForm } from "./inputs-form.js";
+import { KernelExchange } from "./kernel-exchange.js";
 import { KernelDetail } from "./kernel-detail.js";
 import { groupKernels } from "./kernel-groups.js";
 import { KernelTable } from "./kernel-table.js";
@@ -282,6 +283,7 @@ async function start() {
   // The compiler starts while the person chooses a model; if that fails, the first load tries again and says why.
   prepare().catch(() => {});
   showNoReport();
+  new KernelExchange({ read: exportKernels, take: importKernels });
   byId("run-form", HTMLFormElement).addEventListener("submit", (event) => {
     event.preventDefault();
     void loop.start(false);

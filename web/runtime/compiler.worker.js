@@ -4,6 +4,7 @@
  */
 
 import { errorFromPlain, NnjitError } from "./errors.js";
+import * as kernelStore from "./kernel-store.js";
 import { Channel, transferring } from "./rpc.js";
 import { Session } from "./session.js";
 
@@ -28,15 +29,28 @@ function report(message) {
   for (const listener of listeners) listener({ stage: "compiler", message });
 }
 
+/** Where the parts of the site are. */
+const siteUrl = new URL("site.json", import.meta.url);
+const site = fetchOrThrow(siteUrl).then((response) => response.json());
+site.catch(() => {});
+
+/** The kernel file that the site ships; a site may have none. @type {Promise<string>} */
+const sharedKernels = site
+  .then(({ kernels }) => (kernels ? fetchOrThrow(new URL(kernels, siteUrl)) : null))
+  .then((response) => response?.text() ?? "")
+  .catch((error) => {
+    console.warn(`Kernels that others tuned are not used: ${error.message}`);
+    return "";
+  });
+
 /**
  * Start Python and import the compiler.
  * @returns {Promise<any>} the Python module nnjit.runtime.page
  */
 async function startPython() {
-  const siteUrl = new URL("site.json", import.meta.url);
-  const site = await (await fetchOrThrow(siteUrl)).json();
-  const indexURL = new URL(site.pyodide, siteUrl).href;
-  const wheel = fetchOrThrow(new URL(site.wheel, siteUrl)).then((response) => response.arrayBuffer());
+  const parts = await site;
+  const indexURL = new URL(parts.pyodide, siteUrl).href;
+  const wheel = fetchOrThrow(new URL(parts.wheel, siteUrl)).then((response) => response.arrayBuffer());
   wheel.catch(() => {});
   const { loadPyodide } = await import(new URL("pyodide.mjs", indexURL).href);
   const pyodide = await loadPyodide({ indexURL, packages: ["numpy"] });
@@ -76,7 +90,7 @@ const page = new Channel(/** @type {any} */ (self), {
   load: async ({ id, options }) => {
     /** @param {Progress} progress */
     const onProgress = (progress) => page.notify("progress", { id, progress });
-    const session = new Session({ ...options, onProgress }, urls);
+    const session = new Session({ ...options, onProgress, sharedKernels }, urls);
     sessions.set(id, session);
     onProgress({ stage: "compiler", message: starting });
     listeners.add(onProgress);
@@ -97,6 +111,10 @@ const page = new Channel(/** @type {any} */ (self), {
   },
 
   call: ({ id, method, args }) => callPython("call", id, method, JSON.stringify(args)),
+
+  exportKernels: () => callPython("export_kernels", kernelStore),
+
+  importKernels: ({ text }) => callPython("import_kernels", kernelStore, text),
 
   dispose: async ({ id }) => {
     sessions.get(id)?.dispose();

@@ -52,6 +52,11 @@ export class OutOfMemoryError extends DeviceError {
   static code = "out-of-memory";
 }
 
+/** A file of tuned schedules is not one: not JSON, of another format or version, or too large. */
+export class KernelFileError extends NnjitError {
+  static code = "kernel-file";
+}
+
 /** Something that the compiler or the runtime promised did not hold: a bug in nnjit. */
 export class VerificationError extends NnjitError {
   static code = "internal";
@@ -68,6 +73,7 @@ const TYPES = new Map(
     FetchError,
     DeviceError,
     OutOfMemoryError,
+    KernelFileError,
     VerificationError,
   ].map((type) => [type.code, type]),
 );

@@ -1,16 +1,22 @@
 /**
- * What tuning found on this device, kept in the browser from one visit to the next: an IndexedDB of JSON records by key.
- * Where the browser offers none (a private window, storage refused or full) nothing is remembered, which is no error.
+ * What tuning found on this device and what was imported, kept in the browser from one visit to the next: an IndexedDB
+ * of JSON texts under keys that are lists of strings. Where the browser offers none (a private window, storage refused
+ * or full) nothing is remembered, which is no error. What the keys mean: nnjit/runtime/kernel_store.py.
  */
 
 const DATABASE = "nnjit";
-const STORE = "kernels";
+const STORE = "records";
+const FORMAT = 2;
 
 /** @returns {Promise<IDBDatabase>} */
 function open() {
   return new Promise((resolve, reject) => {
-    const request = indexedDB.open(DATABASE, 1);
-    request.onupgradeneeded = () => request.result.createObjectStore(STORE);
+    const request = indexedDB.open(DATABASE, FORMAT);
+    request.onupgradeneeded = () => {
+      const database = request.result;
+      for (const name of database.objectStoreNames) database.deleteObjectStore(name);
+      database.createObjectStore(STORE);
+    };
     request.onsuccess = () => resolve(request.result);
     request.onerror = () => reject(request.error);
     request.onblocked = () => reject(new Error("the database is in use by an older page"));
@@ -18,9 +24,10 @@ function open() {
 }
 
 /**
+ * Do something in one transaction: all of it or nothing.
  * @template T
  * @param {IDBTransactionMode} mode
- * @param {(store: IDBObjectStore) => IDBRequest<T>} ask
+ * @param {(store: IDBObjectStore) => () => T} ask gives what reads the result once the transaction is complete
  * @returns {Promise<T>}
  */
 async function transact(mode, ask) {
@@ -28,8 +35,8 @@ async function transact(mode, ask) {
   try {
     return await new Promise((resolve, reject) => {
       const transaction = database.transaction(STORE, mode);
-      const request = ask(transaction.objectStore(STORE));
-      transaction.oncomplete = () => resolve(request.result);
+      const result = ask(transaction.objectStore(STORE));
+      transaction.oncomplete = () => resolve(result());
       transaction.onerror = () => reject(transaction.error);
       transaction.onabort = () => reject(transaction.error);
     });
@@ -39,27 +46,52 @@ async function transact(mode, ask) {
 }
 
 /**
- * The record under a key.
- * @param {string} key
- * @returns {Promise<string | null>} JSON, or null when there is none
+ * The records whose keys begin with the strings of `prefix`.
+ * @param {...string} prefix
+ * @returns {Promise<string>} JSON: [[key, text], …]
  */
-export async function recall(key) {
+export async function read(...prefix) {
   try {
-    return (await transact("readonly", (store) => store.get(key))) ?? null;
+    return await transact("readonly", (store) => {
+      // An array sorts after every string: the range ends behind the last key with this beginning.
+      const range = IDBKeyRange.bound(prefix, [...prefix, []]);
+      const keys = store.getAllKeys(range);
+      const values = store.getAll(range);
+      return () => JSON.stringify(keys.result.map((key, i) => [key, values.result[i]]));
+    });
   } catch {
-    return null;
+    return "[]";
   }
 }
 
 /**
- * Keep a record under a key, in place of an older one.
- * @param {string} key
- * @param {string} json
+ * Keep records, in place of older ones under the same keys.
+ * @param {string} entries JSON: [[key, text], …]
+ * @returns {Promise<boolean>} whether they are kept
  */
-export async function remember(key, json) {
+export async function write(entries) {
   try {
-    await transact("readwrite", (store) => store.put(json, key));
+    await transact("readwrite", (store) => {
+      for (const [key, text] of JSON.parse(entries)) store.put(text, key);
+      return () => undefined;
+    });
+    return true;
   } catch {
-    // Not remembered: the next visit measures again.
+    return false;
+  }
+}
+
+/**
+ * Forget one record.
+ * @param {...string} key
+ */
+export async function remove(...key) {
+  try {
+    await transact("readwrite", (store) => {
+      store.delete(key);
+      return () => undefined;
+    });
+  } catch {
+    // There is none, then.
   }
 }

@@ -78,6 +78,29 @@ export async function prepare() {
 }
 
 /**
+ * All that was tuned in this browser, of any model and on any of its devices, as a kernel file: schedules and times,
+ * no code. Its form: nnjit/tune/kernel_file.py.
+ * @returns {Promise<string>} JSON
+ */
+export async function exportKernels() {
+  compiler ??= new Compiler();
+  return compiler.channel.call("exportKernels");
+}
+
+/**
+ * Take a kernel file that was exported elsewhere, for models that are loaded from now on. Its schedules are hints: tried
+ * first where a model has these kernels, and adopted only after they were checked and have won on this device.
+ * @param {Blob | string} file
+ * @returns {Promise<{schedules: number, kernels: number, devices: string[], kept: boolean, refused: string[], message: string}>}
+ *   `message` says it all in words; `refused`: a sentence for each record that was left out
+ * @throws {KernelFileError} when it is no kernel file
+ */
+export async function importKernels(file) {
+  compiler ??= new Compiler();
+  return compiler.channel.call("importKernels", { text: typeof file === "string" ? file : await file.text() });
+}
+
+/**
  * Load a model: its file is fetched while the compiler starts; a model whose shapes are constant is compiled at once,
  * another one at its first run.
  *
@@ -222,6 +245,14 @@ export class Model {
    */
   report() {
     return this.ask("report", {});
+  }
+
+  /**
+   * What tuning found for this model's kernels on this device, as a kernel file.
+   * @returns {Promise<string>} JSON
+   */
+  exportKernels() {
+    return this.ask("export_kernels", {});
   }
 
   /**

@@ -7,7 +7,7 @@ import { arrayTypeOf } from "./dtypes.js";
 import { errorFromPlain, ExternalDataError, FetchError } from "./errors.js";
 import { Executor } from "./executor.js";
 import { readSource } from "./fetch.js";
-import { recall, remember } from "./kernel-store.js";
+import * as store from "./kernel-store.js";
 
 /** @typedef {import("./fetch.js").Source} Source */
 /** @typedef {{stage: string, message?: string, loaded?: number, total?: number | null, secondsLeft?: number | null}} Progress */
@@ -20,6 +20,7 @@ import { recall, remember } from "./kernel-store.js";
  * @property {Blob[]} [files] companions of a chosen file: external data found by name
  * @property {boolean} [cache]
  * @property {(progress: Progress) => void} [onProgress]
+ * @property {Promise<string>} [sharedKernels] the kernel file that the site ships, or an empty text
  */
 
 export class Session {
@@ -88,14 +89,14 @@ export class Session {
     return JSON.stringify(await this.opening);
   }
 
-  /** What was remembered under a key. @param {string} key @returns {Promise<string | null>} JSON */
-  recall(key) {
-    return recall(key);
+  /** What this browser remembers of tuning, for Python. */
+  get store() {
+    return store;
   }
 
-  /** @param {string} key @param {string} json */
-  remember(key, json) {
-    return remember(key, json);
+  /** The kernel file that the site ships, or an empty text. @returns {Promise<string>} */
+  sharedKernels() {
+    return this.options.sharedKernels ?? Promise.resolve("");
   }
 
   /**

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .kernels import export_kernels, import_kernels
 from .model import Model, load
 
-__all__ = ["Model", "load"]
+__all__ = ["Model", "export_kernels", "import_kernels", "load"]

@@ -31,6 +31,13 @@ async def session_class() -> tuple[Any, Any]:
     return _loaded
 
 
+async def kernel_store() -> Any:
+    """The module kernel-store.js."""
+    from pyodide.code import run_js
+
+    return await run_js("(url) => import(url)")(_blob_urls()["kernel-store.js"])
+
+
 _loaded: tuple[Any, Any] | None = None
 
 

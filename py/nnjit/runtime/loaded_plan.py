@@ -9,6 +9,7 @@ from ..compiler import CompiledPlan
 from ..emit.wasm import emit_module
 from ..emit.wgsl import emit_shader
 from ..errors import InputError
+from ..tune.kernel_file import Findings
 from ..tune.tuner import Tuner
 from .session import Session
 
@@ -28,10 +29,11 @@ class LoadedPlan:
         session: Session,
         on_event: Callable[[dict], None],
         remembered: Mapping[str, dict],
+        hints: Findings,
     ) -> None:
         self.id = id
         self.compiled = compiled
-        self.tuner = Tuner(compiled, id, self, on_event, remembered)
+        self.tuner = Tuner(compiled, id, self, on_event, remembered, hints)
         self._session = session
         body = json.loads(compiled.json)
         self.units: list[dict] = body["units"]

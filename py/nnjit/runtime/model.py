@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from ..errors import (
     DeviceError,
     FetchError,
     InputError,
+    KernelFileError,
     ModelFormatError,
     NnjitError,
     UnsupportedError,
@@ -27,6 +28,10 @@ from ..graph.graph import Graph
 from ..onnx.external import check_files
 from ..onnx.reader import read_model
 from ..target import Target
+from ..tune import kernel_file
+from ..tune.device_class import device_class
+from ..tune.kernel_file import Findings
+from .kernel_store import device_key, findings_of, hints_for
 from .loaded_plan import LoadedPlan
 from .report import Report, make_report
 from .session import Session
@@ -146,15 +151,6 @@ async def open_model(
     return model
 
 
-def _memory_key(facts: dict) -> str:
-    """Kernels tuned on one device, by one version of the generator, are found again under this key."""
-    device = {
-        k: facts[k]
-        for k in ("device", "threads", "relaxedSimd", "hardwareConcurrency", "adapter", "features")
-    }
-    return f"{__version__} {json.dumps(device, sort_keys=True)}"
-
-
 _ADVICE: dict[type[NnjitError], str] = {
     ModelFormatError: "Check that this is a whole ONNX file, or export the model again.",
     UnsupportedError: "Another export of the model, with other options or another opset, may avoid it.",
@@ -170,6 +166,16 @@ def _named(model: str) -> Iterator[None]:
         advice = next((text for kind, text in _ADVICE.items() if isinstance(error, kind)), "")
         message = str(error).removesuffix(".")
         raise ERROR_TYPES[error.code](f"{model}: {message}. {advice}".rstrip()) from error
+
+
+@lru_cache(maxsize=1)
+def _shared_groups(text: str) -> list[dict]:
+    """The groups of the kernel file that the site ships; none when it is not one, which is the site's mistake."""
+    try:
+        return kernel_file.parse(text).groups if text else []
+    except KernelFileError as error:
+        print(f"kernels of this site: {error}")
+        return []
 
 
 def _since(started: float) -> float:
@@ -258,6 +264,8 @@ class Model:
         self._disposed = False
         self._memory: dict[str, dict] = {}
         """Task → what an earlier visit left of it: see Tuner.records."""
+        self._hints: Findings = {}
+        """Task → what was fast on devices like this one."""
 
     async def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """One inference: arrays by name in, arrays by name out.
@@ -343,6 +351,21 @@ class Model:
         self._check_alive()
         return make_report(self.facts, self.timings, self._current, self._stats)
 
+    def export_kernels(self) -> str:
+        """What tuning found for this model's kernels on this device, now and on earlier visits, as a kernel file.
+
+        Another browser takes it with `import_kernels`; its form: nnjit/tune/kernel_file.py. It holds schedules and times,
+        no code, and nothing of the model but digests of its kernels.
+        """
+        self._check_alive()
+        records: dict[str, dict] = {}
+        for plan in self._plans.values():
+            tasks = plan.tuner.tasks
+            records |= {task: self._memory[task] for task in tasks if task in self._memory}
+            records |= plan.tuner.records()
+        group = {"generator": __version__, "device": device_class(self.facts), "tasks": findings_of(records)}
+        return kernel_file.dump([group] if group["tasks"] else [])
+
     def source(self, kernel: str) -> str:
         """The emitted code of a kernel that `report` names: readable WebAssembly text, or WGSL. Raises InputError."""
         self._check_alive()
@@ -374,20 +397,25 @@ class Model:
         self._on_progress({"stage": "weights"})
         added = await self._session.add_plan(compiled.json, compiled.blobs)
         self.timings["init"] += added["initMs"]
-        loaded = LoadedPlan(added["plan"], compiled, self._session, self._tune_event, self._memory)
+        loaded = LoadedPlan(
+            added["plan"], compiled, self._session, self._tune_event, self._memory, self._hints
+        )
         self._plans[loaded.id] = self._current = loaded
         self._tune_in_background()
 
     async def _recall(self) -> None:
-        self._memory = await self._session.recall(_memory_key(self.facts))
+        store = self._session.store
+        self._memory = await store.tuned(device_key(self.facts))
+        self._hints = await store.hints(self.facts)
+        for task, findings in hints_for(
+            _shared_groups(await self._session.shared_kernels()), self.facts
+        ).items():
+            self._hints[task] = [*self._hints.get(task, ()), *findings]
 
     async def _remember(self) -> None:
-        """Leave what the plans' tuners found to later visits, beside what other models left."""
-        key = _memory_key(self.facts)
-        memory = await self._session.recall(key)
+        """Leave what the plans' tuners found to later visits."""
         for plan in self._plans.values():
-            memory |= plan.tuner.records()
-        await self._session.remember(key, memory)
+            await self._session.store.remember(self.facts, plan.tuner.records())
 
     def _tune_event(self, event: dict) -> None:
         kind = event.get("event")

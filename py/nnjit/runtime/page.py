@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import DeviceError
 from .javascript import plain
+from .kernel_store import KernelStore
 from .model import Model, open_model
 
 _models: dict[int, Model] = {}
@@ -44,6 +45,22 @@ async def call(number: int, method: str, args: str) -> str:
     return await _answer(work)
 
 
+async def export_kernels(store: Any) -> str:
+    """All that was tuned in this browser; `store` is the module kernel-store.js."""
+
+    return await _answer(KernelStore(store).export)
+
+
+async def import_kernels(store: Any, text: str) -> str:
+    """Take a kernel file; what was imported, and the same in words."""
+
+    async def work() -> dict:
+        imported = await KernelStore(store).add(text)
+        return {**imported, "message": str(imported)}
+
+    return await _answer(work)
+
+
 async def dispose(number: int) -> str:
     """Forget a model."""
 
@@ -60,6 +77,10 @@ async def _report(model: Model) -> dict:
     return model.report()
 
 
+async def _export_kernels(model: Model) -> str:
+    return model.export_kernels()
+
+
 async def _source(model: Model, kernel: str) -> str:
     return model.source(kernel)
 
@@ -69,6 +90,7 @@ _METHODS: dict[str, Callable[..., Awaitable[Any]]] = {
     "pause_tuning": Model.pause_tuning,
     "resume_tuning": Model.resume_tuning,
     "report": _report,
+    "export_kernels": _export_kernels,
     "source": _source,
 }
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import InputError
 from .javascript import plain, typed
+from .kernel_store import KernelStore
 
 _NUMPY_TYPES = (
     "float32", "float64", "float16", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bool",
@@ -42,6 +43,7 @@ class Session:
         from pyodide.ffi import create_proxy
 
         self._js = js
+        self.store = KernelStore(js.store)
         self.name: str = js.name
         """What messages call the model: its URL or file name."""
 
@@ -63,14 +65,9 @@ class Session:
         """The model file; readable until `place`."""
         return ByteSource(await _await(self._js.modelBytes()))
 
-    async def recall(self, key: str) -> dict:
-        """The record that an earlier visit left under `key`, or an empty one."""
-        text = await _await(self._js.recall(key))
-        return json.loads(text) if text else {}
-
-    async def remember(self, key: str, record: dict) -> None:
-        """Leave a record for later visits."""
-        await _await(self._js.remember(key, json.dumps(record)))
+    async def shared_kernels(self) -> str:
+        """The kernel file that the site ships, or an empty text."""
+        return await _await(self._js.sharedKernels())
 
     async def fetch_external_data(self, names: list[str]) -> dict[str, int]:
         """Fetch external data files; their sizes in bytes."""

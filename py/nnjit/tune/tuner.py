@@ -9,13 +9,13 @@ counts at all, and it replaces the incumbent only when it is faster by more than
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from ..compiler import CompiledPlan
 from ..errors import DeviceError
 from ..ir import Kernel
-from ..plan import UnitCode, candidate
+from ..plan import Item, UnitCode, candidate
 from ..schedule.schedule import Schedule
 
 BATCH = 4
@@ -69,7 +69,8 @@ class Task:
     """A kernel specification with its schedules, the units that use it, and what was measured."""
 
     __slots__ = (
-        "key", "label", "op", "units", "waiting", "trials", "default", "current", "ms", "first_ms", "since_gain",
+        "key", "label", "op", "units", "waiting", "hints", "tried", "trials", "default", "current", "ms", "first_ms",
+        "since_gain",
     )  # fmt: skip
 
     def __init__(self, key: str, label: str, op: str, waiting: list[Schedule], current: Schedule) -> None:
@@ -78,6 +79,10 @@ class Task:
         self.op = op
         self.units: list[int] = []
         self.waiting = waiting
+        self.hints = 0
+        """How many of the first ones that wait were good elsewhere."""
+        self.tried: set[str] = set()
+        """Texts of what earlier visits measured."""
         self.trials: list[Trial] = []
         self.default = current
         """What ran before anything was measured in this visit."""
@@ -91,15 +96,30 @@ class Task:
         """Do not measure again what an earlier visit has: `record` is that of `records`."""
         if record.get("schedule") != str(self.current):
             return
-        tried = set(record.get("tried", ()))
-        self.waiting = [] if record.get("done") else [s for s in self.waiting if str(s) not in tried]
+        self.tried = set(record.get("tried", ()))
+        self.waiting = [] if record.get("done") else [s for s in self.waiting if str(s) not in self.tried]
+
+    def suggest(self, hints: Iterable[Schedule]) -> None:
+        """Try `hints` before all others, but for those that an earlier visit has tried."""
+        new = [s for s in dict.fromkeys(hints) if s != self.current and str(s) not in self.tried]
+        self.waiting = [*new, *(s for s in self.waiting if s not in new)]
+        self.hints = len(new)
+
+    def take(self, count: int) -> list[Schedule]:
+        """The next schedules to measure; hints among themselves."""
+        count = min(count, self.hints or count)
+        taken, self.waiting = self.waiting[:count], self.waiting[count:]
+        self.hints = max(0, self.hints - count)
+        return taken
 
     def record(self) -> dict:
         """What a later visit needs to know."""
         return {
             "schedule": str(self.current),
+            "ms": self.ms,
+            "default": self.first_ms,
             "done": self.done,
-            "tried": [str(t.schedule) for t in self.trials if t.status != "error"],
+            "tried": sorted(self.tried | {str(t.schedule) for t in self.trials if t.status != "error"}),
         }
 
     @property
@@ -121,6 +141,7 @@ class Tuner:
         executor: Executor,
         on_event: Callable[[dict], None] | None = None,
         remembered: Mapping[str, dict] | None = None,
+        hints: Mapping[str, list[dict]] | None = None,
     ) -> None:
         self.compiled = compiled
         self.plan = plan
@@ -141,7 +162,18 @@ class Tuner:
                 waiting = [s for s in compiled.scheduler.candidates(item) if s != unit.schedule]
                 task = self.tasks[unit.task] = Task(unit.task, unit.label, unit.op, waiting, unit.schedule)
                 task.recall((remembered or {}).get(unit.task, {}))
+                task.suggest(self._admitted(item, (hints or {}).get(unit.task, ())))
             task.units.append(index)
+
+    def _admitted(self, item: Item, findings: Iterable[dict]) -> list[Schedule]:
+        """Those of others' findings that fit the kernel."""
+        found = []
+        for finding in findings:
+            try:
+                found.append(self.compiled.scheduler.admit(item, finding["schedule"]))
+            except ValueError:
+                continue  # Of no use here; the space is searched as ever.
+        return found
 
     @property
     def finished(self) -> bool:
@@ -174,10 +206,10 @@ class Tuner:
     def _next(self) -> Task | None:
         total = sum((t.ms or 0.0) * len(t.units) for t in self.tasks.values())
         open_tasks = [t for t in self.tasks.values() if not t.done and t.promise() > MIN_SHARE * total]
-        return max(open_tasks, key=Task.promise, default=None)
+        return max(open_tasks, key=lambda t: (t.hints > 0, t.promise()), default=None)
 
     async def _try_batch(self, task: Task, deadline: float) -> None:
-        schedules, task.waiting = task.waiting[:BATCH], task.waiting[BATCH:]
+        schedules = task.take(BATCH)
         item = self.compiled.items[task.units[0]]
         begin = time.perf_counter()
         made: list[tuple[Schedule, dict]] = []
