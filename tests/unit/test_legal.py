@@ -41,7 +41,8 @@ def test_what_the_space_holds_is_admitted(family: str, target: Target) -> None:
         ("pack 1", "vector axis"),
         ("vector inner; pack 1", "vector axis"),
         ("tile o1=8; vector o1; pack 0", "operand 0 does not depend on the vector axis"),
-        ("group 4", "group is for a GPU"),
+        ("group 4", "for a GPU"),
+        ("block 8 8 4 4 8", "for a GPU"),
     ],
 )
 def test_what_does_not_fit_the_kernel_is_refused(text: str, message: str) -> None:
@@ -53,7 +54,11 @@ def test_what_does_not_fit_the_kernel_is_refused(text: str, message: str) -> Non
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("group 512", "does not fit this GPU"), ("pack 1; group 4", "vector axis")],
+    [
+        ("group 512", "does not fit this GPU"),
+        ("block 32 32 1 4 4", "does not fit this GPU"),
+        ("block 16 16 8 8 64", "does not fit this GPU"),
+    ],
 )
 def test_what_does_not_fit_the_gpu_is_refused(text: str, message: str) -> None:
     m = Model()
@@ -98,6 +103,12 @@ def test_a_tile_of_a_symbol_that_the_plan_does_not_bound_is_refused() -> None:
 
 def random_schedule(rng: random.Random, item: Item, target: Target) -> Schedule:
     """One that need not be in any space, and need not fit either."""
+    if target.device == "webgpu" and rng.random() < 0.4:
+        if rng.random() < 0.5:
+            return Schedule(group=rng.choice([2, 4, 32]))
+        return Schedule(
+            block=tuple(rng.choice(sizes) for sizes in ((1, 2, 8), (1, 4, 8), (1, 3, 4), (4, 8), (4, 12)))
+        )
     axes = [axis for axis, _ in item.spec.outer]
     vector = rng.choice(["", "inner", *axes])
     tiles = [(a, rng.choice([1, 2, 3, 5, 6, 8, 12])) for a in axes if rng.random() < 0.6]
@@ -108,7 +119,6 @@ def random_schedule(rng: random.Random, item: Item, target: Target) -> Schedule:
         serial=tuple((a, rng.choice([0, 1, 2, 7])) for a in axes if rng.random() < 0.3),
         pack=tuple(n for n in (0, 1) if rng.random() < 0.25),
         unroll=rng.choice([1, 1, 2, 3, 5]),
-        group=rng.choice([1, 1, 1, 2, 8]) if target.device == "webgpu" else 1,
     )
 
 

@@ -7,6 +7,7 @@ in bounded time to a kernel of bounded size; whether that kernel is right and fa
 
 from __future__ import annotations
 
+from ..lower.blocked import roles_of, shared_bytes
 from ..lower.spec import KernelSpec, depends
 from ..target import Target
 from .schedule import Schedule, parse
@@ -21,6 +22,8 @@ MAX_BODY = 1024
 """Points times unrolled iterations."""
 MAX_SERIAL = 1 << 24
 MAX_GROUP = 1024
+MAX_BLOCK_TERMS = 64
+"""Terms of the sum that a block brings into workgroup memory at a time."""
 MAX_PACKED = 1 << 26
 """Elements of an operand that is laid out anew: 256 MiB of floats."""
 LANES = 4
@@ -55,8 +58,8 @@ def check(schedule: Schedule, spec: KernelSpec, target: Target) -> None:
         raise ValueError(f"the kernel has no axis {schedule.vector} for vectors")
     if schedule.pack:
         _check_pack(schedule, spec)
-    if schedule.group > 1:
-        _check_group(schedule, spec, target)
+    if schedule.group > 1 or schedule.block:
+        _check_workgroup(schedule, spec, target)
 
 
 def _check_numbers(schedule: Schedule) -> None:
@@ -81,16 +84,40 @@ def _check_numbers(schedule: Schedule) -> None:
         raise ValueError(f"unroll takes 1 to {MAX_UNROLL}, and at most {MAX_BODY} points in all")
     if not 1 <= schedule.group <= MAX_GROUP or schedule.group & (schedule.group - 1):
         raise ValueError(f"group takes a power of two up to {MAX_GROUP}")
+    if schedule.group > 1 and schedule != Schedule(group=schedule.group):
+        raise ValueError("group stands alone")
+    if schedule.block:
+        _check_block(schedule)
 
 
-def _check_group(schedule: Schedule, spec: KernelSpec, target: Target) -> None:
+def _check_block(schedule: Schedule) -> None:
+    if schedule != Schedule(block=schedule.block):
+        raise ValueError("block stands alone")
+    if len(schedule.block) != 5 or min(schedule.block) < 1:
+        raise ValueError("block takes five positive numbers")
+    r, c, m, n, k = schedule.block
+    if n % LANES or k % LANES:
+        raise ValueError("block takes its last two numbers in fours")
+    if r * c > MAX_GROUP or m * n > MAX_POINTS or k > MAX_BLOCK_TERMS:
+        raise ValueError(
+            f"a block has at most {MAX_GROUP} invocations, {MAX_POINTS} results each, and {MAX_BLOCK_TERMS} terms"
+        )
+
+
+def _check_workgroup(schedule: Schedule, spec: KernelSpec, target: Target) -> None:
     if target.device != "webgpu":
-        raise ValueError("group is for a GPU")
-    if not any(s.reduces and s.axes for s in spec.stages):
-        raise ValueError("group needs a reduction to share")
-    shared = schedule.group * 4 * sum(len(s.reduces) for s in spec.stages)
-    if schedule.group > target.max_workgroup or shared > target.shared_bytes:
-        raise ValueError(f"a workgroup of {schedule.group} does not fit this GPU")
+        raise ValueError("group and block are for a GPU")
+    if schedule.block:
+        if roles_of(spec) is None:
+            raise ValueError("block needs a contraction with rows and columns")
+        invocations, shared = schedule.block[0] * schedule.block[1], shared_bytes(schedule.block)
+    else:
+        if not any(s.reduces and s.axes for s in spec.stages):
+            raise ValueError("group needs a reduction to share")
+        invocations = schedule.group
+        shared = invocations * 4 * sum(len(s.reduces) for s in spec.stages)
+    if invocations > target.max_workgroup or shared > target.shared_bytes:
+        raise ValueError(f"a workgroup of {invocations} with {shared} bytes does not fit this GPU")
 
 
 def _check_pack(schedule: Schedule, spec: KernelSpec) -> None:
