@@ -15,7 +15,6 @@ from nnjit_build.paths import CACHE
 
 REQUIREMENTS = ["torch==2.13.0", "transformers==4.57.6", "onnx==1.23.2"]
 ENVIRONMENT = CACHE / "venv-torch"
-NAMES = ["roberta-base", "gpt2", "t5-small", "deit-tiny", "resnet-50", "mobilenet-v2", "whisper-tiny-encoder"]
 
 
 def _python() -> Path:
