@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .browser import OURS, Result
 from .cases import Case
 from .ceilings import Ceilings
+from .match import OURS, Result
 from .rivals import Rival
 
 Row = dict[str, Any]

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from bench import ceilings, kernels
-from bench.browser import OURS, Arena, Match, Result
 from bench.cases import Case, NoCase, whole_model
+from bench.engines import Chromium
+from bench.match import OURS, Arena, Match, Result
 from bench.rivals import rival
 from bench.rows import MODEL_COLUMNS, geometric_mean, line, make_row
 from bench.verify import Wrong, error
@@ -111,7 +112,7 @@ def test_the_memory_ceiling_copies() -> None:
 
 def test_a_match_measures_right_answers_and_refuses_wrong_ones(site: SiteServer, browser: Browser) -> None:
     (case,) = kernels.kernel_cases(["softmax-3x197x197"])
-    arena = Arena(browser, site, [], "wasm", 1)
+    arena = Arena(Chromium(browser), site, [], "wasm", 1)
     try:
         right = Match(arena, case).play(repeat=2, tune_seconds=0)[OURS]
         other = {name: array + 1 for name, array in case.expected.outputs.items()}

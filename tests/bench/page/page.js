@@ -1,5 +1,5 @@
 /**
- * The page of the bench: contestants side by side, driven by bench/browser.py, which can only pass JSON.
+ * The page of the bench: contestants side by side, driven by bench/remote.py, which can only pass JSON.
  *
  * A contestant is a module (ours.js, ort-web.js, …) that exports
  *
@@ -10,7 +10,7 @@
  *     Session.dispose()
  *     Runtime.facts()      → Promise<object>           peakBytes, if it is known better than by the Wasm memories made
  *
- * with setup = {root, assets, places, entry, device, threads, tiny} (see Arena) and task = {url, operator}; `operator` describes a single operator
+ * with setup = {root, assets, places, entry, device, threads, tiny} (see Arena in match.py) and task = {url, operator}; `operator` describes a single operator
  * for a contestant that does not read ONNX. A contestant that cannot do something throws an Error that says so.
  */
 
@@ -189,4 +189,16 @@ async function call(name, parameters) {
   }
 }
 
-Object.assign(globalThis, { call });
+/** Take calls from bench/remote.py: the body of a request is the last call's answer, the response is the next call. */
+async function serve() {
+  const channel = /** @type {string} */ (new URLSearchParams(location.search).get("channel"));
+  /** @type {object | null} */
+  let answer = { value: "ready" };
+  for (;;) {
+    const response = await fetch(channel, { method: "POST", body: JSON.stringify(answer) });
+    const next = await response.json();
+    answer = next && (await call(next[0], next[1]));
+  }
+}
+
+serve();

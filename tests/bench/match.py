@@ -10,24 +10,19 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from playwright.sync_api import Browser
-from playwright.sync_api import Error as BrowserError
 
 from nnjit_build import demo_model
 from nnjit_build.server import SiteServer
 
 from .cases import Case
+from .engines import Engine
+from .remote import Failed, RemotePage
 from .rivals import Rival
 from .verify import Wrong, error
 
 OURS = "nnjit"
 PAGE = Path(__file__).with_name("page")
-_LONGEST_WAIT_MS = 30 * 60 * 1000.0
 _PAUSE_MS = 20.0
-
-
-class Failed(Exception):
-    """A contestant could not do what it was asked; the message is the page's."""
 
 
 @dataclass
@@ -72,16 +67,12 @@ class Arena:
     """
 
     def __init__(
-        self, browser: Browser, server: SiteServer, rivals: Sequence[Rival], device: str, threads: int
+        self, engine: Engine, server: SiteServer, rivals: Sequence[Rival], device: str, threads: int
     ) -> None:
         self.server = server
-        self.context = browser.new_context()
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(_LONGEST_WAIT_MS)
         scripts = server.publish_folder(PAGE)
         html = f'<!doctype html><title>bench</title><script type="module" src="{scripts}page.js"></script>'
-        self.page.goto(server.publish("bench.html", html.encode()))
-        self.page.wait_for_function("'call' in globalThis", timeout=60_000)
+        self.page = RemotePage(engine, server, server.publish("bench.html", html.encode()))
         self.started: dict[str, float] = {}
         self.refused: dict[str, str] = {}
         common = {"root": server.url, "device": device, "threads": threads}
@@ -104,16 +95,10 @@ class Arena:
 
     def call(self, name: str, *parameters: object) -> Any:
         """A function of page.js. Raises Failed with what it threw, and when the page itself is gone."""
-        try:
-            answer = self.page.evaluate("([name, parameters]) => call(name, parameters)", [name, parameters])
-        except BrowserError as problem:
-            raise Failed(f"the page failed: {problem.message.splitlines()[0]}") from None
-        if failure := answer.get("failure"):
-            raise Failed(failure)
-        return answer["value"]
+        return self.page.call(name, *parameters)
 
     def close(self) -> None:
-        self.context.close()
+        self.page.close()
 
 
 class Match:
