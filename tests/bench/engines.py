@@ -136,7 +136,8 @@ class WebKit:
 
     def _environment(self) -> dict[str, str]:
         settings = {"DISPLAY": self.display, "WEBKIT_DISABLE_COMPOSITING_MODE": "1"}
-        settings["JSC_useSharedArrayBuffer"] = "1"  # isolated pages may share memory, but MiniBrowser leaves it off
+        # Pages that are isolated may share memory between threads, but MiniBrowser leaves it off.
+        settings["JSC_useSharedArrayBuffer"] = "1"
         if os.geteuid() == 0:
             settings["WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS"] = "1"  # it does not start as root with it
         return os.environ | settings
