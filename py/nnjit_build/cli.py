@@ -75,6 +75,8 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
     bench.set_defaults(mode="models")
     for mode, what in _BENCH_MODES.items():
         modes.add_argument(f"--{mode}", dest="mode", action="store_const", const=mode, help=what)
+    curve = "draw latency over time while tuning goes on in the background, a chart per model into DIR"
+    modes.add_argument("--curve", type=Path, metavar="DIR", help=curve)
 
 
 _BENCH_MODES = {
@@ -149,6 +151,8 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 def _bench(options: argparse.Namespace, rest: list[str]) -> int:
     from .bench import run
 
+    if options.curve:
+        options.mode = "curve"
     return run(options)
 
 

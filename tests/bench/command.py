@@ -10,7 +10,7 @@ from collections.abc import Callable
 from nnjit_build.server import SiteServer
 from nnjit_build.site import prepare
 
-from . import tables
+from . import curve, tables
 from .cases import NoCase
 from .engines import NoEngine, launch
 from .remote import Failed
@@ -21,6 +21,7 @@ _MODES: dict[str, Callable[[BenchSession], None]] = {
     "models": tables.models,
     "kernels": tables.kernels,
     "peaks": tables.peaks,
+    "curve": curve.curves,
 }
 
 

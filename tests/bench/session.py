@@ -69,9 +69,10 @@ class BenchSession:
         self.keep(row)
         print(line(columns, row, width), flush=True)
 
-    def keep(self, row: Row) -> None:
-        """Keep a row for --json."""
+    def keep(self, row: Row) -> Row:
+        """The row with the facts of the run, kept for --json."""
         self.rows.append(row | self.facts | {"load_average": load_average()})
+        return self.rows[-1]
 
     def write(self) -> None:
         """Write the rows where --json says."""

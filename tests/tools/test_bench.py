@@ -42,7 +42,12 @@ def result(ms: float, problem: str | None = None) -> Result:
 
 
 def test_the_error_is_relative_to_the_tolerance() -> None:
-    assert error(answer(WANTED + np.float32(0.25)), EXPECTED) == 0.5
+    assert error(answer(WANTED + np.float32(0.25)), EXPECTED).of_tolerance == 0.5
+
+
+def test_the_relative_error_is_relative_to_the_root_mean_square() -> None:
+    found = error(answer(WANTED + np.float32(0.25)), EXPECTED)
+    assert found.relative == pytest.approx(0.25 / np.sqrt((1 + 4) / 2))
 
 
 @pytest.mark.parametrize(
@@ -120,5 +125,5 @@ def test_a_match_measures_right_answers_and_refuses_wrong_ones(site: SiteServer,
         wrong = Match(arena, wrong_case).play(repeat=2, tune_seconds=0)[OURS]
     finally:
         arena.close()
-    assert right.problem is None and len(right.untuned) == 2 and right.error <= 1
+    assert right.problem is None and len(right.untuned) == 2 and right.error.of_tolerance <= 1
     assert wrong.problem is not None and not wrong.untuned

@@ -14,6 +14,7 @@
  * for a contestant that does not read ONNX. A contestant that cannot do something throws an Error that says so.
  */
 
+import * as background from "./background.js";
 import { watchMemories } from "./memories.js";
 import { encode, fetchTensors } from "./tensors.js";
 
@@ -21,7 +22,8 @@ import { encode, fetchTensors } from "./tensors.js";
 /** @typedef {{data: any, dims: readonly number[], type: string}} Output */
 /** @typedef {{run: (inputs: Record<string, Tensor>) => Promise<{outputs: Record<string, Output>, ms?: number}>,
  *   outputs?: (outputs: Record<string, Output>) => Record<string, Output>, tune?: (seconds: number) => Promise<any>,
- *   report?: () => Promise<any>, dispose: () => unknown}} Session */
+ *   report?: () => Promise<any>, events?: {at: number, status: string}[], pause?: () => Promise<void>,
+ *   resume?: () => Promise<void>, dispose: () => unknown}} Session */
 /** @typedef {{create: (task: any) => Promise<Session>, facts?: () => Promise<any>}} Runtime */
 /** @typedef {{runtime: Runtime | null, session: Session | null, outputs: Record<string, Output>, inputs: Record<string, Tensor>}} Contestant */
 
@@ -141,6 +143,16 @@ const page = {
     const begin = performance.now();
     await sessionOf(name).tune?.(seconds);
     return (performance.now() - begin) / 1000;
+  },
+
+  /** Latencies while tuning goes on: see background.js. @param {string} name @param {number} seconds */
+  async curve(name, seconds) {
+    return await background.curve(sessionOf(name), () => inference(name), seconds);
+  },
+
+  /** See background.js. @param {string} name @param {number} windows */
+  async disturbance(name, windows) {
+    return await background.disturbance(sessionOf(name), () => inference(name), windows);
   },
 
   /** The last inference's outputs, their bytes in base64. @param {string} name */
