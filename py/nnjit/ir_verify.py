@@ -211,7 +211,9 @@ class _Verifier:
             right = lanes == 1 and kinds == [(dtype, 4)] and e.attr in range(4)
         elif op == "shuffle":
             chosen: Any = e.attr
-            right = lanes == 4 and kinds == [(dtype, 4)] * 2 and len(chosen) == 4 and set(chosen) <= set(range(8))
+            right = (
+                lanes == 4 and kinds == [(dtype, 4)] * 2 and len(chosen) == 4 and set(chosen) <= set(range(8))
+            )
         elif op == "cast":
             right = kinds[0][1] == lanes
         elif op == "bitcast":
