@@ -64,7 +64,7 @@ class Session:
         self.facts = page.evaluate(OPEN, arguments)
         self.target = Target(
             relaxed_simd=self.facts["relaxedSimd"],
-            shared_memory=self.facts["threads"] > 1,
+            shared_memory=self.facts["isolated"],
             threads=self.facts["threads"],
             max_pages=self.facts["maxPages"],
         )

@@ -37,6 +37,8 @@ export const CONTROL = {
   SLEEPING: 18,
   /** 1 + step number of the first step that trapped on a pool thread, 0 if none did. */
   FAILED_STEP: 32,
+  /** Changed and notified by a client that asks for an inference: see lane.js. */
+  BELL: 48,
 };
 
 /** Bytes of the control block. */

@@ -50,16 +50,34 @@ export class Channel {
    */
   call(method, args, transfer = []) {
     if (this.closed) return Promise.reject(this.closed);
-    return new Promise((resolve, reject) => {
-      const id = this.next++;
-      this.waiting.set(id, { resolve, reject });
-      try {
-        this.port.postMessage({ id, method, args }, { transfer });
-      } catch (error) {
-        this.waiting.delete(id);
-        reject(error);
-      }
-    });
+    const { id, answer } = this.expect();
+    try {
+      this.port.postMessage({ id, method, args }, { transfer });
+    } catch (error) {
+      this.settle(id, ({ reject }) => reject(/** @type {Error} */ (error)));
+    }
+    return answer;
+  }
+
+  /**
+   * Await an answer to what is asked in another way than by `call`.
+   * @returns {{id: number, answer: Promise<any>}} `answer` fails when the channel is closed
+   */
+  expect() {
+    const id = this.next++;
+    const answer = new Promise((resolve, reject) => this.waiting.set(id, { resolve, reject }));
+    return { id, answer };
+  }
+
+  /**
+   * End a call.
+   * @param {number} id
+   * @param {(call: {resolve: (value: any) => void, reject: (error: Error) => void}) => void} how
+   */
+  settle(id, how) {
+    const waiting = this.waiting.get(id);
+    this.waiting.delete(id);
+    if (waiting) how(waiting);
   }
 
   /**
@@ -84,10 +102,10 @@ export class Channel {
   /** @param {any} message */
   receive(message) {
     if (message.method === undefined) {
-      const waiting = this.waiting.get(message.answer);
-      this.waiting.delete(message.answer);
-      if (message.error) waiting?.reject(errorFromPlain(message.error));
-      else waiting?.resolve(message.result);
+      this.settle(message.answer, ({ resolve, reject }) => {
+        if (message.error) reject(errorFromPlain(message.error));
+        else resolve(message.result);
+      });
       return;
     }
     try {

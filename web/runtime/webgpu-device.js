@@ -62,6 +62,8 @@ export class WebGpuDevice {
   constructor(context) {
     this.context = context;
     this.facts = context.facts();
+    /** It has no memory that a client could share. */
+    this.laneHost = null;
     this.pipelines = new Pipelines(context);
     this.pool = new BufferPool(context);
     /** @type {import("./weights.js").WeightFiles | null} */
