@@ -13,7 +13,7 @@ import { Channel } from "./rpc.js";
 export class ExecutorClient {
   /** @param {MessagePort} port from `Executor.connect` */
   constructor(port) {
-    this.channel = new Channel(port);
+    this.channel = new Channel(port, { bell: (offer) => this.inferences.useBell(offer) });
     this.inferences = new InferenceClient(this.channel);
   }
 
@@ -42,6 +42,7 @@ export class Executor {
     this.worker = new Worker(urls.executor, { type: "module", name: "nnjit-executor" });
     this.channel = new Channel(this.worker, {
       needPlan: ({ inputs }) => needPlan(inputs),
+      bell: (offer) => this.inferences.useBell(offer),
     });
     this.inferences = new InferenceClient(this.channel);
     this.worker.onerror = (event) => {

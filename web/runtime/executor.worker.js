@@ -95,17 +95,33 @@ function theDevice() {
   return device;
 }
 
+/** @typedef {{plan: number, environment: import("./types.js").Environment}} Chosen */
+/**
+ * What was found for inputs that come again: a lane gives the same object for requests of the same shapes.
+ * @type {{inputs: Record<string, Tensor> | null, plans: Map<number, Plan>, chosen: Chosen | null}}
+ */
+let latest = { inputs: null, plans, chosen: null };
+
 /**
  * The newest plan that fits, with its symbols bound.
  * @param {Record<string, Tensor>} inputs
+ * @returns {Chosen | null}
  */
 function choosePlan(inputs) {
+  if (latest.inputs === inputs && latest.plans === plans) return latest.chosen;
   for (const [id, plan] of plans) {
     const environment = bindSymbols(plan, inputs);
-    if (environment) return { plan: id, environment };
+    if (!environment) continue;
+    const chosen = { plan: id, environment };
+    const byShape = [...plans.values()].every(({ symbols }) => symbols.every(({ from }) => from[0] === "dim"));
+    latest = { inputs: byShape ? inputs : null, plans, chosen };
+    return chosen;
   }
   return null;
 }
+
+/** Inputs that were found right. @type {WeakSet<Record<string, Tensor>>} */
+const checked = new WeakSet();
 
 /** @typedef {{inputs: Record<string, Tensor>, space?: import("./types.js").Space}} Request */
 
@@ -128,9 +144,11 @@ async function infer(request) {
  */
 async function run(request) {
   if (!signature) throw new VerificationError("run came before setSignature.");
-  checkInputs(signature, request.inputs);
+  if (!checked.has(request.inputs)) checkInputs(signature, request.inputs);
+  checked.add(request.inputs);
   const result = await enqueue(urgent, () => infer(request));
   if (result) return result;
+  lanes?.listen(); // This takes long, and others may ask meanwhile.
   const firstRun = compileFor(request.inputs).then(() => enqueue(urgent, () => infer(request)));
   firstRuns.add(firstRun);
   try {
@@ -197,6 +215,20 @@ async function profile(request) {
   });
 }
 
+/** @type {Channel[]} to all clients */
+const channels = [];
+
+/** Whether the executor has nothing to do, and no message of a client is on its way. */
+function mayBlock() {
+  const received = channels.reduce((sum, channel) => (sum + channel.announced) | 0, 0);
+  return !busy && !urgent.length && !patient.length && !firstRuns.size && received === device?.laneHost?.bell.announced;
+}
+
+/** @param {Channel} channel */
+function offerBell(channel) {
+  if (lanes) channel.notify("bell", lanes.host.bell.offer);
+}
+
 /**
  * Serve a client: inferences by message or through a lane of its own, and what else it may ask for.
  * @param {any} port
@@ -217,6 +249,7 @@ function serve(port, more = {}) {
     stats: () => theDevice().stats(),
     ...more,
   });
+  channels.push(channel);
   /** @param {import("./lane-server.js").LaneServer} lane @param {import("./lane-server.js").LaneRequest} request */
   async function answerInLane(lane, { id, inputs, space }) {
     try {
@@ -250,7 +283,8 @@ function movable(result) {
 const compiler = serve(self, {
   open: async (/** @type {any} */ options) => {
     device = await openDevice(options);
-    lanes = device.laneHost && new Lanes(device.laneHost);
+    if (device.laneHost) lanes = new Lanes(device.laneHost, mayBlock);
+    offerBell(compiler);
     return device.facts;
   },
   setSignature: (/** @type {Signature} */ given) => {
@@ -263,7 +297,7 @@ const compiler = serve(self, {
   microbench: (/** @type {any} */ probe) => afterFirstRuns(() => theDevice().microbench(probe, pause)),
   swap: (/** @type {any} */ request) => enqueue(patient, () => theDevice().swap(request)),
   connect: (/** @type {{port: MessagePort}} */ { port }) => {
-    serve(port);
+    offerBell(serve(port));
   },
   dispose: () => {
     device?.dispose();

@@ -1,5 +1,6 @@
 /** Asking an executor for inferences: through shared memory where it offers some, else through messages. */
 
+import { Bell } from "./bell.js";
 import { detachedCopy } from "./inputs.js";
 import { canWait } from "./lane.js";
 import { LaneClient } from "./lane-client.js";
@@ -16,6 +17,14 @@ export class InferenceClient {
     this.lane = null;
     /** Requests under way. A lane is used when there are none: one request cannot overtake another one then. */
     this.underWay = 0;
+  }
+
+  /**
+   * Ring for every message from now on: the executor may be blocked.
+   * @param {import("./bell.js").BellOffer} offer
+   */
+  useBell(offer) {
+    this.channel.bell = new Bell(offer);
   }
 
   /**
@@ -38,9 +47,9 @@ export class InferenceClient {
    */
   throughLane(inputs) {
     const { lane, channel } = this;
-    if (!lane || channel.closed) return null;
+    if (!lane || !channel.bell || channel.closed) return null;
     const { id, answer } = channel.expect();
-    const asked = lane.ask(inputs, id);
+    const asked = lane.ask(inputs, id, channel.bell);
     if (!asked) {
       channel.settle(id, () => {});
       return null;

@@ -13,7 +13,7 @@ import { alignUp } from "./placement.js";
 export class LaneServer {
   /**
    * @param {LaneOffer} offer
-   * @param {(lane: LaneServer, request: LaneRequest) => void} serve called for each request
+   * @param {(lane: LaneServer, request: LaneRequest) => Promise<void>} serve called for each request
    */
   constructor(offer, serve) {
     this.offer = offer;
@@ -112,13 +112,21 @@ export class LaneServer {
   }
 }
 
-/** All lanes of a device, and the bell that their clients ring. */
+/** Milliseconds for which the executor waits for the next request, blocked: longer than a frame of video or audio. */
+const DOZE_MS = 100;
+
+/** All lanes of a device. */
 export class Lanes {
-  /** @param {import("./types.js").LaneHost} host */
-  constructor(host) {
+  /**
+   * @param {import("./types.js").LaneHost} host
+   * @param {() => boolean} mayBlock whether nothing but the bell can bring work now
+   */
+  constructor(host, mayBlock) {
     this.host = host;
+    this.mayBlock = mayBlock;
     /** @type {Set<LaneServer>} */
     this.lanes = new Set();
+    /** Whether the event loop listens to the bell. */
     this.listening = false;
   }
 
@@ -126,7 +134,7 @@ export class Lanes {
    * A lane of at least `bytes`.
    * @param {number} bytes
    * @param {LaneServer | null} old of the same client, idle; given back
-   * @param {(lane: LaneServer, request: LaneRequest) => void} serve
+   * @param {(lane: LaneServer, request: LaneRequest) => Promise<void>} serve
    */
   open(bytes, old, serve) {
     if (old) {
@@ -135,27 +143,45 @@ export class Lanes {
     }
     const lane = new LaneServer(this.host.openLane(bytes), serve);
     this.lanes.add(lane);
-    if (!this.listening) this.listen();
+    this.listen();
     return lane;
   }
 
-  /** Serve the requests that wait. */
+  /** Serve the requests that wait. @returns {boolean} whether there were any */
   poll() {
+    let found = false;
     for (const lane of this.lanes) {
       const request = lane.take();
-      if (request) lane.serve(lane, request);
+      if (!request) continue;
+      found = true;
+      lane.serve(lane, request).then(() => this.rest());
     }
+    return found;
   }
 
-  /** Serve requests whenever the bell rings. */
+  /** Wait for the next request: for a while blocked, if that keeps nothing else waiting, then in the event loop. */
+  rest() {
+    const end = performance.now() + DOZE_MS;
+    for (;;) {
+      const { rung } = this.host.bell;
+      if (this.poll()) return;
+      const left = end - performance.now();
+      if (left <= 0 || this.listening || !this.mayBlock()) break;
+      this.host.bell.block(rung, left);
+    }
+    this.listen();
+  }
+
+  /** Serve requests in the event loop when the bell rings. */
   async listen() {
+    if (this.listening) return;
     this.listening = true;
     const { bell } = this.host;
-    for (;;) {
-      const rung = Atomics.load(bell, 0);
-      this.poll();
-      const wait = /** @type {any} */ (Atomics).waitAsync(bell, 0, rung);
-      if (wait.async) await wait.value;
+    let { rung } = bell;
+    while (!this.poll()) {
+      await bell.wait(rung);
+      ({ rung } = bell);
     }
+    this.listening = false;
   }
 }

@@ -14,7 +14,7 @@
 import { alignUp, SLACK } from "./placement.js";
 
 /** @typedef {import("./types.js").Tensor} Tensor */
-/** @typedef {{memory: WebAssembly.Memory, address: number, bytes: number, bell: number}} LaneOffer `bell`: word to ring */
+/** @typedef {{memory: WebAssembly.Memory, address: number, bytes: number}} LaneOffer */
 /** @typedef {[name: string, type: string | undefined, dims: number[], array: string, length: number, offset: number]} Entry */
 /** @typedef {{plan: number, outputs: Entry[]}} Answer */
 
@@ -44,7 +44,7 @@ export const WORDS = {
 export const HEADER_BYTES = 128;
 
 /** Outputs up to this many bytes come through a lane; larger ones are moved in a message, which copies them once less. */
-export const OUTPUT_BYTES = 2 ** 18;
+export const OUTPUT_BYTES = 2 ** 20;
 
 /** Inputs beyond this go in messages: a lane is kept as long as the model. */
 const LARGEST_INPUTS = 2 ** 26;

@@ -37,8 +37,10 @@ export const CONTROL = {
   SLEEPING: 18,
   /** 1 + step number of the first step that trapped on a pool thread, 0 if none did. */
   FAILED_STEP: 32,
-  /** Changed and notified by a client that asks for an inference: see lane.js. */
+  /** Changed and notified by a client of the executor that has asked for something: see bell.js. */
   BELL: 48,
+  /** Messages that clients of the executor have announced. */
+  MESSAGES: 49,
 };
 
 /** Bytes of the control block. */

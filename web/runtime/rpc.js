@@ -5,6 +5,7 @@
 
 import { DeviceError, errorFromPlain, errorToPlain, VerificationError } from "./errors.js";
 
+/** @typedef {import("./bell.js").Bell} Bell */
 /** @typedef {{postMessage: Function, onmessage: any}} Port A Worker, MessagePort or worker's global scope. */
 /** @typedef {(args: any) => any} Handler May return a promise. */
 
@@ -38,6 +39,10 @@ export class Channel {
     this.waiting = new Map();
     /** @type {Error | null} */
     this.closed = null;
+    /** @type {Bell | null} rung for every message, where the other side may be blocked */
+    this.bell = null;
+    /** Messages received for which a bell was rung. */
+    this.announced = 0;
     port.onmessage = (/** @type {MessageEvent} */ event) => this.receive(event.data);
   }
 
@@ -52,7 +57,7 @@ export class Channel {
     if (this.closed) return Promise.reject(this.closed);
     const { id, answer } = this.expect();
     try {
-      this.port.postMessage({ id, method, args }, { transfer });
+      this.post({ id, method, args }, transfer);
     } catch (error) {
       this.settle(id, ({ reject }) => reject(/** @type {Error} */ (error)));
     }
@@ -86,7 +91,18 @@ export class Channel {
    * @param {any} [args]
    */
   notify(method, args) {
-    if (!this.closed) this.port.postMessage({ id: 0, method, args });
+    if (!this.closed) this.post({ id: 0, method, args });
+  }
+
+  /**
+   * @param {object} message
+   * @param {Transferable[]} [transfer]
+   */
+  post(message, transfer = []) {
+    const { bell } = this;
+    this.port.postMessage(bell ? { ...message, announced: true } : message, { transfer });
+    bell?.announce();
+    bell?.ring();
   }
 
   /**
@@ -101,6 +117,7 @@ export class Channel {
 
   /** @param {any} message */
   receive(message) {
+    if (message.announced) this.announced = (this.announced + 1) | 0;
     if (message.method === undefined) {
       this.settle(message.answer, ({ resolve, reject }) => {
         if (message.error) reject(errorFromPlain(message.error));
@@ -130,7 +147,7 @@ export class Channel {
     if (!id) return;
     const { result, buffers } = value instanceof Transferring ? value : { result: value, buffers: [] };
     try {
-      this.port.postMessage({ answer: id, result }, { transfer: buffers });
+      this.post({ answer: id, result }, buffers);
     } catch (error) {
       this.refuse(id, error);
     }
@@ -138,7 +155,7 @@ export class Channel {
 
   /** @param {number} id @param {unknown} error */
   refuse(id, error) {
-    if (id) this.port.postMessage({ answer: id, error: errorToPlain(error) });
+    if (id) this.post({ answer: id, error: errorToPlain(error) });
     else console.error(error);
   }
 }

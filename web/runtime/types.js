@@ -117,9 +117,9 @@
  * @typedef {{start: number, end: number}} Space Addresses in the device's shared memory.
  *
  * @typedef {object} LaneHost A device that has shared memory for lanes (lane.js).
+ * @property {import("./bell.js").Bell} bell that clients ring
  * @property {(bytes: number) => import("./lane.js").LaneOffer} openLane
  * @property {(offer: import("./lane.js").LaneOffer) => void} closeLane
- * @property {Int32Array} bell one word: clients change and notify it
  *
  * @typedef {object} Device What the executor asks of a device; implemented by WasmDevice and WebGpuDevice. The
  *   executor checks inputs and picks the plan before it calls `run`. It never calls two methods at once, but for `run`,

@@ -3,12 +3,13 @@
  * `Device` of types.js.
  */
 
+import { Bell } from "./bell.js";
 import { apiArrayTypeOf, arrayTypeOf, bitsOf, bytesOf, longDtype } from "./dtypes.js";
 import { DeviceError, VerificationError } from "./errors.js";
 import { canWait } from "./lane.js";
 import { alignUp } from "./placement.js";
 import { replaceUnit } from "./plan-edit.js";
-import { CONTROL, StepTrap } from "./program.js";
+import { StepTrap } from "./program.js";
 import { ThreadPool } from "./thread-pool.js";
 import { bindPlan } from "./wasm-binding.js";
 import { canShareMemory, defaultThreads, hasRelaxedSimd } from "./wasm-features.js";
@@ -398,11 +399,10 @@ export class WasmDevice {
  * @returns {import("./types.js").LaneHost}
  */
 function laneHost(memory) {
-  const bell = 4 * CONTROL.BELL;
   return {
-    openLane: (bytes) => ({ memory: memory.memory, address: memory.allocate(bytes), bytes, bell }),
+    bell: new Bell(memory),
+    openLane: (bytes) => ({ memory: memory.memory, address: memory.allocate(bytes), bytes }),
     closeLane: ({ address }) => memory.free(address),
-    bell: new Int32Array(memory.memory.buffer, bell, 1),
   };
 }
 
