@@ -224,6 +224,11 @@ function mayBlock() {
   return !busy && !urgent.length && !patient.length && !firstRuns.size && received === device?.laneHost?.bell.announced;
 }
 
+/** @param {() => boolean} awaited */
+function prepareNext(awaited) {
+  if (!busy) device?.prepareNext(awaited);
+}
+
 /** @param {Channel} channel */
 function offerBell(channel) {
   if (lanes) channel.notify("bell", lanes.host.bell.offer);
@@ -244,6 +249,7 @@ function serve(port, more = {}) {
       const bytes = lanes && canWait ? laneBytes(inputs) : null;
       if (lanes && bytes && (!lane || (lane.idle && lane.bytes < bytes))) lane = lanes.open(bytes, lane, answerInLane);
       const result = await run({ inputs });
+      setTimeout(prepareNext, 0, () => urgent.length > 0);
       return movable(lane && !lane.used ? { ...result, lane: lane.offer } : result);
     },
     stats: () => theDevice().stats(),
@@ -283,7 +289,7 @@ function movable(result) {
 const compiler = serve(self, {
   open: async (/** @type {any} */ options) => {
     device = await openDevice(options);
-    if (device.laneHost) lanes = new Lanes(device.laneHost, mayBlock);
+    if (device.laneHost) lanes = new Lanes(device.laneHost, mayBlock, prepareNext);
     offerBell(compiler);
     return device.facts;
   },

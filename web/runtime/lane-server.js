@@ -120,9 +120,11 @@ export class Lanes {
   /**
    * @param {import("./types.js").LaneHost} host
    * @param {() => boolean} mayBlock whether nothing but the bell can bring work now
+   * @param {(awaited: () => boolean) => void} prepare called before the executor blocks: see `Device.prepareNext`
    */
-  constructor(host, mayBlock) {
+  constructor(host, mayBlock, prepare) {
     this.host = host;
+    this.prepare = prepare;
     this.mayBlock = mayBlock;
     /** @type {Set<LaneServer>} */
     this.lanes = new Set();
@@ -161,13 +163,15 @@ export class Lanes {
 
   /** Wait for the next request: for a while blocked, if that keeps nothing else waiting, then in the event loop. */
   rest() {
+    const { bell } = this.host;
     const end = performance.now() + DOZE_MS;
     for (;;) {
-      const { rung } = this.host.bell;
+      const { rung } = bell;
       if (this.poll()) return;
       const left = end - performance.now();
       if (left <= 0 || this.listening || !this.mayBlock()) break;
-      this.host.bell.block(rung, left);
+      this.prepare(() => bell.rung !== rung);
+      bell.block(rung, left);
     }
     this.listen();
   }

@@ -130,6 +130,8 @@
  * @property {(bound: Bound) => Promise<Record<string, Tensor>>} run outputs in fresh arrays or, where there is room, in
  *   `space`; also remembered as the plan's latest inference, which `measure` and `profile` replay
  * @property {LaneHost | null} laneHost
+ * @property {(awaited: () => boolean) => void} prepareNext do ahead what the next inference would wait for, until it is
+ *   asked for
  * @property {(request: MeasureRequest, pause: () => Promise<void>) => Promise<{incumbentMs: number, results: Measurement[]}>} measure
  *   awaits `pause()` between samples; other requests are served meanwhile and may overwrite the arena
  * @property {(request: {plan: number, repeat: number}, pause: () => Promise<void>) => Promise<{unit: number, ms: number}[]>} profile

@@ -7,6 +7,7 @@ import { Bell } from "./bell.js";
 import { apiArrayTypeOf, arrayTypeOf, bitsOf, bytesOf, longDtype } from "./dtypes.js";
 import { DeviceError, VerificationError } from "./errors.js";
 import { canWait } from "./lane.js";
+import { OutputBuffers } from "./output-buffers.js";
 import { alignUp } from "./placement.js";
 import { replaceUnit } from "./plan-edit.js";
 import { StepTrap } from "./program.js";
@@ -49,6 +50,7 @@ export class WasmDevice {
     this.pool = pool;
     this.facts = facts;
     this.store = new PersistentStore(memory, pool);
+    this.outputs = new OutputBuffers();
     /** @type {Map<number, LoadedPlan>} */
     this.plans = new Map();
     this.nextPlan = 0;
@@ -278,10 +280,10 @@ export class WasmDevice {
    * @param {string} dtype
    */
   read(address, elements, dtype) {
-    // A constructor given a typed array always makes memory of its own, unshared.
-    const bits = new (arrayTypeOf(dtype))(new (arrayTypeOf(dtype))(this.memory.memory.buffer, address, elements));
-    const Api = apiArrayTypeOf(dtype);
-    return bits instanceof Api ? bits : new Api(bits.buffer);
+    const bytes = elements * bytesOf(dtype);
+    const buffer = this.outputs.take(bytes);
+    new Uint8Array(buffer).set(this.memory.bytes.subarray(address, address + bytes));
+    return new (apiArrayTypeOf(dtype))(buffer);
   }
 
   /**
@@ -375,6 +377,14 @@ export class WasmDevice {
       this.pool.release([slot]);
       slots[kernel] = NO_SLOT;
     });
+  }
+
+  /**
+   * Do ahead what the next inference would wait for.
+   * @param {() => boolean} awaited whether somebody waits: stop then
+   */
+  prepareNext(awaited) {
+    this.outputs.prepare(awaited);
   }
 
   stats() {

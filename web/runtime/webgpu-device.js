@@ -82,6 +82,9 @@ export class WebGpuDevice {
     return new WebGpuDevice(await GpuContext.open());
   }
 
+  /** Nothing can be done ahead here. */
+  prepareNext() {}
+
   /** @param {import("./weights.js").WeightFiles} files */
   setFiles(files) {
     this.files = files;
