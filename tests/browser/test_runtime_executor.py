@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from nnjit_build.server import SiteServer
 
+
 @pytest.fixture(params=[1, 2])
 def session(request: pytest.FixtureRequest, site: SiteServer, page: Page) -> Session:
     return Session(site, page, request.param)

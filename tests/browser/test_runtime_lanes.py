@@ -189,7 +189,9 @@ def test_a_lane_grows_with_the_inputs(session: Session) -> None:
     ],
 )
 def test_wrong_inputs_are_refused_as_by_message(single: Session, inputs: str, message: str) -> None:
-    setup = "const good = t.tensor(new Float32Array(4)); await t.executor.run(good); await t.executor.run(good);"
+    setup = (
+        "const good = t.tensor(new Float32Array(4)); await t.executor.run(good); await t.executor.run(good);"
+    )
     for _ in range(2):
         error = single.failure(f"{setup} await t.executor.run({inputs})")
         assert error["code"] == "input"
