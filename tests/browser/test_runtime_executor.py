@@ -292,7 +292,7 @@ def test_every_task_of_a_shared_step_is_run_exactly_once(site: SiteServer, page:
     page.goto(site.publish("empty.html", b"<!doctype html><title>test</title>"))
     worker = """
     import { CONTROL, execute, HEADER, PARALLEL } from "/runtime/program.js";
-    onmessage = ({ data: { memory, thread, threads, tasks, rounds } }) => {
+    onmessage = ({ data: { memory, thread, threads, tasks, rounds, fresh } }) => {
       const control = new Int32Array(memory, 0, 256);
       const program = new Int32Array(memory, 1024, HEADER + threads);
       const seen = new Int32Array(memory, 2048);
@@ -300,25 +300,50 @@ def test_every_task_of_a_shared_step_is_run_exactly_once(site: SiteServer, page:
         for (let i = low; i < high; i++) Atomics.add(seen, i, 1);
         if (thread === 1) for (const end = performance.now() + 0.2; performance.now() < end; );
       };
-      execute(program, 0, program.length, [f], thread, threads, control, rounds);
+      execute(program, 0, program.length, [f], thread, threads, control, rounds, fresh);
       postMessage("done");
     };
     """
     counts = page.evaluate(
         """async ([url, cases]) => {
           const results = [];
-          for (const [threads, tasks, rounds] of cases) {
+          for (const [threads, tasks, rounds, fresh] of cases) {
             const memory = new SharedArrayBuffer(2048 + 4 * tasks + 64);
             new Int32Array(memory, 1024).set([1, 0, 0, tasks, 0]);
             const workers = Array.from({ length: threads }, () => new Worker(url, { type: "module" }));
             const done = workers.map((w) => new Promise((resolve) => (w.onmessage = resolve)));
-            workers.forEach((w, thread) => w.postMessage({ memory, thread, threads, tasks, rounds }));
+            workers.forEach((w, thread) => w.postMessage({ memory, thread, threads, tasks, rounds, fresh }));
             await Promise.all(done);
             workers.forEach((w) => w.terminate());
             results.push([...new Set(new Int32Array(memory, 2048, tasks))]);
           }
           return results;
         }""",
-        [site.publish("share.js", worker.encode()), [[2, 100, 20], [3, 7, 50], [2, 1, 10], [4, 1000, 5]]],
+        [
+            site.publish("share.js", worker.encode()),
+            [[2, 100, 20, False], [3, 7, 50, True], [2, 1, 10, True], [4, 1000, 5, False], [2, 333, 4, True]],
+        ],
     )
-    assert counts == [[20], [50], [10], [5]]
+    assert counts == [[20], [50], [10], [5], [4]]
+
+
+def test_new_kernels_run_every_task_once_in_many_calls(site: SiteServer, page: Page) -> None:
+    page.goto(site.publish("empty.html", b"<!doctype html><title>test</title>"))
+    calls = page.evaluate(
+        """async (root) => {
+          const { execute, SINGLE } = await import(root + "runtime/program.js");
+          const taken = (tasks, fresh) => {
+            const calls = [];
+            const f = (low, high) => calls.push([low, high]);
+            const program = Int32Array.of(SINGLE, 0, 0, tasks, 0);
+            execute(program, 0, program.length, [f], 0, 1, null, 1, fresh);
+            return calls;
+          };
+          return [taken(1000, false), taken(1000, true), taken(3, true), taken(1, true)];
+        }""",
+        site.url + "/",
+    )
+    assert calls[0] == [[0, 1000]]
+    for tasks, parts in zip((1000, 3, 1), calls[1:], strict=True):
+        assert [i for low, high in parts for i in range(low, high)] == list(range(tasks))
+    assert len(calls[1]) > 20

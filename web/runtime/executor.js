@@ -32,6 +32,26 @@ export class ExecutorClient {
   }
 }
 
+/** @type {Map<string, Worker>} workers that were started ahead, by the address of their script */
+const spares = new Map();
+
+/** @param {string} url of executor.worker.js */
+function startWorker(url) {
+  return new Worker(url, { type: "module", name: "nnjit-executor" });
+}
+
+/**
+ * Start a worker for the next Executor: that takes longer than loading a small model does.
+ * @param {string} url of executor.worker.js
+ */
+export function startAhead(url) {
+  if (spares.has(url)) return;
+  const worker = startWorker(url);
+  // The Executor that finds none starts another, and reports what is wrong.
+  worker.onerror = () => spares.delete(url);
+  spares.set(url, worker);
+}
+
 export class Executor {
   /**
    * @param {{executor: string, pool: string}} urls of executor.worker.js and pool.worker.js
@@ -39,7 +59,8 @@ export class Executor {
    */
   constructor(urls, needPlan) {
     this.urls = urls;
-    this.worker = new Worker(urls.executor, { type: "module", name: "nnjit-executor" });
+    this.worker = spares.get(urls.executor) ?? startWorker(urls.executor);
+    spares.delete(urls.executor);
     this.channel = new Channel(this.worker, {
       needPlan: ({ inputs }) => needPlan(inputs),
       bell: (offer) => this.inferences.useBell(offer),

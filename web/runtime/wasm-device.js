@@ -209,7 +209,7 @@ export class WasmDevice {
     const loaded = this.loaded(id);
     const binding = this.bind(loaded, environment);
     this.writeInputs(binding, inputs);
-    this.runUnits(loaded, binding, 0, loaded.plan.units.length, 1);
+    this.runUnits(loaded, binding, 0, loaded.plan.units.length, 1, loaded.latest === null);
     this.remember(loaded, environment, inputs);
     this.runs += 1;
     /** @type {Record<string, Tensor>} */
@@ -293,11 +293,12 @@ export class WasmDevice {
    * @param {number} first
    * @param {number} last
    * @param {number} repeat
+   * @param {boolean} [fresh] whether these kernels have not run yet
    */
-  runUnits(loaded, binding, first, last, repeat) {
+  runUnits(loaded, binding, first, last, repeat, fresh = false) {
     const { words, starts, programAddress, shared } = binding;
     try {
-      this.pool.run(words, starts[first], starts[last], programAddress, repeat, shared);
+      this.pool.run(words, starts[first], starts[last], programAddress, repeat, shared, fresh);
     } catch (error) {
       if (!(error instanceof StepTrap)) throw error;
       let step = error.step;
