@@ -198,7 +198,11 @@ class Machine:
         assert len(set(names)) == len(names), f"{kernel.name} has one buffer twice"
         arrays = {}
         for name, b in zip(names, kernel.buffers, strict=True):
-            arrays[b.name] = self._array(name, name in writes, inference)
+            array = self._array(name, name in writes, inference)
+            # A kernel may read a buffer as wider elements: words of two halves.
+            stored = STORAGE[self.target.storage(b.storage)]
+            words = b.access == "r" and np.dtype(stored).itemsize > array.itemsize
+            arrays[b.name] = array.view(stored) if words else array
         run(kernel, arrays, symbols, seed, self.target)
 
     def _array(self, name: str, written: bool, inference: bool) -> np.ndarray:

@@ -4,7 +4,6 @@
  */
 
 import { errorFromPlain, NnjitError } from "./errors.js";
-import { startAhead } from "./executor.js";
 import * as kernelStore from "./kernel-store.js";
 import { Channel, transferring } from "./rpc.js";
 import { Session } from "./session.js";
@@ -69,7 +68,6 @@ async function fetchOrThrow(url) {
   return response;
 }
 
-startAhead(urls.executor);
 const python = startPython();
 python.catch(() => {});
 
@@ -109,7 +107,6 @@ const page = new Channel(/** @type {any} */ (self), {
       throw error;
     } finally {
       listeners.delete(onProgress);
-      startAhead(urls.executor);
     }
   },
 

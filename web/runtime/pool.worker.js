@@ -64,8 +64,7 @@ function serve() {
       words = new Int32Array(memory.buffer);
     }
     try {
-      const fresh = control[CONTROL.RUN_FRESH] === 1;
-      execute(words, first, last, functions, thread, threads, control, control[CONTROL.RUN_REPEAT], fresh);
+      execute(words, first, last, functions, thread, threads, control, control[CONTROL.RUN_REPEAT]);
     } catch (error) {
       // Recorded in the control block, where thread 0 finds it.
       if (!(error instanceof StepTrap)) throw error;

@@ -94,7 +94,7 @@ def opcodes() -> dict[str, tuple[int, int]]:
         ),
         (0xFD, 171, "i32x4.", "shl shr_s shr_u add"),
         (0xFD, 177, "i32x4.", "sub"),
-        (0xFD, 181, "i32x4.", "mul min_s min_u max_s max_u"),
+        (0xFD, 181, "i32x4.", "mul min_s min_u max_s max_u dot_i16x8_s"),
         (0xFD, 224, "f32x4.", "abs neg"),
         (0xFD, 227, "f32x4.", "sqrt add sub mul div min max pmin pmax"),
         (0xFD, 248, "", "i32x4.trunc_sat_f32x4_s i32x4.trunc_sat_f32x4_u"),

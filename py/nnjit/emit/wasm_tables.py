@@ -38,8 +38,7 @@ def _plain_operations() -> dict[tuple[str, str, int], bytes]:
             names = {op: op for op in ("add", "sub", "mul", "div", "eq", "ne", "lt", "le", "gt", "ge", "shl")}
             names |= {op: op for op in ("and", "or", "xor", "shr", "rem", "min", "max", "abs", "neg")}
             if floating:
-                names |= {op: op for op in ("sqrt", "floor", "ceil", "trunc", "pmin", "pmax")}
-                names["round"] = "nearest"
+                names |= {op: op for op in ("sqrt", "floor", "ceil", "trunc")} | {"round": "nearest"}
                 for op in ("and", "or", "xor", "shl", "shr", "rem"):
                     del names[op]
             else:
@@ -51,6 +50,7 @@ def _plain_operations() -> dict[tuple[str, str, int], bytes]:
                     code = OP["v128." + name]
                 if code is not None:
                     table[op, dtype, lanes] = code
+    table["dot", "i32", 4] = OP["i32x4.dot_i16x8_s"]
     for dtype in ("i32", "u32", "bool"):
         table["not", dtype, 4] = OP["v128.not"]
         table.pop(("shl", dtype, 4), None)

@@ -30,6 +30,7 @@ from ..symbolic import (
 )
 from ..target import Target
 from .mathlib import expander
+from .pairs import paired
 from .spec import (
     Index,
     KernelSpec,
@@ -46,8 +47,10 @@ from .spec import (
 )
 
 LANES = 4
-IDENTITY = {"sum": 0, "prod": 1, "max": -math.inf, "min": math.inf, "pmax": -math.inf}
-COMBINE = {"sum": "add", "prod": "mul", "max": "max", "min": "min", "pmax": "pmax"}
+PRODUCTS = {"f32": ("mul",), "i32": ("mul", "dot")}
+"""By dtype, what a term of a sum of products may be."""
+IDENTITY = {"sum": 0, "prod": 1, "max": -math.inf, "min": math.inf}
+COMBINE = {"sum": "add", "prod": "mul", "max": "max", "min": "min"}
 VECTOR_DTYPES = ("f32", "i32", "u32", "bool")
 
 
@@ -85,11 +88,13 @@ class Lowered:
 
 def lower(spec: KernelSpec, schedule: Schedule, target: Target, name: str = "kernel") -> Lowered:
     """The kernel that `schedule` makes of `spec`. Raises ValueError where the schedule does not fit the spec."""
+    if schedule.pairs:
+        spec = paired(spec, schedule.pack)
     return _Lowering(spec, schedule, target, name).run()
 
 
-_Product = tuple[ir.Expr, ir.Expr, str]
-"""(operand, operand, name of the accumulator) of a multiply-add."""
+_Product = tuple[ir.Expr, ir.Expr, str, str]
+"""(operand, operand, operation, name of the accumulator) of a multiply-add."""
 
 
 class _Point:
@@ -385,15 +390,19 @@ class _Lowering:
         Each of these is loaded, used wherever it is needed, and dropped; only the operands of the other side stay in
         registers. In any other order a wide tile, or the elements that the taps of a window share, would not fit.
         """
-        first = len({x for x, _, _ in products}) >= len({y for _, y, _ in products})
+        first = len({x for x, *_ in products}) >= len({y for _, y, *_ in products})
         users: dict[ir.Expr, list[_Product]] = {}
         for one in products:
             users.setdefault(one[0] if first else one[1], []).append(one)
         for group in users.values():
-            for x, y, register in group:
+            for x, y, op, register in group:
                 a, b = self._shared(body, x), self._shared(body, y)
-                old = ir.local(register, "f32", self.lanes_of[register])
-                body.append(ir.Assign(register, ir.fma(a, b, old)))
+                old = ir.local(register, x.dtype, self.lanes_of[register])
+                if x.dtype == "f32":
+                    more = ir.fma(a, b, old)
+                else:
+                    more = ir.add(old, ir.dot(a, b) if op == "dot" else ir.mul(a, b))
+                body.append(ir.Assign(register, more))
 
     def _accumulate(
         self,
@@ -405,11 +414,11 @@ class _Lowering:
         products: list[_Product],
     ) -> None:
         register = _register(r, p, copy)
-        if r.combine == "sum" and r.value.op == "mul" and r.value.dtype == "f32":
+        if r.combine == "sum" and r.value.op in PRODUCTS.get(r.value.dtype, ()):
             a, b = (self._value(x, p, shift) for x in r.value.args)
             if max(a.lanes, b.lanes) == LANES:
                 a, b = ir.splat(a), ir.splat(b)
-            products.append((a, b, register))
+            products.append((a, b, r.value.op, register))
             return
         value = self._value(r.value, p, shift)
         old = ir.local(register, r.value.dtype, self.lanes_of[register])
@@ -436,12 +445,12 @@ class _Lowering:
                 name = f"{r.name}{p.suffix}_v"
                 block.append(ir.Declare(name, _combined(r, p, copies, LANES)))
                 wide = ir.local(name, r.value.dtype, LANES)
-                pairs = ir.binary(op, wide, ir.shuffle(wide, wide, (2, 3, 0, 1)))
+                low = ir.binary(op, ir.extract(wide, 0), ir.extract(wide, 1))
+                high = ir.binary(op, ir.extract(wide, 2), ir.extract(wide, 3))
                 p.combined.add(r.name)
                 register = _register(r, p, 0)
                 self.lanes_of[register] = 1
-                total = ir.binary(op, pairs, ir.shuffle(pairs, pairs, (1, 0, 3, 2)))
-                block.append(ir.Declare(register, ir.extract(total, 0)))
+                block.append(ir.Declare(register, ir.binary(op, low, high)))
 
     @staticmethod
     def _combine_copies(block: list[ir.Stmt], stage: Stage, points: list[_Point], copies: int) -> None:
@@ -528,10 +537,10 @@ class _Lowering:
             return self._scalar(e, p, shift)
         if e.op == "local":
             return self._register_of(e, p, LANES)
+        packed = self.packed_loads.get(e)
+        if packed is not None:
+            return ir.load(packed[0].buffer, self._place(p, shift)(packed[1]), e.dtype, LANES)
         if e.op == "load":
-            packed = self.packed_loads.get(e)
-            if packed is not None:
-                return ir.load(packed[0].buffer, self._place(p, shift)(packed[1]), e.dtype, LANES)
             step = coefficient(e.attr[1], self.vector_axis)
             if isinstance(step, int) and step == 1 and e.dtype in VECTOR_DTYPES:
                 return ir.load(e.attr[0], self._place(p, shift)(e.attr[1]), e.dtype, LANES)
@@ -555,8 +564,8 @@ class _Lowering:
             return ir.extract(register, lane) if wide else register  # type: ignore[arg-type]
         if e.op == "index":
             return ir.index(self._place(p, shift, lane)(e.attr))
-        if e.op == "load":
-            packed = self.packed_loads.get(e)
+        packed = self.packed_loads.get(e)
+        if packed or e.op == "load":
             buffer, index = (packed[0].buffer, packed[1]) if packed else e.attr
             return ir.load(buffer, self._place(p, shift, lane)(index), e.dtype)
         return ir.rebuild(e, tuple([self._scalar(a, p, shift, lane) for a in e.args]))
@@ -590,7 +599,7 @@ class _Lowering:
     def _plan_packs(self, starts: dict[str, Index]) -> None:
         if not self.schedule.pack:
             return
-        operands = self.spec.contraction
+        operands = self.spec.operands
         if operands is None or not self.outer_vector:
             raise ValueError("pack needs a contraction with a vector axis among its outer axes")
         axis = self.outer_vector
@@ -599,23 +608,26 @@ class _Lowering:
             load = operands[number]
             while load.op == "cast":
                 load = load.args[0]
-            buffer, at = load.attr
-            if not depends(at, axis):
-                raise ValueError(f"operand {number} does not depend on the vector axis {axis}")
-            outer = [(v, d) for v, d in self.spec.outer if v != axis and depends(at, v)]
-            inner = [(v, d) for v, d in self.spec.stages[0].axes if depends(at, v)]
-            extent = self.spec.extent(axis)
-            count = ceildiv(extent, tile)
-            axes = [*outer, (f"{axis}_p", count), *inner, (axis, tile)]
+            buffer = next(x.attr[0] for x in nodes(load) if x.op == "load")
+            source = next(b for b in self.spec.buffers if b.name == buffer)
+            storage = source.storage if load.op == "load" else load.dtype
+            outer = [(v, d) for v, d in self.spec.outer if v != axis and expr_depends(load, {v}, {})]
+            inner = [(v, d) for v, d in self.spec.stages[0].axes if expr_depends(load, {v}, {})]
+            tiled = expr_depends(load, {axis}, {})
+            if tiled:
+                extent = self.spec.extent(axis)
+                axes = [*outer, (f"{axis}_p", ceildiv(extent, tile)), *inner, (axis, tile)]
+                start: Index = var(f"{axis}_p") * tile
+                if not (isinstance(extent, int) and extent % tile == 0):
+                    start = minimum(start, extent - tile)
+                value = substitute_expr(load, {axis: start + var(axis)})
+            else:
+                axes = [*outer, *inner]
+                value = load
             linear: Index = 0
             for v, d in axes:
                 linear = linear * d + var(v)
-            start: Index = var(f"{axis}_p") * tile
-            if not (isinstance(extent, int) and extent % tile == 0):
-                start = minimum(start, extent - tile)
             name = f"p{number}"
-            value = substitute_expr(load, {axis: start + var(axis)})
-            source = next(b for b in self.spec.buffers if b.name == buffer)
             stages = [Stage((), [], [StoreTo(name, linear, value)])]
             touched = _touched_buffers(stages, ())
             spec = KernelSpec(
@@ -623,21 +635,19 @@ class _Lowering:
                 stages,
                 [
                     *(ir.Buffer(b.name, b.storage, "r") for b in self.spec.buffers if b.name in touched),
-                    ir.Buffer(name, source.storage, "w"),
+                    ir.Buffer(name, storage, "w"),
                 ],
                 self.spec.hints,
                 self.spec.bounds,
             )
             spec.symbols = symbols_of(spec)
-            packed = Packed(number, name, source.storage, product([d for _, d in axes]), spec, buffer)
+            packed = Packed(number, name, storage, product([d for _, d in axes]), spec, buffer)
             self.packed.append(packed)
-            # Within a tile, axis = base + offset: the packed position is that of the tile, plus the offset.
-            base = self.bases[axis]
-            tile_number = starts[axis]
-            self.packed_loads[load] = (
-                packed,
-                substitute(linear, {f"{axis}_p": tile_number, axis: var(axis) - base}),
-            )
+            if tiled:
+                # Within a tile, axis = base + offset: the packed position is that of the tile, plus the offset.
+                within = {f"{axis}_p": starts[axis], axis: var(axis) - self.bases[axis]}
+                linear = substitute(linear, within)
+            self.packed_loads[load] = packed, linear
 
 
 def _whole(axes: list[tuple[str, Index]], unroll: int) -> list[list[tuple[str, Index]]]:

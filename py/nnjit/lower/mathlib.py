@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import UnsupportedError
-from ..ir import INTRINSICS, Expr, add, cast, const, expr, extract, pack, value_index
+from ..ir import INTRINSICS, Expr, add, binary, cast, const, expr, extract, pack, value_index
 from ..symbolic import IntExpr, atoms, substitute
 from ..target import Target
 from . import math_f32, math_f64
 
 _SINGLE: dict[str, Callable[[Expr], Expr]] = {
-    "tanh": math_f32.tanh, "erf": math_f32.erf, "log": math_f32.log, "asinh": math_f32.asinh, "acosh": math_f32.acosh, "atanh": math_f32.atanh,
+    "log": math_f32.log, "asinh": math_f32.asinh, "acosh": math_f32.acosh, "atanh": math_f32.atanh,
     "asin": math_f32.asin, "acos": math_f32.acos, "atan": math_f32.atan,
 }  # fmt: skip
 
@@ -30,6 +30,16 @@ def expand(e: Expr, target: Target, native: frozenset[str] = frozenset()) -> Exp
 def expander(target: Target, native: frozenset[str] = frozenset()) -> Callable[[Expr], Expr]:
     """`expand` for many expressions that share parts: each part is rewritten once."""
     return _Expander(target, native).rewrite
+
+
+def _dot(a: Expr, b: Expr) -> Expr:
+    """Both products of two pairs of i16, by 32-bit arithmetic."""
+    half = const(16, "i32")
+    low, high = [
+        binary("mul", *(binary("shr", binary("shl", x, half) if is_low else x, half) for x in (a, b)))
+        for is_low in (True, False)
+    ]
+    return add(low, high)
 
 
 class _Expander:
@@ -52,7 +62,9 @@ class _Expander:
                 attr = (buffer, rewritten)
         elif e.op == "index":
             attr = self._index(attr)
-        if e.op in INTRINSICS and e.op not in self.native:
+        if e.op == "dot" and not (self.wasm and e.lanes == 4):
+            result = _dot(*args)
+        elif e.op in INTRINSICS and e.op not in self.native:
             result = self._formula(e, args)
         elif args == e.args and attr is e.attr:
             result = e

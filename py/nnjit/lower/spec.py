@@ -112,6 +112,12 @@ class KernelSpec:
         return result
 
     @property
+    def operands(self) -> tuple[ir.Expr, ir.Expr] | None:
+        """The two factors of each term when this is a sum of products or of `dot` products, else None."""
+        value = self.stages[0].reduces[0].value if self.stages[0].reduces else None
+        return (value.args[0], value.args[1]) if value is not None and value.op == "dot" else self.contraction
+
+    @property
     def contraction(self) -> tuple[ir.Expr, ir.Expr] | None:
         """The two operand loads when this is a sum of products (matmul, convolution), else None."""
         stage = self.stages[0]

@@ -8,6 +8,7 @@ in bounded time to a kernel of bounded size; whether that kernel is right and fa
 from __future__ import annotations
 
 from ..lower.blocked import roles_of, shared_bytes
+from ..lower.pairs import paired
 from ..lower.spec import KernelSpec, depends
 from ..target import Target
 from .schedule import Schedule, parse
@@ -58,6 +59,8 @@ def check(schedule: Schedule, spec: KernelSpec, target: Target) -> None:
         raise ValueError(f"the kernel has no axis {schedule.vector} for vectors")
     if schedule.pack:
         _check_pack(schedule, spec)
+    if schedule.pairs:
+        paired(spec, schedule.pack)
     if schedule.group > 1 or schedule.block:
         _check_workgroup(schedule, spec, target)
 
@@ -98,8 +101,6 @@ def _check_block(schedule: Schedule) -> None:
     r, c, m, n, k = schedule.block
     if n % LANES or k % LANES:
         raise ValueError("block takes its last two numbers in fours")
-    if r * c == 1:
-        raise ValueError("a block needs more than one invocation")
     if r * c > MAX_GROUP or m * n > MAX_POINTS or k > MAX_BLOCK_TERMS:
         raise ValueError(
             f"a block has at most {MAX_GROUP} invocations, {MAX_POINTS} results each, and {MAX_BLOCK_TERMS} terms"
@@ -131,7 +132,7 @@ def _check_pack(schedule: Schedule, spec: KernelSpec) -> None:
         while load.op == "cast":
             load = load.args[0]
         at = load.attr[1]
-        if not depends(at, schedule.vector):
+        if not depends(at, schedule.vector) and not schedule.pairs:
             raise ValueError(f"operand {number} does not depend on the vector axis {schedule.vector}")
         elements = 1
         for axis, extent in (*spec.outer, *spec.stages[0].axes):

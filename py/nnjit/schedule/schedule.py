@@ -7,6 +7,7 @@ vector A     the points of A (or the iterations of a stage's last axis) go four 
 order A B    grid axes from slowest to fastest; left out: the order of the spec
 serial A=C   C tiles of axis A are looped over inside a task (0: all of them)
 pack N       operand N (0 or 1) of the contraction is laid out in tile order first
+pairs        the contraction, of integers that fit 16 bits, takes two terms of its sum at a time
 unroll U     the innermost reduction loops, where they have at most U iterations together, are unrolled whole; else the
              innermost one is unrolled U times
 group N      N invocations of a workgroup (GPU) share the loops of each point of the outer axes
@@ -29,6 +30,7 @@ class Schedule:
     unroll: int = 1
     group: int = 1
     block: tuple[int, ...] = ()
+    pairs: bool = False
 
     def tile(self, axis: str) -> int:
         """Points of `axis` in a tile; 1 where nothing is said."""
@@ -46,6 +48,8 @@ class Schedule:
             parts.append("serial " + " ".join(f"{a}={c}" for a, c in self.serial))
         if self.pack:
             parts.append("pack " + " ".join(map(str, self.pack)))
+        if self.pairs:
+            parts.append("pairs")
         if self.unroll != 1:
             parts.append(f"unroll {self.unroll}")
         if self.group != 1:
@@ -69,6 +73,8 @@ def parse(text: str) -> Schedule:
             fields["order"] = tuple(rest)
         elif word in ("pack", "block"):
             fields[word] = tuple(int(r) for r in rest)
+        elif word == "pairs" and not rest:
+            fields[word] = True
         elif word in ("unroll", "group") and len(rest) == 1:
             fields[word] = int(rest[0])
         else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from .. import ir
 from ..lower.blocked import roles_of, shared_bytes
+from ..lower.pairs import pairable, ready
 from ..lower.spec import Index, KernelSpec, coefficient, depends, nodes
 from ..symbolic import product
 from ..target import Target
@@ -31,7 +32,7 @@ def space(spec: KernelSpec, target: Target) -> list[Schedule]:
     elif target.device == "webgpu":
         found = _gpu_rows(spec, target)
     elif _is_rows(spec):
-        found = [Schedule(vector="inner", unroll=u) for u in (4, 2, 1)]
+        found = [Schedule(vector="inner", unroll=u) for u in (2, 4, 1)]
         found.append(Schedule())
     else:
         found = _elementwise(spec)
@@ -169,9 +170,13 @@ def _register_tiles(
     ]  # fmt: skip
     if len(on_column) == 2:
         return _shared_columns(spec, target, roles, column, must_pack, row_axes)
-    packings = [must_pack]
+    packings = [(must_pack, False)]
     if not must_pack:
-        packings.append(tuple(on_column))
+        packings.append((tuple(on_column), False))
+    if pairable(spec):
+        # Two terms at a time halve the work; what cannot be read in pairs where it lies is packed.
+        packings.append((tuple(n for n in (0, 1) if n in on_column or not ready(spec, n)), True))
+    fused = target.relaxed_simd and spec.stages[0].reduces[0].value.dtype == "f32"
     orders = [tuple(v for v, _ in spec.outer)]
     if row_axes:
         rest = [v for v, _ in spec.outer if v != column]
@@ -194,21 +199,26 @@ def _register_tiles(
             accumulators = m * vectors
             if accumulators > 24 or (accumulators < 4 and m == 1 and n < min(width, 16) and row_axes):
                 continue
-            spill = max(0, accumulators + vectors + 1 + (not target.relaxed_simd) - target.vector_registers)
+            spill = max(0, accumulators + vectors + 1 + (not fused) - target.vector_registers)
             cost = (
                 waste
                 * (-(-width // n) * n / width)
                 * ((1.8 if spill else 1.0) + 0.5 * (vectors + m) / accumulators)
             )
             cost *= 1 + 2.0 / max(4, accumulators)
-            for packing in packings:
+            for packing, pairs in packings:
                 for position, order in enumerate(dict.fromkeys(orders)):
                     tiles = (*rows, (column, n))
-                    penalty = 1 + 0.02 * position + (0.05 if packing != packings[-1] else 0)
+                    penalty = 1 + 0.02 * position + (0.05 if (packing, pairs) != packings[-1] else 0)
                     schedule = Schedule(
-                        tiles=tiles, vector=column, order=order, pack=packing, unroll=_small_extent(spec)
+                        tiles=tiles,
+                        vector=column,
+                        order=order,
+                        pack=packing,
+                        pairs=pairs,
+                        unroll=1 if pairs else _small_extent(spec),
                     )
-                    found.append((cost * penalty, number, schedule))
+                    found.append((cost * penalty * (0.5 if pairs else 1), number, schedule))
                     number += 1
     return found
 
