@@ -18,6 +18,7 @@ from .lower.cooperative import lower_cooperative
 from .lower.lower import Lowered, Packed, least_extent, lower
 from .lower.spec import KernelSpec
 from .lower.specify import Specified
+from .lower.winograd import lower_winograd, tile_count
 from .schedule.legal import check, read
 from .schedule.schedule import Schedule
 from .schedule.space import space
@@ -182,8 +183,11 @@ class Scheduler:
         symbolic = {a: d for a, d in item.spec.outer if not isinstance(d, int)}
         if not symbolic:
             return {}
-        tiled = {axis for schedule in self.candidates(item) for axis, tile in schedule.tiles if tile > 1}
-        return {d: least_extent(item.spec.hint(d)) for axis, d in symbolic.items() if axis in tiled}
+        candidates = self.candidates(item)
+        tiled = {axis for schedule in candidates for axis, tile in schedule.tiles if tile > 1}
+        sizes: list[Index] = [d for axis, d in symbolic.items() if axis in tiled]
+        sizes += [tile_count(item.spec, schedule) for schedule in candidates if schedule.winograd]
+        return {d: least_extent(item.spec.hint(d)) for d in sizes if not isinstance(d, int)}
 
     def admit(self, item: Item, text: str) -> Schedule:
         """The schedule that somebody else, or an earlier visit, found for the item. Raises ValueError if it does not fit.
@@ -199,6 +203,9 @@ class Scheduler:
             extent = item.spec.extent(axis)
             if tile > 1 and not isinstance(extent, int) and extent not in required:
                 raise ValueError(f"axis {axis} has no fixed extent, and the plan does not bound it")
+        count = tile_count(item.spec, schedule) if schedule.winograd else 1
+        if not isinstance(count, int) and count not in required:
+            raise ValueError("the number of Winograd's tiles is not fixed, and the plan does not bound it")
         return schedule
 
     def unit(self, item: Item, schedule: Schedule) -> UnitCode:
@@ -224,11 +231,12 @@ class Scheduler:
         tensors: dict[str, Storage],
     ) -> None:
         sources = [b.name for b in packed.spec.buffers if b.name != packed.buffer]
-        fixed = all(self.table.is_static(tensors[name]) for name in sources)
+        fixed = all(name in tensors and self.table.is_static(tensors[name]) for name in sources)
         once = item.static or (fixed and not packed.spec.symbols)
-        lowered = self._lower(packed.spec, space(packed.spec, self.target)[0], "pack", ())
+        how = packed.schedule or space(packed.spec, self.target)[0]
+        lowered = self._lower(packed.spec, how, f"{item.op}_{packed.buffer}", item.hints)
         unit.requires = [*unit.requires, *lowered.requires]
-        keys = [self.table.keys.get(ids[name], "") for name in sources]
+        keys = [self.table.keys.get(ids[name], "" if name in tensors else ids[name]) for name in sources]
         key = digest("pack", str(packed.spec), *keys) if once else ""
         name = f"{key or f'u{item.number}:{schedule}'}:{packed.buffer}"
         spec: dict = {
@@ -254,7 +262,10 @@ class Scheduler:
         known = self._lowered.get(key)
         if known is None:
             name = f"{op}_{len(self._lowered)}"
-            how = lower_blocked if schedule.block else lower_cooperative if schedule.group > 1 else lower
+            if schedule.winograd:
+                how = lower_winograd
+            else:
+                how = lower_blocked if schedule.block else lower_cooperative if schedule.group > 1 else lower
             known = self._lowered[key] = how(spec, schedule, self.target, name)
         return known
 

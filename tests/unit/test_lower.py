@@ -24,7 +24,7 @@ from nnjit import ir
 from nnjit.schedule.schedule import parse
 from nnjit.target import Target
 from nnjit.tensor.interpret import interpret
-from nnjit.tensor.tensor import Tensor
+from nnjit.tensor.tensor import Index, Tensor
 
 TARGETS = pytest.mark.parametrize("target", [WASM, RELAXED, WEBGPU], ids=["wasm", "relaxed", "webgpu"])
 
@@ -92,6 +92,8 @@ FAMILIES: dict[str, Callable[[Model], Tensor]] = {
     "matmul without rows": product_of(0, 4, b=(4, 5)),
     "matmul, bias, ReLU, residual": matmul_with_epilogue,
     "convolution 3×3": lambda m: convolution(m, 3, 5, 3, (6, 5)),
+    "convolution 3×3 of many channels": lambda m: convolution(m, 9, 16, 3, (7, 6)),
+    "convolution 3×3 of a small picture": lambda m: convolution(m, 8, 12, 3, (3, 2)),
     "convolution 1×1": lambda m: convolution(m, 4, 8, 1, (5, 4)),
     "strided convolution": lambda m: convolution(m, 4, 8, 3, (6, 7), stride=2),
     "depthwise convolution": lambda m: convolution(m, 6, 6, 3, (5, 5), groups=6),
@@ -175,8 +177,20 @@ def symbolic_softmax(m: Model) -> Tensor:
     return softmax(m, m.input(5, 9, symbolic=(0, 1)))[0]
 
 
+def symbolic_convolution(m: Model) -> Tensor:
+    """3×3, without padding, of a picture [height, width, 8]."""
+    x, w = m.input(13, 12, 8, symbolic=(0, 1)), m.weight(8, 3, 3, 8)
+    shape = (x.shape[0] - 2, x.shape[1] - 2, 8)
+
+    def product(i: Index, j: Index, o: Index, u: Index, v: Index, c: Index) -> ir.Expr:
+        return ir.mul(x.at(i + u, j + v, c), w.at(o, u, v, c))
+
+    return m.b.elementwise(relu, m.b.reduce("sum", shape, (3, 3, 8), product, "f32", "conv"))
+
+
 SYMBOLIC: dict[str, tuple[Callable[[Model], Tensor], list[list[tuple[int, ...]]]]] = {
     "matmul": (symbolic_product, [[(8, 4), (4, 4)], [(13, 7), (7, 11)], [(30, 2), (2, 8)]]),
+    "convolution": (symbolic_convolution, [[(10, 11, 8)], [(17, 10, 8)], [(19, 34, 8)]]),
     "softmax": (symbolic_softmax, [[(4, 8)], [(2, 3)], [(17, 33)]]),
 }
 

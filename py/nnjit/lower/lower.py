@@ -60,19 +60,28 @@ def least_extent(hint: int) -> int:
 
 
 class Packed:
-    """An operand in tile order: `spec` fills it, from `source`, before the kernel runs."""
+    """An operand in another form: `spec` fills it, from `source` and others made before, ahead of the kernel itself.
 
-    __slots__ = ("operand", "buffer", "storage", "elements", "spec", "source")
+    `schedule` is how; None leaves that to the default for `spec`.
+    """
+
+    __slots__ = ("buffer", "storage", "elements", "spec", "source", "schedule")
 
     def __init__(
-        self, operand: int, buffer: str, storage: str, elements: Index, spec: KernelSpec, source: str
+        self,
+        buffer: str,
+        storage: str,
+        elements: Index,
+        spec: KernelSpec,
+        source: str,
+        schedule: Schedule | None = None,
     ) -> None:
-        self.operand = operand
         self.buffer = buffer
         self.storage = storage
         self.elements = elements
         self.spec = spec
         self.source = source
+        self.schedule = schedule
 
 
 class Lowered:
@@ -199,7 +208,7 @@ class _Lowering:
                     block = loop.body
         self._tile(block, starts)
         buffers = list(spec.buffers)
-        used = _touched_buffers(spec.stages, self.packed_loads)
+        used = touched_buffers(spec.stages, self.packed_loads)
         for p in self.packed:
             buffers.append(ir.Buffer(p.buffer, p.storage, "r"))
         dropped = {p.source for p in self.packed} - used
@@ -247,8 +256,7 @@ class _Lowering:
         if not axes:
             self.lets = {}
             for p in points:
-                for w in stage.stores:
-                    self._store(block, w, p, {})
+                self._store_all(block, stage.stores, p)
             return
         lanes = LANES if self.vector_axis else 1
         unroll = self.schedule.unroll
@@ -461,8 +469,35 @@ class _Lowering:
 
     # -- values -------------------------------------------------------------------------------------------------
 
-    def _store(self, body: list[ir.Stmt], w: StoreTo, p: _Point, shift: dict[str, Index]) -> None:
-        value = self._value(w.value, p, shift)
+    def _store_all(self, block: list[ir.Stmt], stores: list[StoreTo], p: _Point) -> None:
+        """The stores of a stage without axes; those under one condition together, with every value known before."""
+        if all(w.condition is None for w in stores):
+            for w in stores:
+                self._store(block, w, p, {})
+            return
+        groups: dict[ir.Expr | None, list[ir.Stmt]] = {None: []}
+        for w in stores:
+            value = self._value(w.value, p, {})
+            name = f"x{self.counter}"
+            self.counter += 1
+            block.append(ir.Declare(name, value))
+            held = ir.local(name, value.dtype, value.lanes)
+            self._store(groups.setdefault(w.condition, []), w, p, {}, held)
+        block.extend(groups.pop(None))
+        for condition, body in groups.items():
+            assert condition is not None
+            block.append(ir.If(self._scalar(condition, p, {}), body, []))
+
+    def _store(
+        self,
+        body: list[ir.Stmt],
+        w: StoreTo,
+        p: _Point,
+        shift: dict[str, Index],
+        value: ir.Expr | None = None,
+    ) -> None:
+        if value is None:
+            value = self._value(w.value, p, shift)
         at = self._place(p, shift)
         v = self.vector_axis
         if not v or not (depends(w.index, v) or value.lanes == LANES):
@@ -629,7 +664,7 @@ class _Lowering:
                 linear = linear * d + var(v)
             name = f"p{number}"
             stages = [Stage((), [], [StoreTo(name, linear, value)])]
-            touched = _touched_buffers(stages, ())
+            touched = touched_buffers(stages)
             spec = KernelSpec(
                 tuple(axes),
                 stages,
@@ -641,7 +676,7 @@ class _Lowering:
                 self.spec.bounds,
             )
             spec.symbols = symbols_of(spec)
-            packed = Packed(number, name, storage, product([d for _, d in axes]), spec, buffer)
+            packed = Packed(name, storage, product([d for _, d in axes]), spec, buffer)
             self.packed.append(packed)
             if tiled:
                 # Within a tile, axis = base + offset: the packed position is that of the tile, plus the offset.
@@ -662,7 +697,7 @@ def _whole(axes: list[tuple[str, Index]], unroll: int) -> list[list[tuple[str, I
     return found
 
 
-def _touched_buffers(stages: list[Stage], skip: Collection[ir.Expr]) -> set[str]:
+def touched_buffers(stages: list[Stage], skip: Collection[ir.Expr] = ()) -> set[str]:
     """Buffers that the stages read, in indices too, or write; loads in `skip` do not count."""
     found: set[str] = set()
     seen: set[ir.Expr] = set(skip)
@@ -774,4 +809,4 @@ def _loads(stage: Stage) -> list[ir.Expr]:
     return [e for e in nodes(*stage.values()) if e.op == "load"]
 
 
-__all__ = ["Lowered", "Packed", "lower"]
+__all__ = ["Lowered", "Packed", "lower", "touched_buffers"]

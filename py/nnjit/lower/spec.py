@@ -42,12 +42,15 @@ class Reduce:
 
 
 class StoreTo:
-    __slots__ = ("buffer", "index", "value")
+    """`condition`, a scalar bool of axes and symbols alone, says where the element is written; None: everywhere."""
 
-    def __init__(self, buffer: str, index: Index, value: ir.Expr) -> None:
+    __slots__ = ("buffer", "index", "value", "condition")
+
+    def __init__(self, buffer: str, index: Index, value: ir.Expr, condition: ir.Expr | None = None) -> None:
         self.buffer = buffer
         self.index = index
         self.value = value
+        self.condition = condition
 
 
 class Stage:
@@ -141,7 +144,8 @@ class KernelSpec:
                     lines.append(f"  {r.name} = {r.combine} {value}")
                 for w in s.stores:
                     value = values.of(w.value)
-                    lines.append(f"  {w.buffer}[{w.index}] = {value}")
+                    where = "" if w.condition is None else f" if {w.condition}"
+                    lines.append(f"  {w.buffer}[{w.index}] = {value}{where}")
             self._text = "\n".join(lines)
         return self._text
 

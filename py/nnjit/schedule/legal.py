@@ -10,6 +10,7 @@ from __future__ import annotations
 from ..lower.blocked import roles_of, shared_bytes
 from ..lower.pairs import paired
 from ..lower.spec import KernelSpec, depends
+from ..lower.winograd import winograd_buffers
 from ..target import Target
 from .schedule import Schedule, parse
 
@@ -27,6 +28,7 @@ MAX_BLOCK_TERMS = 64
 """Terms of the sum that a block brings into workgroup memory at a time."""
 MAX_PACKED = 1 << 26
 """Elements of an operand that is laid out anew: 256 MiB of floats."""
+MAX_WINOGRAD = 16
 LANES = 4
 
 
@@ -63,6 +65,8 @@ def check(schedule: Schedule, spec: KernelSpec, target: Target) -> None:
         paired(spec, schedule.pack)
     if schedule.group > 1 or schedule.block:
         _check_workgroup(schedule, spec, target)
+    if schedule.winograd:
+        _check_winograd(schedule, spec, target)
 
 
 def _check_numbers(schedule: Schedule) -> None:
@@ -91,6 +95,20 @@ def _check_numbers(schedule: Schedule) -> None:
         raise ValueError("group stands alone")
     if schedule.block:
         _check_block(schedule)
+    if not 0 <= schedule.winograd <= MAX_WINOGRAD:
+        raise ValueError(f"winograd takes 1 to {MAX_WINOGRAD} rows")
+    if schedule.winograd and schedule != Schedule(
+        tiles=schedule.tiles, vector=schedule.vector, winograd=schedule.winograd
+    ):
+        raise ValueError("winograd goes with tile and vector alone")
+
+
+def _check_winograd(schedule: Schedule, spec: KernelSpec, target: Target) -> None:
+    if target.device != "wasm":
+        raise ValueError("winograd is for the CPU")
+    sizes = winograd_buffers(spec, schedule)
+    if max(map(spec.hint, sizes)) > MAX_PACKED:
+        raise ValueError(f"winograd needs a buffer of more than {MAX_PACKED} elements")
 
 
 def _check_block(schedule: Schedule) -> None:

@@ -10,6 +10,8 @@ pack N       operand N (0 or 1) of the contraction is laid out in tile order fir
 pairs        the contraction, of integers that fit 16 bits, takes two terms of its sum at a time
 unroll U     the innermost reduction loops, where they have at most U iterations together, are unrolled whole; else the
              innermost one is unrolled U times
+winograd R   the tile's results, 2 or 4 along each axis of a convolution, by Winograd's method, which multiplies matrices
+             with R rows, and columns as the tile has them, in registers
 group N      N invocations of a workgroup (GPU) share the loops of each point of the outer axes
 block R C M N K   R × C invocations of a workgroup (GPU) compute M × N results of a contraction each, from K terms of
              the sum at a time in workgroup memory
@@ -31,6 +33,7 @@ class Schedule:
     group: int = 1
     block: tuple[int, ...] = ()
     pairs: bool = False
+    winograd: int = 0
 
     def tile(self, axis: str) -> int:
         """Points of `axis` in a tile; 1 where nothing is said."""
@@ -56,6 +59,8 @@ class Schedule:
             parts.append(f"group {self.group}")
         if self.block:
             parts.append("block " + " ".join(map(str, self.block)))
+        if self.winograd:
+            parts.append(f"winograd {self.winograd}")
         return "; ".join(parts) or "plain"
 
 
@@ -75,7 +80,7 @@ def parse(text: str) -> Schedule:
             fields[word] = tuple(int(r) for r in rest)
         elif word == "pairs" and not rest:
             fields[word] = True
-        elif word in ("unroll", "group") and len(rest) == 1:
+        elif word in ("unroll", "group", "winograd") and len(rest) == 1:
             fields[word] = int(rest[0])
         else:
             raise ValueError(f"not a schedule: {text!r}")

@@ -14,6 +14,7 @@ from ..lower.spec import Index, KernelSpec, coefficient, depends, nodes
 from ..symbolic import product
 from ..target import Target
 from .schedule import Schedule
+from .winograd import winograd_schedules
 
 MAX_CANDIDATES = 48
 MAX_UNROLL = 7
@@ -135,7 +136,10 @@ def _contraction(spec: KernelSpec, target: Target) -> list[Schedule]:
     if not scored:
         return _elementwise(spec)
     scored.sort(key=lambda s: (s[0], s[1]))
-    return _diverse([s for _, _, s in scored])
+    fast = winograd_schedules(spec, target)
+    first = [s for cost, s in fast if cost < 1]
+    plain = _diverse([s for _, _, s in scored])
+    return [*first[:4], *plain[:4], *first[4:], *(s for cost, s in fast if cost >= 1), *plain[4:]]
 
 
 def _diverse(ranked: list[Schedule]) -> list[Schedule]:
