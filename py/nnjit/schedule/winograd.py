@@ -43,6 +43,8 @@ def winograd_schedules(spec: KernelSpec, target: Target) -> list[tuple[float, Sc
             if rows > total and rows > 4:
                 continue
             waste = -(-total // rows) * rows / total * (1 + 0.5 / rows)
+            if rows * block // 4 + 3 > target.vector_registers:
+                waste *= 1.5
             cost = _PRODUCT * waste * total * columns * depth + _TRANSFORM * total * (columns + depth)
             cost = count * (cost + _FILTER * columns * depth) / plain
             found.append((cost, Schedule(tiles=tiles, vector=form.columns, winograd=rows)))
