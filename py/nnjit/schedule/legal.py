@@ -119,6 +119,8 @@ def _check_block(schedule: Schedule) -> None:
     r, c, m, n, k = schedule.block
     if n % LANES or k % LANES:
         raise ValueError("block takes its last two numbers in fours")
+    if r * c == 1:
+        raise ValueError("a block needs more than one invocation")
     if r * c > MAX_GROUP or m * n > MAX_POINTS or k > MAX_BLOCK_TERMS:
         raise ValueError(
             f"a block has at most {MAX_GROUP} invocations, {MAX_POINTS} results each, and {MAX_BLOCK_TERMS} terms"
