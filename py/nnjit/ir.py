@@ -7,8 +7,10 @@ Scalar and vector values are `Expr`, a DAG of interned nodes (equal expressions 
     cast    args = (x,)  to `dtype`                 bitcast args = (x,)  same width
     splat   args = (x,)  scalar → 4 lanes           pack    args = 4 scalars → 4 lanes
     extract args = (x,)  attr = lane
+    shuffle args = (a, b) attr = 4 lane numbers, 0–3 those of a, 4–7 those of b
     add sub mul div min max                         floats and ints; integer div and rem truncate
     rem and or xor shl shr                          ints (and/or/xor/not also bool)
+    pmin pmax                                       floats: b where b < a (a < b), else a: one instruction on a CPU
     neg abs sqrt floor ceil round trunc not         `round` is half to even
     fma                                             a·b + c, fused or not as the target likes
     dot                                             i32 from two i32 taken as pairs of i16: sum of both products, wrapping
@@ -56,7 +58,9 @@ COMPUTE_OF = {
 _WIDTH = {"i32": 32, "u32": 32, "i64": 64}
 
 COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge"))
-BINARY = frozenset(("add", "sub", "mul", "div", "rem", "min", "max", "and", "or", "xor", "shl", "shr"))
+BINARY = frozenset(
+    ("add", "sub", "mul", "div", "rem", "min", "max", "pmin", "pmax", "and", "or", "xor", "shl", "shr")
+)
 UNARY = frozenset(("neg", "abs", "sqrt", "floor", "ceil", "round", "trunc", "not"))
 INTRINSICS = frozenset(
     (
@@ -189,6 +193,10 @@ def pack(xs: tuple[Expr, Expr, Expr, Expr]) -> Expr:
 
 def extract(x: Expr, lane: int) -> Expr:
     return expr("extract", x.dtype, 1, (x,), lane)
+
+
+def shuffle(a: Expr, b: Expr, lanes: tuple[int, int, int, int]) -> Expr:
+    return expr("shuffle", a.dtype, 4, (a, b), lanes)
 
 
 def cast(x: Expr, dtype: str) -> Expr:

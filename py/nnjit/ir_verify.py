@@ -31,20 +31,13 @@ from .symbolic import IntExpr, Opaque
 
 _FLOAT = frozenset(("f32", "f64"))
 _INTEGER = frozenset(("i32", "u32", "i64"))
-_FLOAT_ONLY = frozenset(("sqrt", "floor", "ceil", "round", "trunc")) | INTRINSICS
+_FLOAT_ONLY = frozenset(("sqrt", "floor", "ceil", "round", "trunc", "pmin", "pmax")) | INTRINSICS
 _BITWISE = frozenset(("and", "or", "xor", "not"))
 _INTEGER_ONLY = frozenset(("rem", "shl", "shr"))
 _OPERANDS = {
-    "fma": 3,
-    "dot": 2,
-    "select": 3,
-    "pow": 2,
-    "pack": 4,
-    "splat": 1,
-    "extract": 1,
-    "cast": 1,
+    "fma": 3, "dot": 2, "select": 3, "pow": 2, "pack": 4, "splat": 1, "extract": 1, "shuffle": 2, "cast": 1,
     "bitcast": 1,
-}
+}  # fmt: skip
 _WIDTH = {"f32": 4, "i32": 4, "u32": 4, "f64": 8, "i64": 8}
 
 
@@ -217,6 +210,11 @@ class _Verifier:
             right = lanes == 4 and all(k == (dtype, 1) for k in kinds)
         elif op == "extract":
             right = lanes == 1 and kinds == [(dtype, 4)] and e.attr in range(4)
+        elif op == "shuffle":
+            chosen: Any = e.attr
+            right = (
+                lanes == 4 and kinds == [(dtype, 4)] * 2 and len(chosen) == 4 and set(chosen) <= set(range(8))
+            )
         elif op == "cast":
             right = kinds[0][1] == lanes
         elif op == "bitcast":

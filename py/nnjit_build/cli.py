@@ -62,13 +62,27 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
     add("--repeat", type=int, default=15, metavar="N", help="inferences of each in a match (default: 15)")
     add("--tune", type=float, default=10, metavar="SECONDS", help="per model; 0: not at all (default: 10)")
     add("--json", type=Path, metavar="FILE", help="write the rows there")
-    add("--browser-flag", action="append", default=[], metavar="FLAG", help="for Chromium; may be repeated")
     add(
-        "--kernels",
-        action="store_true",
-        help="single operators instead of models, with the share of the ceiling that they reach",
+        "--browser",
+        choices=["chromium", "firefox", "webkit"],
+        default="chromium",
+        help="default: chromium; the others, WebKitGTK's MiniBrowser one of them, must be installed",
     )
-    add("--peaks", action="store_true", help="only measure this machine's ceilings")
+    add(
+        "--browser-flag", action="append", default=[], metavar="FLAG", help="for the browser; may be repeated"
+    )
+    modes = bench.add_mutually_exclusive_group()
+    bench.set_defaults(mode="models")
+    for mode, what in _BENCH_MODES.items():
+        modes.add_argument(f"--{mode}", dest="mode", action="store_const", const=mode, help=what)
+    curve = "draw latency over time while tuning goes on in the background, a chart per model into DIR"
+    modes.add_argument("--curve", type=Path, metavar="DIR", help=curve)
+
+
+_BENCH_MODES = {
+    "kernels": "single operators instead of models, with the share of the ceiling that they reach",
+    "peaks": "only measure this machine's ceilings",
+}
 
 
 def _setup(options: argparse.Namespace, rest: list[str]) -> int:
@@ -137,6 +151,8 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
 def _bench(options: argparse.Namespace, rest: list[str]) -> int:
     from .bench import run
 
+    if options.curve:
+        options.mode = "curve"
     return run(options)
 
 

@@ -6,6 +6,7 @@ import hashlib
 import sys
 import threading
 import urllib.parse
+from collections.abc import Callable
 from email.utils import formatdate
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -56,6 +57,7 @@ class SiteServer(ThreadingHTTPServer):
         self.headers = dict(ISOLATION) if isolated else {}
         self.published: dict[str, Content] = {}
         self.published_folders: dict[str, Folder] = {}
+        self.receivers: dict[str, Callable[[bytes], bytes]] = {}
         self._folders = 0
         super().__init__((HOST, port), _Handler)
 
@@ -79,6 +81,13 @@ class SiteServer(ThreadingHTTPServer):
         prefix = f"t/{self._folders}/"
         self.published_folders[prefix] = Folder(source)
         return f"{self.url}/{prefix}"
+
+    def receive(self, name: str, answer: Callable[[bytes], bytes]) -> str:
+        """Let pages POST to the URL that is returned: `answer` makes the response of the request's body, JSON both."""
+        self._folders += 1
+        path = f"t/{self._folders}/{name}"
+        self.receivers[path] = answer
+        return f"{self.url}/{path}"
 
     def start(self) -> None:
         """Answer requests in a thread of its own until `stop`."""
@@ -113,6 +122,21 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self._answer(body=False)
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        receiver = self.server.receivers.get(urllib.parse.urlsplit(self.path).path.lstrip("/"))
+        if receiver is None:
+            self._send_head(HTTPStatus.NOT_FOUND, {"Content-Length": "0"})
+            return
+        answer = receiver(body)
+        head = {
+            "Content-Type": _TYPES[".json"],
+            "Content-Length": str(len(answer)),
+            "Cache-Control": "no-store",
+        }
+        self._send_head(HTTPStatus.OK, head)
+        self.wfile.write(answer)
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing: the page shows what it loads."""

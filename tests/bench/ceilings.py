@@ -14,7 +14,7 @@ from nnjit.ir_verify import verify
 from nnjit.symbolic import var
 from nnjit.target import Target
 
-from .browser import Arena
+from .match import Arena
 
 # Pairs of chains: with one operand that they share and two that alternate, so many accumulators fill 15 registers at
 # the most (12), or the wider ones of an engine that pairs neighbouring operations (16 and more).

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .browser import OURS, Result
 from .cases import Case
 from .ceilings import Ceilings
+from .match import OURS, Result
 from .rivals import Rival
 
 Row = dict[str, Any]
@@ -42,7 +42,8 @@ def make_row(case: Case, rival: Rival, results: dict[str, Result]) -> Row:
         "our_tuned_ms": statistics.median(ours.tuned) if ours.tuned else None,
         "our_device_ms": statistics.median(ours.device),
         "our_kernel_ms": _kernel_ms(ours.facts["kernels"]),
-        "our_max_error": ours.error,
+        "our_max_error_of_tolerance": ours.error.of_tolerance,
+        "our_max_relative_error": ours.error.relative,
         "our_peak_bytes": ours.facts["peakBytes"],
         "our_samples_ms": ours.last,
         "tune_seconds": ours.tune_seconds,
@@ -51,7 +52,8 @@ def make_row(case: Case, rival: Rival, results: dict[str, Result]) -> Row:
         "rival_create_ms": theirs.create,
         "rival_first_ms": theirs.first,
         "rival_median_ms": theirs.median(),
-        "rival_max_error": theirs.error,
+        "rival_max_error_of_tolerance": theirs.error.of_tolerance,
+        "rival_max_relative_error": theirs.error.relative,
         "rival_peak_bytes": theirs.facts["peakBytes"],
         "rival_samples_ms": theirs.last,
         "ratio": theirs.median() / ours.median(),
@@ -109,7 +111,8 @@ class Column:
     show: Callable[[Any], str]
 
 
-def _ms(value: float) -> str:
+def ms(value: float) -> str:
+    """Milliseconds in three digits."""
     return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
 
 
@@ -122,48 +125,49 @@ def _percent(value: float) -> str:
 
 
 MODEL_COLUMNS = (
-    Column("ours", "load", "our_load_ms", _ms),
-    Column("", "first", "our_first_ms", _ms),
-    Column("", "untuned", "our_untuned_ms", _ms),
-    Column("", "tuned", "our_tuned_ms", _ms),
-    Column("", "device", "our_device_ms", _ms),
-    Column("rival", "create", "rival_create_ms", _ms),
-    Column("", "first", "rival_first_ms", _ms),
-    Column("", "median", "rival_median_ms", _ms),
+    Column("ours", "load", "our_load_ms", ms),
+    Column("", "first", "our_first_ms", ms),
+    Column("", "untuned", "our_untuned_ms", ms),
+    Column("", "tuned", "our_tuned_ms", ms),
+    Column("", "device", "our_device_ms", ms),
+    Column("rival", "create", "rival_create_ms", ms),
+    Column("", "first", "rival_first_ms", ms),
+    Column("", "median", "rival_median_ms", ms),
     Column("", "ratio", "ratio", "{:.2f}".format),
-    Column("ours", "err/tol", "our_max_error", "{:.2f}".format),
+    Column("ours", "err/tol", "our_max_error_of_tolerance", "{:.2f}".format),
     Column("", "tune s", "tune_seconds", "{:.1f}".format),
     Column("", "cand.", "candidates", str),
     Column("", "MB", "our_peak_bytes", _megabytes),
     Column("rival", "MB", "rival_peak_bytes", _megabytes),
 )
 KERNEL_COLUMNS = (
-    Column("ours", "untuned", "our_untuned_ms", _ms),
-    Column("", "tuned", "our_tuned_ms", _ms),
-    Column("", "device", "our_device_ms", _ms),
-    Column("", "kernel", "our_kernel_ms", _ms),
+    Column("ours", "untuned", "our_untuned_ms", ms),
+    Column("", "tuned", "our_tuned_ms", ms),
+    Column("", "device", "our_device_ms", ms),
+    Column("", "kernel", "our_kernel_ms", ms),
     Column("", "G/s", "our_rate", "{:.1f}".format),
     Column("", "ceiling", "our_share", _percent),
-    Column("rival", "median", "rival_median_ms", _ms),
+    Column("rival", "median", "rival_median_ms", ms),
     Column("", "G/s", "rival_rate", "{:.1f}".format),
     Column("", "ceiling", "rival_share", _percent),
     Column("", "ratio", "ratio", "{:.2f}".format),
-    Column("ours", "err/tol", "our_max_error", "{:.2f}".format),
+    Column("ours", "err/tol", "our_max_error_of_tolerance", "{:.2f}".format),
     Column("", "cand.", "candidates", str),
 )
 _WIDTH = 9
+_NAME = 8
 
 
-def heading(columns: Sequence[Column], title_width: int) -> str:
-    """The table's two head lines: whose the columns are, and what they hold."""
+def heading(columns: Sequence[Column], title_width: int, second: str = "rival") -> str:
+    """The table's two head lines: whose the columns are, and what they hold. `second` heads the names after the title."""
     owners = "".join(f"{column.owner:>{_WIDTH}}" for column in columns)
     names = "".join(f"{column.name:>{_WIDTH}}" for column in columns)
-    return f"{'':{title_width}} {'':8}{owners}\n{'':{title_width}} {'rival':8}{names}"
+    return f"{'':{title_width}} {'':{_NAME}}{owners}\n{'':{title_width}} {second:{_NAME}}{names}"
 
 
-def line(columns: Sequence[Column], row: Row, title_width: int) -> str:
-    """A row of the table."""
-    start = f"{row['model']:{title_width}} {row['rival']:8}"
+def line(columns: Sequence[Column], row: Row, title_width: int, second: str = "rival") -> str:
+    """A row of the table; `second` is the key of the name that follows the title."""
+    start = f"{row['model']:{title_width}} {row.get(second, ''):{_NAME}}"
     if row["status"] != "ok":
         return f"{start} {row['status'].upper()}: {row['reason']}"
     return start + "".join(f"{_cell(column, row.get(column.key)):>{_WIDTH}}" for column in columns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,29 @@ def decode(tensor: dict[str, Any]) -> np.ndarray:
     return np.frombuffer(base64.b64decode(tensor["base64"]), tensor["type"]).reshape(tensor["dims"])
 
 
-def error(answer: dict[str, dict[str, Any]], expected: Reference) -> float:
-    """The largest absolute error over all outputs, each relative to that output's tolerance: at most 1.
+@dataclass(frozen=True)
+class Error:
+    """How far an answer is off: the largest absolute error over all outputs, in two measures.
+
+    of_tolerance  relative to what is allowed for that output: at most 1
+    relative      relative to the root mean square of that output
+    """
+
+    of_tolerance: float = 0.0
+    relative: float = 0.0
+
+    def worse(self, other: Error) -> Error:
+        """The larger of each."""
+        return Error(max(self.of_tolerance, other.of_tolerance), max(self.relative, other.relative))
+
+
+def error(answer: dict[str, dict[str, Any]], expected: Reference) -> Error:
+    """The error of an answer that is right.
 
     Raises Wrong for a missing output, a shape or dtype that differs, NaN or infinity where the reference has another
     value, and an error above the tolerance.
     """
-    worst = 0.0
+    worst = Error()
     for name, wanted in expected.outputs.items():
         if name not in answer:
             raise Wrong(f"the output {name} is missing")
@@ -35,8 +52,17 @@ def error(answer: dict[str, dict[str, Any]], expected: Reference) -> float:
         difference, allowed = _difference(found, wanted), expected.tolerance[name]
         if not difference <= allowed:
             raise Wrong(f"the output {name} is off by {difference:.2e}; allowed is {allowed:.2e}")
-        worst = max(worst, difference / allowed if allowed else 0.0)
+        size = _root_mean_square(wanted)
+        worst = worst.worse(
+            Error(difference / allowed if allowed else 0.0, difference / size if size else 0.0)
+        )
     return worst
+
+
+def _root_mean_square(array: np.ndarray) -> float:
+    values = array.astype(np.float64)
+    values = values[np.isfinite(values)]
+    return float(np.sqrt(np.mean(values**2))) if values.size else 0.0
 
 
 def _difference(found: np.ndarray, wanted: np.ndarray) -> float:

@@ -2,90 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from nnjit.target import Target
-
 from . import hand_plans as hand
+from .executor_page import Session
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
     from nnjit_build.server import SiteServer
-
-OPEN = """async ([root, threads, signature, file]) => {
-  const { Executor, ExecutorClient } = await import(root + "runtime/executor.js");
-  const urls = { executor: root + "runtime/executor.worker.js", pool: root + "runtime/pool.worker.js" };
-  const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-  const unpack = (c) => ({ ...c, blobs: c.blobs.map(bytes) });
-  const self = {
-    asked: [],
-    plansOnDemand: [],
-    bytes, unpack,
-    executor: new Executor(urls, async (inputs) => {
-      self.asked.push(inputs);
-      const next = self.plansOnDemand.shift();
-      if (!next) throw new Error("no plan for these inputs");
-      await self.add(next);
-    }),
-    add: ({ plan, blobs }) => self.executor.addPlan(JSON.stringify(plan), blobs.map(bytes)),
-    run: async (x, client = self.executor) => {
-      const { outputs } = await client.run({ x: { data: Float32Array.from(x), dims: [x.length], type: "float32" } });
-      return [...outputs.y.data];
-    },
-    failure: async (work) => {
-      try {
-        await work();
-        return null;
-      } catch (error) {
-        return { code: error.code, name: error.name, message: error.message };
-      }
-    },
-    ExecutorClient,
-  };
-  globalThis.t = self;
-  self.facts = await self.executor.open({ device: "wasm", threads });
-  await self.executor.setSignature(signature);
-  await self.executor.setFiles({ "": bytes(file).buffer });
-  return self.facts;
-}"""
-
-
-class Session:
-    """An executor opened in the page, reached through the global `t`."""
-
-    def __init__(self, site: SiteServer, page: Page, threads: int) -> None:
-        self.page = page
-        self.threads = threads
-        page.goto(site.publish("empty.html", b"<!doctype html><title>test</title>"))
-        arguments = [site.url + "/", threads, hand.SIGNATURE, hand.encode(hand.MODEL_FILE)]
-        self.facts = page.evaluate(OPEN, arguments)
-        self.target = Target(
-            relaxed_simd=self.facts["relaxedSimd"],
-            shared_memory=self.facts["threads"] > 1,
-            threads=self.facts["threads"],
-            max_pages=self.facts["maxPages"],
-        )
-
-    def js(self, body: str, argument: Any = None) -> Any:
-        return self.page.evaluate(f"async (a) => {{ {body} }}", argument)
-
-    def add_plan(self, **options: Any) -> dict:
-        return self.js("return t.add(a)", hand.plan(self.target, **options))
-
-    def run(self, x: list[float]) -> list[float]:
-        return self.js("return t.run(a)", x)
-
-    def failure(self, body: str, argument: Any = None) -> dict:
-        return self.page.evaluate(f"(a) => t.failure(async () => {{ {body} }})", argument)
-
-    def measure(self, candidates: list[dict], **options: Any) -> dict:
-        request = {"plan": 0, "unit": 1, "samples": 3, "tolerance": 1e-5, **options}
-        return self.js(
-            "return t.executor.measure({ ...a[0], candidates: a[1].map(t.unpack) })", [request, candidates]
-        )
 
 
 @pytest.fixture(params=[1, 2])
@@ -365,7 +292,7 @@ def test_every_task_of_a_shared_step_is_run_exactly_once(site: SiteServer, page:
     page.goto(site.publish("empty.html", b"<!doctype html><title>test</title>"))
     worker = """
     import { CONTROL, execute, HEADER, PARALLEL } from "/runtime/program.js";
-    onmessage = ({ data: { memory, thread, threads, tasks, rounds } }) => {
+    onmessage = ({ data: { memory, thread, threads, tasks, rounds, fresh } }) => {
       const control = new Int32Array(memory, 0, 256);
       const program = new Int32Array(memory, 1024, HEADER + threads);
       const seen = new Int32Array(memory, 2048);
@@ -373,25 +300,50 @@ def test_every_task_of_a_shared_step_is_run_exactly_once(site: SiteServer, page:
         for (let i = low; i < high; i++) Atomics.add(seen, i, 1);
         if (thread === 1) for (const end = performance.now() + 0.2; performance.now() < end; );
       };
-      execute(program, 0, program.length, [f], thread, threads, control, rounds);
+      execute(program, 0, program.length, [f], thread, threads, control, rounds, fresh);
       postMessage("done");
     };
     """
     counts = page.evaluate(
         """async ([url, cases]) => {
           const results = [];
-          for (const [threads, tasks, rounds] of cases) {
+          for (const [threads, tasks, rounds, fresh] of cases) {
             const memory = new SharedArrayBuffer(2048 + 4 * tasks + 64);
             new Int32Array(memory, 1024).set([1, 0, 0, tasks, 0]);
             const workers = Array.from({ length: threads }, () => new Worker(url, { type: "module" }));
             const done = workers.map((w) => new Promise((resolve) => (w.onmessage = resolve)));
-            workers.forEach((w, thread) => w.postMessage({ memory, thread, threads, tasks, rounds }));
+            workers.forEach((w, thread) => w.postMessage({ memory, thread, threads, tasks, rounds, fresh }));
             await Promise.all(done);
             workers.forEach((w) => w.terminate());
             results.push([...new Set(new Int32Array(memory, 2048, tasks))]);
           }
           return results;
         }""",
-        [site.publish("share.js", worker.encode()), [[2, 100, 20], [3, 7, 50], [2, 1, 10], [4, 1000, 5]]],
+        [
+            site.publish("share.js", worker.encode()),
+            [[2, 100, 20, False], [3, 7, 50, True], [2, 1, 10, True], [4, 1000, 5, False], [2, 333, 4, True]],
+        ],
     )
-    assert counts == [[20], [50], [10], [5]]
+    assert counts == [[20], [50], [10], [5], [4]]
+
+
+def test_new_kernels_run_every_task_once_in_many_calls(site: SiteServer, page: Page) -> None:
+    page.goto(site.publish("empty.html", b"<!doctype html><title>test</title>"))
+    calls = page.evaluate(
+        """async (root) => {
+          const { execute, SINGLE } = await import(root + "runtime/program.js");
+          const taken = (tasks, fresh) => {
+            const calls = [];
+            const f = (low, high) => calls.push([low, high]);
+            const program = Int32Array.of(SINGLE, 0, 0, tasks, 0);
+            execute(program, 0, program.length, [f], 0, 1, null, 1, fresh);
+            return calls;
+          };
+          return [taken(1000, false), taken(1000, true), taken(3, true), taken(1, true)];
+        }""",
+        site.url + "/",
+    )
+    assert calls[0] == [[0, 1000]]
+    for tasks, parts in zip((1000, 3, 1), calls[1:], strict=True):
+        assert [i for low, high in parts for i in range(low, high)] == list(range(tasks))
+    assert len(calls[1]) > 20

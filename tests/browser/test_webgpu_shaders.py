@@ -136,6 +136,7 @@ def test_exp_of_large_numbers_is_infinite_and_of_small_ones_zero(gpu: ShaderRunn
 FLOAT_BINARY: dict[str, Callable] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "min": np.minimum, "max": np.maximum,
     "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
+    "pmin": np.minimum, "pmax": np.maximum,
 }  # fmt: skip
 
 
@@ -146,6 +147,14 @@ def test_a_binary_float_operation_is_exact(gpu: ShaderRunner, op: str, lanes: in
     got = elementwise(gpu, binary(op), [("f32", FLOATS), ("f32", OTHERS)], dtype, lanes)
     with np.errstate(over="ignore"):
         np.testing.assert_array_equal(got, FLOAT_BINARY[op](FLOATS, OTHERS))
+
+
+def test_a_shuffle_takes_lanes_of_both_operands(gpu: ShaderRunner) -> None:
+    got = elementwise(
+        gpu, lambda a, b: ir.shuffle(a, b, (3, 4, 0, 6)), [("f32", FLOATS), ("f32", OTHERS)], "f32", 4
+    )
+    both = np.concatenate([FLOATS.reshape(-1, 4), OTHERS.reshape(-1, 4)], axis=1)
+    np.testing.assert_array_equal(got, both[:, [3, 4, 0, 6]].ravel())
 
 
 @both_widths

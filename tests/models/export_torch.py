@@ -64,6 +64,15 @@ def _configure(name: str) -> tuple[nn.Module, dict[str, torch.Tensor], str, dict
         inputs = {"input_ids": _ids(50265, 2, 16), "attention_mask": torch.ones(2, 16, dtype=torch.int64)}
         module = Logits(model, "last_hidden_state", *inputs)
         return module, inputs, "last_hidden_state", _same(tokens, *inputs, "last_hidden_state")
+    if name == "bert-mini":
+        config = transformers.BertConfig(
+            hidden_size=256, num_hidden_layers=4, num_attention_heads=4, intermediate_size=1024, **eager
+        )
+        model = transformers.BertModel(config, add_pooling_layer=False)
+        ones, zeros = (make(2, 16, dtype=torch.int64) for make in (torch.ones, torch.zeros))
+        inputs = {"input_ids": _ids(30522, 2, 16), "attention_mask": ones, "token_type_ids": zeros}
+        module = Logits(model, "last_hidden_state", *inputs)
+        return module, inputs, "last_hidden_state", _same(tokens, *inputs, "last_hidden_state")
     if name == "gpt2":
         model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**eager))
         inputs = {"input_ids": _ids(50257, 2, 16), "attention_mask": torch.ones(2, 16, dtype=torch.int64)}
@@ -93,6 +102,8 @@ def _configure(name: str) -> tuple[nn.Module, dict[str, torch.Tensor], str, dict
             hidden_size=192, num_attention_heads=3, intermediate_size=768, num_labels=1000, **eager
         )
         model = transformers.DeiTForImageClassification(config)
+    elif name == "vit-base":
+        model = transformers.ViTForImageClassification(transformers.ViTConfig(num_labels=1000, **eager))
     elif name == "resnet-50":
         model = transformers.ResNetForImageClassification(transformers.ResNetConfig(num_labels=1000))
     elif name == "mobilenet-v2":

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from bench import ceilings, kernels
-from bench.browser import OURS, Arena, Match, Result
 from bench.cases import Case, NoCase, whole_model
+from bench.engines import Chromium
+from bench.match import OURS, Arena, Match, Result
 from bench.rivals import rival
 from bench.rows import MODEL_COLUMNS, geometric_mean, line, make_row
 from bench.verify import Wrong, error
@@ -41,7 +42,12 @@ def result(ms: float, problem: str | None = None) -> Result:
 
 
 def test_the_error_is_relative_to_the_tolerance() -> None:
-    assert error(answer(WANTED + np.float32(0.25)), EXPECTED) == 0.5
+    assert error(answer(WANTED + np.float32(0.25)), EXPECTED).of_tolerance == 0.5
+
+
+def test_the_relative_error_is_relative_to_the_root_mean_square() -> None:
+    found = error(answer(WANTED + np.float32(0.25)), EXPECTED)
+    assert found.relative == pytest.approx(0.25 / np.sqrt((1 + 4) / 2))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +117,7 @@ def test_the_memory_ceiling_copies() -> None:
 
 def test_a_match_measures_right_answers_and_refuses_wrong_ones(site: SiteServer, browser: Browser) -> None:
     (case,) = kernels.kernel_cases(["softmax-3x197x197"])
-    arena = Arena(browser, site, [], "wasm", 1)
+    arena = Arena(Chromium(browser), site, [], "wasm", 1)
     try:
         right = Match(arena, case).play(repeat=2, tune_seconds=0)[OURS]
         other = {name: array + 1 for name, array in case.expected.outputs.items()}
@@ -119,5 +125,5 @@ def test_a_match_measures_right_answers_and_refuses_wrong_ones(site: SiteServer,
         wrong = Match(arena, wrong_case).play(repeat=2, tune_seconds=0)[OURS]
     finally:
         arena.close()
-    assert right.problem is None and len(right.untuned) == 2 and right.error <= 1
+    assert right.problem is None and len(right.untuned) == 2 and right.error.of_tolerance <= 1
     assert wrong.problem is not None and not wrong.untuned

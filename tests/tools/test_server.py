@@ -95,3 +95,13 @@ def test_files_published_into_one_folder_lie_side_by_side(site: SiteServer) -> N
 )
 def test_nothing_outside_the_site_is_served(site: SiteServer, path: str) -> None:
     assert get(site.url + path)[0] == 404
+
+
+def test_a_page_can_send_something_and_is_answered(site: SiteServer) -> None:
+    parts = urllib.parse.urlsplit(site.receive("echo", lambda body: body[::-1]))
+    connection = http.client.HTTPConnection(parts.netloc, timeout=10)
+    connection.request("POST", parts.path, b"12")
+    assert connection.getresponse().read() == b"21"
+    connection.request("POST", "/nobody-listens", b"12")
+    assert connection.getresponse().status == 404
+    connection.close()

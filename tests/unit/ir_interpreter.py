@@ -303,6 +303,8 @@ class _Run:
             return np.concatenate(np.broadcast_arrays(*args), axis=1)
         if e.op == "extract":
             return args[0][:, e.attr : e.attr + 1]  # type: ignore[operator]
+        if e.op == "shuffle":
+            return np.concatenate(np.broadcast_arrays(*args), axis=1)[:, list(e.attr)]  # type: ignore[call-overload]
         if e.op == "cast":
             return _cast(args[0], dtype)
         if e.op == "bitcast":
@@ -348,6 +350,7 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 
 _OPERATIONS: dict[str, Any] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "min": np.minimum, "max": np.maximum,
+    "pmin": lambda a, b: np.where(b < a, b, a), "pmax": lambda a, b: np.where(a < b, b, a),
     "rem": np.fmod, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "shl": np.left_shift,
     "shr": np.right_shift, "neg": np.negative, "abs": np.abs, "sqrt": np.sqrt, "floor": np.floor, "ceil": np.ceil,
     "round": np.rint, "trunc": np.trunc, "not": np.invert, "fma": lambda a, b, c: a * b + c,

@@ -101,6 +101,12 @@ def test_operands_agree_in_lanes() -> None:
     refuse("mul from f32, f32x4 to f32x4", ir.Store("y", 0, mixed))
 
 
+def test_a_shuffle_names_lanes_of_its_two_operands() -> None:
+    v = ir.splat(X)
+    refuse("shuffle from f32x4, f32x4", ir.Store("y", 0, ir.shuffle(v, v, (0, 1, 2, 8))))
+    refuse("shuffle from f32, f32", ir.Store("y", 0, ir.shuffle(X, X, (0, 1, 2, 3))))
+
+
 def test_a_select_takes_a_condition_of_its_lanes() -> None:
     flag = ir.binary("lt", X, ONE)
     refuse(

@@ -101,6 +101,7 @@ BAD_FINDINGS = [
     (finding(schedule="block 8 8 4 4"), "five positive numbers"),
     (finding(schedule="block 8 8 4 4 -8"), "five positive numbers"),
     (finding(schedule="block 8 8 4 3 8"), "in fours"),
+    (finding(schedule="block 1 1 4 4 8"), "more than one invocation"),
     (finding(schedule="block 8 8 64 64 8"), "at most 1024 invocations"),
     (finding(schedule="block 8 8 4 4 4096"), "at most 1024 invocations"),
     (finding(ms=None), "ms is missing"),

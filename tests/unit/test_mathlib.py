@@ -34,8 +34,8 @@ def samples(low: float, high: float) -> np.ndarray:
 FUNCTIONS = {
     "exp": (np.exp, (-110.0, 95.0), 1.1),
     "log": (np.log, (0.0, 3.4e38), 1.0),
-    "tanh": (np.tanh, (-20.0, 20.0), 2.5),
-    "erf": (_erf, (-6.0, 6.0), 1.5),
+    "tanh": (np.tanh, (-20.0, 20.0), 6.0),
+    "erf": (_erf, (-6.0, 6.0), 6.0),
     "sigmoid": (sigmoid, (-86.0, 100.0), 2.5),
     "sin": (np.sin, (-1e6, 1e6), 1.5),
     "cos": (np.cos, (-1e6, 1e6), 1.5),
@@ -89,6 +89,24 @@ def test_error_is_what_the_docstring_promises(name: str, target: Target, lanes: 
     with np.errstate(all="ignore"):
         exact = reference(x.astype(np.float64))
     assert worst_ulp(apply(name, x, lanes=lanes, target=target), exact) <= promised
+
+
+@pytest.mark.parametrize("lanes", [1, 4])
+def test_erf_of_a_quotient_by_a_constant(lanes: int) -> None:
+    x = samples(-8.0, 8.0)
+    root = np.float32(math.sqrt(2))
+    y = run_map(
+        lambda v: expand(ir.unary("erf", ir.div(v, ir.const(float(root), "f32"))), RELAXED),
+        x, dtype="f32", lanes=lanes, target=RELAXED,
+    )  # fmt: skip
+    assert worst_ulp(y, _erf(x.astype(np.float64) / np.float64(root))) <= 7
+
+
+@pytest.mark.parametrize("name", ["tanh", "erf"])
+@pytest.mark.parametrize("target", [RELAXED, PLAIN], ids=["relaxed", "plain"])
+def test_saturated_functions_are_exactly_one(name: str, target: Target) -> None:
+    x = np.array([9.1, 20.0, 3e38, math.inf], np.float32)
+    np.testing.assert_array_equal(apply(name, np.concatenate([x, -x]), target=target), np.repeat([1, -1], 4))
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -183,6 +183,16 @@ def test_nan_passes_through_min_and_max_of_two_values(lanes: int) -> None:
         assert np.isnan(y[:3]).all() and y[3] == (2 if op == "min" else 3)
 
 
+@pytest.mark.parametrize("dtype, lanes", FLOAT_KINDS)
+def test_pmin_and_pmax_answer_the_first_operand_where_one_is_nan(dtype: str, lanes: int) -> None:
+    nan = np.nan
+    a = np.array([nan, 1, nan, 2, 5, -0.0, 7, np.inf], STORAGE[dtype])
+    b = np.array([1, nan, nan, 3, 4, 0.0, 7, 1], STORAGE[dtype])
+    for op, expected in (("pmin", [nan, 1, nan, 2, 4, 0, 7, 1]), ("pmax", [nan, 1, nan, 3, 5, 0, 7, np.inf])):
+        y = run_map(lambda p, q, op=op: ir.binary(op, p, q), a, b, dtype=dtype, lanes=lanes)
+        np.testing.assert_array_equal(y, expected)
+
+
 @pytest.mark.parametrize("lanes", [1, 4])
 def test_relu_keeps_nan_whichever_side_the_constant_is(lanes: int) -> None:
     x, zero = np.array([np.nan, -1, 2, -np.inf], np.float32), ir.const(0.0, "f32")
@@ -284,6 +294,13 @@ def test_lanes_are_packed_and_extracted_in_order() -> None:
     x = RNG.standard_normal(16).astype(np.float32)
     y = run_map(lambda v: ir.pack(tuple(ir.extract(v, lane) for lane in (3, 2, 0, 1))), x)  # type: ignore[arg-type]
     np.testing.assert_array_equal(y, x.reshape(4, 4)[:, [3, 2, 0, 1]].ravel())
+
+
+def test_a_shuffle_takes_lanes_of_both_operands() -> None:
+    a, b = RNG.standard_normal((2, 16)).astype(np.float32)
+    y = run_map(lambda p, q: ir.shuffle(p, q, (3, 4, 0, 6)), a, b)
+    both = np.concatenate([a.reshape(4, 4), b.reshape(4, 4)], axis=1)
+    np.testing.assert_array_equal(y, both[:, [3, 4, 0, 6]].ravel())
 
 
 def test_a_mask_lane_is_extracted_as_zero_or_one() -> None:

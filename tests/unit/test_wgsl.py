@@ -152,6 +152,15 @@ def test_a_splat_stays_a_scalar_in_arithmetic() -> None:
     assert ") + 2.0;" in emit_shader(kernel(body), TARGET)
 
 
+def test_a_shuffle_and_pmax_have_short_forms() -> None:
+    v = ir.load("x", TASK * 4, "f32", 4)
+    lines = body_of(kernel([Store("out", TASK * 4, ir.binary("pmax", v, ir.shuffle(v, v, (1, 0, 7, 6))))]))
+    assert lines[-2:] == [
+        "let t2 = vec4f(t1.y, t1.x, t1.w, t1.z);",
+        "out[task] = select(t1, t2, t1 < t2);",
+    ]
+
+
 def test_operators_are_parenthesised_as_the_grammar_wants() -> None:
     a, b = x(dtype="i32"), x(TASK + 1, "i32")
     shifted = ir.binary("shl", ir.add(a, b), ir.const(3, "i32"))

@@ -4,6 +4,7 @@
  */
 
 import { errorFromPlain, NnjitError } from "./errors.js";
+import { startAhead } from "./executor.js";
 import * as kernelStore from "./kernel-store.js";
 import { Channel, transferring } from "./rpc.js";
 import { Session } from "./session.js";
@@ -68,6 +69,7 @@ async function fetchOrThrow(url) {
   return response;
 }
 
+startAhead(urls.executor);
 const python = startPython();
 python.catch(() => {});
 
@@ -107,6 +109,7 @@ const page = new Channel(/** @type {any} */ (self), {
       throw error;
     } finally {
       listeners.delete(onProgress);
+      startAhead(urls.executor);
     }
   },
 

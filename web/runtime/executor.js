@@ -4,39 +4,22 @@
  */
 
 import { DeviceError } from "./errors.js";
-import { detachedCopy } from "./inputs.js";
+import { InferenceClient } from "./inference-client.js";
 import { Channel } from "./rpc.js";
 
 /** @typedef {import("./types.js").Tensor} Tensor */
 /** @typedef {Record<string, {type: string, dims: number[], value: number | null}>} InputDescriptions */
 
-/**
- * Send inputs and await the outputs. The caller's arrays stay the caller's.
- * @param {Channel} channel
- * @param {Record<string, Tensor>} inputs
- * @returns {Promise<{outputs: Record<string, Tensor>, ms: number, plan: number}>} `ms` spent on the device
- */
-function run(channel, inputs) {
-  /** @type {Record<string, Tensor>} */
-  const copies = {};
-  /** @type {Transferable[]} */
-  const buffers = [];
-  for (const name of Object.keys(inputs ?? {})) {
-    const copy = (copies[name] = detachedCopy(inputs[name]));
-    if (copy !== inputs[name]) buffers.push(/** @type {ArrayBuffer} */ (copy.data.buffer));
-  }
-  return channel.call("run", { inputs: copies }, buffers);
-}
-
 export class ExecutorClient {
   /** @param {MessagePort} port from `Executor.connect` */
   constructor(port) {
-    this.channel = new Channel(port);
+    this.channel = new Channel(port, { bell: (offer) => this.inferences.useBell(offer) });
+    this.inferences = new InferenceClient(this.channel);
   }
 
   /** @param {Record<string, Tensor>} inputs */
   run(inputs) {
-    return run(this.channel, inputs);
+    return this.inferences.run(inputs);
   }
 
   /** @returns {Promise<Record<string, number>>} */
@@ -49,6 +32,26 @@ export class ExecutorClient {
   }
 }
 
+/** @type {Map<string, Worker>} workers that were started ahead, by the address of their script */
+const spares = new Map();
+
+/** @param {string} url of executor.worker.js */
+function startWorker(url) {
+  return new Worker(url, { type: "module", name: "nnjit-executor" });
+}
+
+/**
+ * Start a worker for the next Executor: that takes longer than loading a small model does.
+ * @param {string} url of executor.worker.js
+ */
+export function startAhead(url) {
+  if (spares.has(url)) return;
+  const worker = startWorker(url);
+  // The Executor that finds none starts another, and reports what is wrong.
+  worker.onerror = () => spares.delete(url);
+  spares.set(url, worker);
+}
+
 export class Executor {
   /**
    * @param {{executor: string, pool: string}} urls of executor.worker.js and pool.worker.js
@@ -56,10 +59,13 @@ export class Executor {
    */
   constructor(urls, needPlan) {
     this.urls = urls;
-    this.worker = new Worker(urls.executor, { type: "module", name: "nnjit-executor" });
+    this.worker = spares.get(urls.executor) ?? startWorker(urls.executor);
+    spares.delete(urls.executor);
     this.channel = new Channel(this.worker, {
       needPlan: ({ inputs }) => needPlan(inputs),
+      bell: (offer) => this.inferences.useBell(offer),
     });
+    this.inferences = new InferenceClient(this.channel);
     this.worker.onerror = (event) => {
       const what = event.message || "its script could not be loaded";
       this.channel.close(new DeviceError(`The executor's worker failed: ${what}. Load the model again.`));
@@ -95,7 +101,7 @@ export class Executor {
 
   /** @param {Record<string, Tensor>} inputs */
   run(inputs) {
-    return run(this.channel, inputs);
+    return this.inferences.run(inputs);
   }
 
   /** @param {import("./types.js").MeasureRequest} request */

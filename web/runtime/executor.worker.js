@@ -8,6 +8,8 @@ import { openDevice } from "./devices.js";
 import { UnsupportedError, VerificationError } from "./errors.js";
 import { evaluate } from "./expressions.js";
 import { bindSymbols, checkInputs, describeInputs } from "./inputs.js";
+import { laneBytes } from "./lane.js";
+import { Lanes } from "./lane-server.js";
 import { Channel, transferring } from "./rpc.js";
 import { WeightFiles } from "./weights.js";
 
@@ -19,6 +21,8 @@ import { WeightFiles } from "./weights.js";
 
 /** @type {Device | null} */
 let device = null;
+/** @type {Lanes | null} where the device has memory for them */
+let lanes = null;
 /** @type {Signature | null} */
 let signature = null;
 /** @type {Map<number, Plan>} the newest first */
@@ -75,6 +79,7 @@ ticks.port1.onmessage = () => awaitingTick.shift()?.();
 
 /** Let messages in, and serve what is urgent; a measurement awaits this between two samples. */
 async function pause() {
+  lanes?.poll();
   await /** @type {Promise<void>} */ (
     new Promise((resolve) => {
       awaitingTick.push(resolve);
@@ -90,50 +95,69 @@ function theDevice() {
   return device;
 }
 
+/** @typedef {{plan: number, environment: import("./types.js").Environment}} Chosen */
+/**
+ * What was found for inputs that come again: a lane gives the same object for requests of the same shapes.
+ * @type {{inputs: Record<string, Tensor> | null, plans: Map<number, Plan>, chosen: Chosen | null}}
+ */
+let latest = { inputs: null, plans, chosen: null };
+
 /**
  * The newest plan that fits, with its symbols bound.
  * @param {Record<string, Tensor>} inputs
+ * @returns {Chosen | null}
  */
 function choosePlan(inputs) {
+  if (latest.inputs === inputs && latest.plans === plans) return latest.chosen;
   for (const [id, plan] of plans) {
     const environment = bindSymbols(plan, inputs);
-    if (environment) return { plan: id, environment };
+    if (!environment) continue;
+    const chosen = { plan: id, environment };
+    const byShape = [...plans.values()].every(({ symbols }) => symbols.every(({ from }) => from[0] === "dim"));
+    latest = { inputs: byShape ? inputs : null, plans, chosen };
+    return chosen;
   }
   return null;
 }
 
+/** Inputs that were found right. @type {WeakSet<Record<string, Tensor>>} */
+const checked = new WeakSet();
+
+/** @typedef {{inputs: Record<string, Tensor>, space?: import("./types.js").Space}} Request */
+
 /**
  * One inference, if a plan fits; null otherwise.
- * @param {Record<string, Tensor>} inputs
+ * @param {Request} request
  */
-async function infer(inputs) {
-  const chosen = choosePlan(inputs);
+async function infer(request) {
+  const chosen = choosePlan(request.inputs);
   if (!chosen) return null;
   const start = performance.now();
-  const outputs = await theDevice().run({ ...chosen, inputs });
+  const outputs = await theDevice().run({ ...chosen, ...request });
   environments.set(chosen.plan, chosen.environment);
   return { outputs, plan: chosen.plan, ms: performance.now() - start };
 }
 
 /**
- * @param {{inputs: Record<string, Tensor>}} request
+ * An inference when its turn comes; the compiler is asked for a plan when none fits.
+ * @param {Request} request
  */
-async function run({ inputs }) {
+async function run(request) {
   if (!signature) throw new VerificationError("run came before setSignature.");
-  checkInputs(signature, inputs);
-  let result = await enqueue(urgent, () => infer(inputs));
-  if (!result) {
-    const firstRun = compileFor(inputs).then(() => enqueue(urgent, () => infer(inputs)));
-    firstRuns.add(firstRun);
-    try {
-      result = await firstRun;
-    } finally {
-      firstRuns.delete(firstRun);
-    }
-    if (!result) throw new VerificationError("The plan that was compiled for these inputs does not fit them.");
+  if (!checked.has(request.inputs)) checkInputs(signature, request.inputs);
+  checked.add(request.inputs);
+  const result = await enqueue(urgent, () => infer(request));
+  if (result) return result;
+  lanes?.listen(); // This takes long, and others may ask meanwhile.
+  const firstRun = compileFor(request.inputs).then(() => enqueue(urgent, () => infer(request)));
+  firstRuns.add(firstRun);
+  try {
+    const first = await firstRun;
+    if (!first) throw new VerificationError("The plan that was compiled for these inputs does not fit them.");
+    return first;
+  } finally {
+    firstRuns.delete(firstRun);
   }
-  const buffers = Object.values(result.outputs).map(({ data }) => /** @type {ArrayBuffer} */ (data.buffer));
-  return transferring(result, buffers);
 }
 
 /**
@@ -191,16 +215,82 @@ async function profile(request) {
   });
 }
 
-/** What any client may ask for. */
-const forPages = {
-  run,
-  stats: () => theDevice().stats(),
-};
+/** @type {Channel[]} to all clients */
+const channels = [];
 
-const compiler = new Channel(/** @type {any} */ (self), {
-  ...forPages,
+/** Whether the executor has nothing to do, and no message of a client is on its way. */
+function mayBlock() {
+  const received = channels.reduce((sum, channel) => (sum + channel.announced) | 0, 0);
+  return !busy && !urgent.length && !patient.length && !firstRuns.size && received === device?.laneHost?.bell.announced;
+}
+
+/** @param {() => boolean} awaited */
+function prepareNext(awaited) {
+  if (!busy) device?.prepareNext(awaited);
+}
+
+/** @param {Channel} channel */
+function offerBell(channel) {
+  if (lanes) channel.notify("bell", lanes.host.bell.offer);
+}
+
+/**
+ * Serve a client: inferences by message or through a lane of its own, and what else it may ask for.
+ * @param {any} port
+ * @param {Record<string, import("./rpc.js").Handler>} [more]
+ * @returns {Channel}
+ */
+function serve(port, more = {}) {
+  /** @type {import("./lane-server.js").LaneServer | null} */
+  let lane = null;
+  const channel = new Channel(port, {
+    run: async (/** @type {{inputs: Record<string, Tensor>, canWait: boolean}} */ { inputs, canWait }) => {
+      lanes?.poll(); // What was asked before goes first.
+      const bytes = lanes && canWait ? laneBytes(inputs) : null;
+      if (lanes && bytes && (!lane || (lane.idle && lane.bytes < bytes))) lane = lanes.open(bytes, lane, answerInLane);
+      const result = await run({ inputs });
+      setTimeout(prepareNext, 0, () => urgent.length > 0);
+      return movable(lane && !lane.used ? { ...result, lane: lane.offer } : result);
+    },
+    stats: () => theDevice().stats(),
+    ...more,
+  });
+  channels.push(channel);
+  /** @param {import("./lane-server.js").LaneServer} lane @param {import("./lane-server.js").LaneRequest} request */
+  async function answerInLane(lane, { id, inputs, space }) {
+    try {
+      const result = await run({ inputs, space });
+      if (!lane.answer(result)) channel.answer(id, movable(result));
+    } catch (error) {
+      lane.decline();
+      channel.refuse(id, error);
+    }
+  }
+  return channel;
+}
+
+/**
+ * A result as a message moves it: outputs that were left in shared memory are copied out of it.
+ * @param {{outputs: Record<string, Tensor>}} result
+ */
+function movable(result) {
+  const outputs = Object.fromEntries(
+    Object.entries(result.outputs).map(([name, output]) => {
+      const shared = !(output.data.buffer instanceof ArrayBuffer);
+      return [name, shared ? { ...output, data: output.data.slice() } : output];
+    }),
+  );
+  return transferring(
+    { ...result, outputs },
+    Object.values(outputs).map(({ data }) => /** @type {ArrayBuffer} */ (data.buffer)),
+  );
+}
+
+const compiler = serve(self, {
   open: async (/** @type {any} */ options) => {
     device = await openDevice(options);
+    if (device.laneHost) lanes = new Lanes(device.laneHost, mayBlock, prepareNext);
+    offerBell(compiler);
     return device.facts;
   },
   setSignature: (/** @type {Signature} */ given) => {
@@ -213,7 +303,7 @@ const compiler = new Channel(/** @type {any} */ (self), {
   microbench: (/** @type {any} */ probe) => afterFirstRuns(() => theDevice().microbench(probe, pause)),
   swap: (/** @type {any} */ request) => enqueue(patient, () => theDevice().swap(request)),
   connect: (/** @type {{port: MessagePort}} */ { port }) => {
-    new Channel(port, forPages);
+    offerBell(serve(port));
   },
   dispose: () => {
     device?.dispose();

@@ -64,7 +64,8 @@ function serve() {
       words = new Int32Array(memory.buffer);
     }
     try {
-      execute(words, first, last, functions, thread, threads, control, control[CONTROL.RUN_REPEAT]);
+      const fresh = control[CONTROL.RUN_FRESH] === 1;
+      execute(words, first, last, functions, thread, threads, control, control[CONTROL.RUN_REPEAT], fresh);
     } catch (error) {
       // Recorded in the control block, where thread 0 finds it.
       if (!(error instanceof StepTrap)) throw error;

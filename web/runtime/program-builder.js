@@ -22,9 +22,14 @@ const FLOPS_PER_US = 16000;
 const BYTES_PER_US = 8000;
 
 export class ProgramBuilder {
-  /** @param {number} threads */
-  constructor(threads) {
+  /**
+   * @param {number} threads
+   * @param {Iterable<string | number>} [movable] buffers whose address may change from one execution to the next
+   */
+  constructor(threads, movable = []) {
     this.threads = threads;
+    /** @type {Map<string | number, {word: number, offset: number}[]>} the arguments that address a movable buffer */
+    this.uses = new Map(Array.from(movable, (id) => [id, []]));
     /** @type {number[]} */
     this.words = [];
     /** @type {Access[]} by thread 0 since the last barrier */
@@ -60,18 +65,24 @@ export class ProgramBuilder {
     if (tasks <= 0) return;
     /** @type {number[]} */
     const args = [];
+    /** @type {[string | number, number][]} buffer and offset in bytes of each address */
+    const moved = [];
     /** @type {Access[]} */
     const accesses = [];
     step.buffers.forEach(([id, offset], i) => {
       const place = locate(id);
-      const start = place.address + evaluate(offset, environment) * bytesOf(place.storage);
+      const from = evaluate(offset, environment) * bytesOf(place.storage);
+      const start = place.address + from;
       args.push(start);
+      moved.push([id, from]);
       const access = kernel.buffers?.[i]?.access ?? "rw";
       accesses.push({ start, end: place.address + place.bytes, writes: !place.constant && access !== "r" });
     });
     for (const symbol of step.symbols) args.push(evaluate(symbol, environment));
     const parallel = this.threads > 1 && tasks > 1 && microseconds(step, environment) > SHARE_ABOVE_US;
     if (this.threads > 1) this.order(accesses, parallel);
+    const first = this.words.length + HEADER;
+    moved.forEach(([id, offset], i) => this.uses.get(id)?.push({ word: first + i, offset }));
     this.words.push(parallel ? PARALLEL : SINGLE, slot, args.length, tasks, number, ...args);
     if (parallel) for (let thread = 0; thread < this.threads; thread++) this.words.push(0);
   }

@@ -29,6 +29,8 @@ export const CONTROL = {
   RUN_ADDRESS: 2,
   RUN_WORDS: 3,
   RUN_REPEAT: 4,
+  /** 1 where kernels may be new, see FRESH_PARTS. */
+  RUN_FRESH: 5,
   /** Threads that have arrived at the barrier. */
   ARRIVED: 16,
   /** Incremented when all have arrived. */
@@ -37,6 +39,10 @@ export const CONTROL = {
   SLEEPING: 18,
   /** 1 + step number of the first step that trapped on a pool thread, 0 if none did. */
   FAILED_STEP: 32,
+  /** Changed and notified by a client of the executor that has asked for something: see bell.js. */
+  BELL: 48,
+  /** Messages that clients of the executor have announced. */
+  MESSAGES: 49,
 };
 
 /** Bytes of the control block. */
@@ -83,6 +89,12 @@ export function barrier(control, threads) {
 /** Parts in which a thread takes its own tasks of a step: how finely another thread may help. */
 const PARTS = 4;
 
+/**
+ * Parts of a step whose kernel may be new. A browser first compiles a function in haste, and puts the optimised code in
+ * its place, several times faster, only between two calls: one long call would be slow from beginning to end.
+ */
+const FRESH_PARTS = 32;
+
 /** Thrown for a step that trapped; `step` numbers it within its program. */
 export class StepTrap extends Error {
   /** @param {number} step @param {unknown} cause */
@@ -104,9 +116,10 @@ export class StepTrap extends Error {
  * @param {number} threads for which the program was made
  * @param {Int32Array | null} control null to walk it alone
  * @param {number} repeat
+ * @param {boolean} fresh whether kernels may be new: see FRESH_PARTS
  * @throws {StepTrap}
  */
-export function execute(program, start, end, functions, thread, threads, control, repeat) {
+export function execute(program, start, end, functions, thread, threads, control, repeat, fresh) {
   /** @type {StepTrap | null} */
   let trap = null;
   for (let round = 0; round < repeat; round++) {
@@ -123,8 +136,8 @@ export function execute(program, start, end, functions, thread, threads, control
       if (trap === null && (parallel || thread === 0)) {
         const f = functions[program[at + 1]];
         try {
-          if (parallel && control) share(f, program, at, thread, threads, round);
-          else call(f, program, at + HEADER, count, 0, program[at + 3]);
+          if (parallel && control) share(f, program, at, thread, threads, round, fresh ? FRESH_PARTS : PARTS);
+          else callInParts(f, program, at, fresh ? FRESH_PARTS : 1);
         } catch (cause) {
           trap = new StepTrap(program[at + 4], cause);
           // Before the last barrier, so that thread 0 sees it there.
@@ -150,8 +163,9 @@ export function execute(program, start, end, functions, thread, threads, control
  * @param {number} thread
  * @param {number} threads
  * @param {number} round
+ * @param {number} parts in which a thread takes its own tasks, the same on all threads
  */
-function share(f, program, at, thread, threads, round) {
+function share(f, program, at, thread, threads, round, parts) {
   const count = program[at + 2];
   const tasks = program[at + 3];
   const counters = at + HEADER + count;
@@ -159,7 +173,7 @@ function share(f, program, at, thread, threads, round) {
     const owner = (thread + k) % threads;
     const first = Math.floor((tasks * owner) / threads);
     const last = Math.floor((tasks * (owner + 1)) / threads);
-    const part = Math.max(1, Math.ceil((last - first) / PARTS));
+    const part = Math.max(1, Math.ceil((last - first) / parts));
     const before = round * (Math.ceil((last - first) / part) + threads) * part;
     for (;;) {
       const low = first + Atomics.add(program, counters + owner, part) - before;
@@ -167,6 +181,20 @@ function share(f, program, at, thread, threads, round) {
       call(f, program, at + HEADER, count, low, Math.min(low + part, last));
     }
   }
+}
+
+/**
+ * Run all tasks of a step.
+ * @param {Function} f
+ * @param {Int32Array} program
+ * @param {number} at the record
+ * @param {number} parts
+ */
+function callInParts(f, program, at, parts) {
+  const count = program[at + 2];
+  const tasks = program[at + 3];
+  const part = Math.ceil(tasks / parts);
+  for (let low = 0; low < tasks; low += part) call(f, program, at + HEADER, count, low, Math.min(low + part, tasks));
 }
 
 /**

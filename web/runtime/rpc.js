@@ -5,6 +5,7 @@
 
 import { DeviceError, errorFromPlain, errorToPlain, VerificationError } from "./errors.js";
 
+/** @typedef {import("./bell.js").Bell} Bell */
 /** @typedef {{postMessage: Function, onmessage: any}} Port A Worker, MessagePort or worker's global scope. */
 /** @typedef {(args: any) => any} Handler May return a promise. */
 
@@ -38,6 +39,10 @@ export class Channel {
     this.waiting = new Map();
     /** @type {Error | null} */
     this.closed = null;
+    /** @type {Bell | null} rung for every message, where the other side may be blocked */
+    this.bell = null;
+    /** Messages received for which a bell was rung. */
+    this.announced = 0;
     port.onmessage = (/** @type {MessageEvent} */ event) => this.receive(event.data);
   }
 
@@ -50,16 +55,34 @@ export class Channel {
    */
   call(method, args, transfer = []) {
     if (this.closed) return Promise.reject(this.closed);
-    return new Promise((resolve, reject) => {
-      const id = this.next++;
-      this.waiting.set(id, { resolve, reject });
-      try {
-        this.port.postMessage({ id, method, args }, { transfer });
-      } catch (error) {
-        this.waiting.delete(id);
-        reject(error);
-      }
-    });
+    const { id, answer } = this.expect();
+    try {
+      this.post({ id, method, args }, transfer);
+    } catch (error) {
+      this.settle(id, ({ reject }) => reject(/** @type {Error} */ (error)));
+    }
+    return answer;
+  }
+
+  /**
+   * Await an answer to what is asked in another way than by `call`.
+   * @returns {{id: number, answer: Promise<any>}} `answer` fails when the channel is closed
+   */
+  expect() {
+    const id = this.next++;
+    const answer = new Promise((resolve, reject) => this.waiting.set(id, { resolve, reject }));
+    return { id, answer };
+  }
+
+  /**
+   * End a call.
+   * @param {number} id
+   * @param {(call: {resolve: (value: any) => void, reject: (error: Error) => void}) => void} how
+   */
+  settle(id, how) {
+    const waiting = this.waiting.get(id);
+    this.waiting.delete(id);
+    if (waiting) how(waiting);
   }
 
   /**
@@ -68,7 +91,18 @@ export class Channel {
    * @param {any} [args]
    */
   notify(method, args) {
-    if (!this.closed) this.port.postMessage({ id: 0, method, args });
+    if (!this.closed) this.post({ id: 0, method, args });
+  }
+
+  /**
+   * @param {object} message
+   * @param {Transferable[]} [transfer]
+   */
+  post(message, transfer = []) {
+    const { bell } = this;
+    this.port.postMessage(bell ? { ...message, announced: true } : message, { transfer });
+    bell?.announce();
+    bell?.ring();
   }
 
   /**
@@ -83,11 +117,12 @@ export class Channel {
 
   /** @param {any} message */
   receive(message) {
+    if (message.announced) this.announced = (this.announced + 1) | 0;
     if (message.method === undefined) {
-      const waiting = this.waiting.get(message.answer);
-      this.waiting.delete(message.answer);
-      if (message.error) waiting?.reject(errorFromPlain(message.error));
-      else waiting?.resolve(message.result);
+      this.settle(message.answer, ({ resolve, reject }) => {
+        if (message.error) reject(errorFromPlain(message.error));
+        else resolve(message.result);
+      });
       return;
     }
     try {
@@ -112,7 +147,7 @@ export class Channel {
     if (!id) return;
     const { result, buffers } = value instanceof Transferring ? value : { result: value, buffers: [] };
     try {
-      this.port.postMessage({ answer: id, result }, { transfer: buffers });
+      this.post({ answer: id, result }, buffers);
     } catch (error) {
       this.refuse(id, error);
     }
@@ -120,7 +155,7 @@ export class Channel {
 
   /** @param {number} id @param {unknown} error */
   refuse(id, error) {
-    if (id) this.port.postMessage({ answer: id, error: errorToPlain(error) });
+    if (id) this.post({ answer: id, error: errorToPlain(error) });
     else console.error(error);
   }
 }

@@ -103,12 +103,13 @@ export class ThreadPool {
    * @param {number} address where the pool may read a copy of them; 4-byte aligned
    * @param {number} repeat
    * @param {boolean} shared whether any step is for more than this thread
+   * @param {boolean} [fresh] whether kernels may be new, so that many short calls are faster than a long one
    * @throws {StepTrap}
    */
-  run(words, start, end, address, repeat, shared) {
+  run(words, start, end, address, repeat, shared, fresh = false) {
     const { threads, functions } = this;
     if (!this.workers.length || !shared) {
-      execute(words, start, end, functions, 0, threads, null, repeat);
+      execute(words, start, end, functions, 0, threads, null, repeat, fresh);
       return;
     }
     const { control, memory } = this.memory;
@@ -117,9 +118,10 @@ export class ThreadPool {
     control[CONTROL.RUN_ADDRESS] = address;
     control[CONTROL.RUN_WORDS] = end - start;
     control[CONTROL.RUN_REPEAT] = repeat;
+    control[CONTROL.RUN_FRESH] = fresh ? 1 : 0;
     Atomics.store(control, CONTROL.FAILED_STEP, 0);
     this.wake(COMMAND_RUN);
-    execute(copy, 0, copy.length, functions, 0, threads, control, repeat);
+    execute(copy, 0, copy.length, functions, 0, threads, control, repeat, fresh);
     const failed = Atomics.load(control, CONTROL.FAILED_STEP);
     if (failed) throw new StepTrap(failed - 1, "trapped on a pool thread");
   }

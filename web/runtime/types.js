@@ -111,7 +111,15 @@
  * @typedef {object} Bound One plan with its symbols bound, ready to execute.
  * @property {number} plan
  * @property {Environment} environment
- * @property {Record<string, Tensor>} inputs
+ * @property {Record<string, Tensor>} inputs those in shared memory lie in a lane of the device
+ * @property {Space} [space] where in a lane outputs may be left
+ *
+ * @typedef {{start: number, end: number}} Space Addresses in the device's shared memory.
+ *
+ * @typedef {object} LaneHost A device that has shared memory for lanes (lane.js).
+ * @property {import("./bell.js").Bell} bell that clients ring
+ * @property {(bytes: number) => import("./lane.js").LaneOffer} openLane
+ * @property {(offer: import("./lane.js").LaneOffer) => void} closeLane
  *
  * @typedef {object} Device What the executor asks of a device; implemented by WasmDevice and WebGpuDevice. The
  *   executor checks inputs and picks the plan before it calls `run`. It never calls two methods at once, but for `run`,
@@ -119,8 +127,11 @@
  * @property {Facts} facts
  * @property {(files: import("./weights.js").WeightFiles) => void} setFiles
  * @property {(plan: Plan, blobs: Uint8Array[]) => Promise<{plan: number, initMs: number, compileMs: number}>} addPlan
- * @property {(bound: Bound) => Promise<Record<string, Tensor>>} run outputs in fresh arrays; also remembered as the
- *   plan's latest inference, which `measure` and `profile` replay
+ * @property {(bound: Bound) => Promise<Record<string, Tensor>>} run outputs in fresh arrays or, where there is room, in
+ *   `space`; also remembered as the plan's latest inference, which `measure` and `profile` replay
+ * @property {LaneHost | null} laneHost
+ * @property {(awaited: () => boolean) => void} prepareNext do ahead what the next inference would wait for, until it is
+ *   asked for
  * @property {(request: MeasureRequest, pause: () => Promise<void>) => Promise<{incumbentMs: number, results: Measurement[]}>} measure
  *   awaits `pause()` between samples; other requests are served meanwhile and may overwrite the arena
  * @property {(request: {plan: number, repeat: number}, pause: () => Promise<void>) => Promise<{unit: number, ms: number}[]>} profile

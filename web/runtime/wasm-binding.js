@@ -4,7 +4,7 @@ import { VerificationError } from "./errors.js";
 import { evaluate, product } from "./expressions.js";
 import { alignUp, inferenceLifetimes, placeInArena, SLACK } from "./placement.js";
 import { bytesOfBuffer, specOf } from "./plan-buffers.js";
-import { inferenceSteps } from "./plan-edit.js";
+import { inferenceSteps, written } from "./plan-edit.js";
 import { ProgramBuilder } from "./program-builder.js";
 
 /** @typedef {import("./types.js").Environment} Environment */
@@ -21,8 +21,18 @@ import { ProgramBuilder } from "./program-builder.js";
  * @property {boolean} shared whether any step is shared among threads
  * @property {number} programAddress where the pool reads the words
  * @property {(id: Id) => Place} locate
- * @property {{name: string, dtype: string, elements: number, address: number}[]} inputs that kernels read
+ * @property {BoundInput[]} inputs that kernels read
  * @property {{name: string, dtype: string, dims: number[], elements: number, address: number}[]} outputs
+ */
+
+/**
+ * @typedef {object} BoundInput
+ * @property {string} name
+ * @property {string} dtype
+ * @property {number} elements
+ * @property {number} address of its place in the arena
+ * @property {number} current address that the words say
+ * @property {{word: number, offset: number}[] | null} uses the words that say it; null when the input must be in the arena
  */
 
 /**
@@ -38,7 +48,10 @@ export function bindPlan(loaded, environment, store, threads) {
   const base = alignUp(store.memory.top);
   const words = steps.reduce((n, step) => n + ProgramBuilder.wordsOf(step, threads), 0);
   const { locate, end } = placeBuffers(loaded, environment, store, alignUp(base + words * 4));
-  const builder = new ProgramBuilder(threads);
+  // An input that is an output as well is looked for in the arena; one that is written must be the executor's own.
+  const fixed = new Set([...written(steps, plan.kernels), ...plan.outputs.map(({ buffer }) => buffer)]);
+  const movable = plan.inputs.flatMap(({ buffer }) => (buffer === null || fixed.has(buffer) ? [] : [buffer]));
+  const builder = new ProgramBuilder(threads, movable);
   const starts = [];
   for (const unit of plan.units) {
     starts.push(builder.words.length);
@@ -64,6 +77,8 @@ export function bindPlan(loaded, environment, store, threads) {
         dtype: port.dtype,
         elements: product(dimsOf(port)),
         address: addressOf(port.buffer),
+        current: addressOf(port.buffer),
+        uses: builder.uses.get(/** @type {Id} */ (port.buffer)) ?? null,
       })),
     outputs: plan.outputs.map((port) => {
       const dims = dimsOf(port);

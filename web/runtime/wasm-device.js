@@ -3,8 +3,12 @@
  * `Device` of types.js.
  */
 
-import { apiArrayTypeOf, arrayTypeOf, bitsOf, longDtype } from "./dtypes.js";
+import { Bell } from "./bell.js";
+import { apiArrayTypeOf, arrayTypeOf, bitsOf, bytesOf, longDtype } from "./dtypes.js";
 import { DeviceError, VerificationError } from "./errors.js";
+import { canWait } from "./lane.js";
+import { OutputBuffers } from "./output-buffers.js";
+import { alignUp } from "./placement.js";
 import { replaceUnit } from "./plan-edit.js";
 import { StepTrap } from "./program.js";
 import { ThreadPool } from "./thread-pool.js";
@@ -46,6 +50,7 @@ export class WasmDevice {
     this.pool = pool;
     this.facts = facts;
     this.store = new PersistentStore(memory, pool);
+    this.outputs = new OutputBuffers();
     /** @type {Map<number, LoadedPlan>} */
     this.plans = new Map();
     this.nextPlan = 0;
@@ -54,6 +59,8 @@ export class WasmDevice {
     /** Counts what may have overwritten that scratch. */
     this.disturbances = 0;
     this.runs = 0;
+    /** @type {import("./types.js").LaneHost | null} */
+    this.laneHost = memory.shared && canWait ? laneHost(memory) : null;
   }
 
   /**
@@ -63,6 +70,7 @@ export class WasmDevice {
    */
   static async open({ threads, poolUrl }) {
     const notes = [];
+    // Shared with the clients, too: see lane.js.
     const isolated = canShareMemory();
     let wanted = Math.max(1, Math.floor(threads ?? defaultThreads()));
     if (wanted > 1 && !isolated) {
@@ -72,14 +80,14 @@ export class WasmDevice {
           "Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp.",
       );
     }
-    let memory = new WasmMemory(wanted > 1);
+    let memory = new WasmMemory(isolated);
     let pool = new ThreadPool(memory);
     if (wanted > 1) {
       try {
         await pool.start(wanted, poolUrl);
       } catch (error) {
         notes.push(`Threads did not start, so there is one: ${error instanceof Error ? error.message : error}`);
-        memory = new WasmMemory(false);
+        memory = new WasmMemory(isolated);
         pool = new ThreadPool(memory);
       }
     }
@@ -197,19 +205,48 @@ export class WasmDevice {
    * @param {import("./types.js").Bound} bound
    * @returns {Promise<Record<string, Tensor>>}
    */
-  async run({ plan: id, environment, inputs }) {
+  async run({ plan: id, environment, inputs, space }) {
     const loaded = this.loaded(id);
     const binding = this.bind(loaded, environment);
     this.writeInputs(binding, inputs);
-    this.runUnits(loaded, binding, 0, loaded.plan.units.length, 1);
-    loaded.latest = { environment, inputs };
+    this.runUnits(loaded, binding, 0, loaded.plan.units.length, 1, loaded.latest === null);
+    this.remember(loaded, environment, inputs);
     this.runs += 1;
     /** @type {Record<string, Tensor>} */
     const outputs = {};
+    let free = space?.start ?? 0;
     for (const { name, dtype, dims, elements, address } of binding.outputs) {
-      outputs[name] = { data: this.read(address, elements, dtype), dims, type: longDtype(dtype) };
+      const bytes = elements * bytesOf(dtype);
+      let data;
+      if (space && free + bytes <= space.end) {
+        this.memory.bytes.copyWithin(free, address, address + bytes);
+        data = new (apiArrayTypeOf(dtype))(this.memory.memory.buffer, free, elements);
+        free = alignUp(free + bytes);
+      } else {
+        data = this.read(address, elements, dtype);
+      }
+      outputs[name] = { data, dims, type: longDtype(dtype) };
     }
     return outputs;
+  }
+
+  /**
+   * Keep inputs for measurements to replay. Those in a lane are the client's again after the answer: they are copied,
+   * unless others of the same shapes are there.
+   * @param {LoadedPlan} loaded
+   * @param {Environment} environment
+   * @param {Record<string, Tensor>} inputs
+   */
+  remember(loaded, environment, inputs) {
+    const shared = (/** @type {Tensor} */ { data }) => !(data.buffer instanceof ArrayBuffer);
+    if (!Object.values(inputs).some(shared)) {
+      loaded.latest = { environment, inputs };
+      return;
+    }
+    const latest = loaded.latest?.environment;
+    if (latest && loaded.plan.symbols.every(({ name }) => latest[name] === environment[name])) return;
+    const own = Object.entries(inputs).map(([name, tensor]) => [name, { ...tensor, data: tensor.data.slice() }]);
+    loaded.latest = { environment, inputs: Object.fromEntries(own) };
   }
 
   /** @param {number} id @returns {LoadedPlan} */
@@ -220,13 +257,19 @@ export class WasmDevice {
   }
 
   /**
+   * Put inputs where the kernels read them; one that lies in this memory already is read where it is.
    * @param {Binding} binding
    * @param {Record<string, Tensor>} inputs
    */
   writeInputs(binding, inputs) {
-    for (const { name, dtype, elements, address } of binding.inputs) {
-      const data = bitsOf(inputs[name].data);
-      new (arrayTypeOf(dtype))(this.memory.memory.buffer, address, elements).set(data);
+    for (const input of binding.inputs) {
+      const data = bitsOf(inputs[input.name].data);
+      let at = input.address;
+      if (input.uses && !(data.buffer instanceof ArrayBuffer)) at = data.byteOffset;
+      else new (arrayTypeOf(input.dtype))(this.memory.memory.buffer, at, input.elements).set(data);
+      if (at === input.current) continue;
+      input.current = at;
+      for (const { word, offset } of input.uses ?? []) binding.words[word] = (at + offset) | 0;
     }
   }
 
@@ -237,10 +280,10 @@ export class WasmDevice {
    * @param {string} dtype
    */
   read(address, elements, dtype) {
-    // A constructor given a typed array always makes memory of its own, unshared.
-    const bits = new (arrayTypeOf(dtype))(new (arrayTypeOf(dtype))(this.memory.memory.buffer, address, elements));
-    const Api = apiArrayTypeOf(dtype);
-    return bits instanceof Api ? bits : new Api(bits.buffer);
+    const bytes = elements * bytesOf(dtype);
+    const buffer = this.outputs.take(bytes);
+    new Uint8Array(buffer).set(this.memory.bytes.subarray(address, address + bytes));
+    return new (apiArrayTypeOf(dtype))(buffer);
   }
 
   /**
@@ -250,11 +293,12 @@ export class WasmDevice {
    * @param {number} first
    * @param {number} last
    * @param {number} repeat
+   * @param {boolean} [fresh] whether these kernels have not run yet
    */
-  runUnits(loaded, binding, first, last, repeat) {
+  runUnits(loaded, binding, first, last, repeat, fresh = false) {
     const { words, starts, programAddress, shared } = binding;
     try {
-      this.pool.run(words, starts[first], starts[last], programAddress, repeat, shared);
+      this.pool.run(words, starts[first], starts[last], programAddress, repeat, shared, fresh);
     } catch (error) {
       if (!(error instanceof StepTrap)) throw error;
       let step = error.step;
@@ -336,6 +380,14 @@ export class WasmDevice {
     });
   }
 
+  /**
+   * Do ahead what the next inference would wait for.
+   * @param {() => boolean} awaited whether somebody waits: stop then
+   */
+  prepareNext(awaited) {
+    this.outputs.prepare(awaited);
+  }
+
   stats() {
     return {
       peakWasmBytes: this.memory.size,
@@ -351,6 +403,18 @@ export class WasmDevice {
     this.plans.clear();
     this.store = new PersistentStore(this.memory, this.pool);
   }
+}
+
+/**
+ * @param {WasmMemory} memory shared
+ * @returns {import("./types.js").LaneHost}
+ */
+function laneHost(memory) {
+  return {
+    bell: new Bell(memory),
+    openLane: (bytes) => ({ memory: memory.memory, address: memory.allocate(bytes), bytes }),
+    closeLane: ({ address }) => memory.free(address),
+  };
 }
 
 /** Placements that a plan keeps: a chat grows its sequence by one a step, and none of them comes back. */

@@ -161,7 +161,7 @@ export class PersistentStore {
       const builder = new ProgramBuilder(this.pool.threads);
       builder.add(step, plan.kernels[step.kernel], slots[step.kernel], {}, locate);
       const words = builder.finish();
-      this.pool.run(words, 0, words.length, base, 1, builder.shared);
+      this.pool.run(words, 0, words.length, base, 1, builder.shared, true);
     }
   }
 }

@@ -62,6 +62,8 @@ export class WebGpuDevice {
   constructor(context) {
     this.context = context;
     this.facts = context.facts();
+    /** It has no memory that a client could share. */
+    this.laneHost = null;
     this.pipelines = new Pipelines(context);
     this.pool = new BufferPool(context);
     /** @type {import("./weights.js").WeightFiles | null} */
@@ -79,6 +81,9 @@ export class WebGpuDevice {
   static async open() {
     return new WebGpuDevice(await GpuContext.open());
   }
+
+  /** Nothing can be done ahead here. */
+  prepareNext() {}
 
   /** @param {import("./weights.js").WeightFiles} files */
   setFiles(files) {

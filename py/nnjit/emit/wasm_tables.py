@@ -38,7 +38,8 @@ def _plain_operations() -> dict[tuple[str, str, int], bytes]:
             names = {op: op for op in ("add", "sub", "mul", "div", "eq", "ne", "lt", "le", "gt", "ge", "shl")}
             names |= {op: op for op in ("and", "or", "xor", "shr", "rem", "min", "max", "abs", "neg")}
             if floating:
-                names |= {op: op for op in ("sqrt", "floor", "ceil", "trunc")} | {"round": "nearest"}
+                names |= {op: op for op in ("sqrt", "floor", "ceil", "trunc", "pmin", "pmax")}
+                names["round"] = "nearest"
                 for op in ("and", "or", "xor", "shl", "shr", "rem"):
                     del names[op]
             else:

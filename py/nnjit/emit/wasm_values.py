@@ -276,6 +276,14 @@ class ValueEmitter(AddressEmitter):
         if e.dtype == "bool":
             self.out += i32_const(1) + OP["i32.and"]
 
+    def _push_shuffle(self, e: Expr) -> None:
+        if e.dtype not in LANES:
+            self._unknown(e)
+        lanes: Any = e.attr
+        for x in e.args:
+            self.push(x)
+        self.out += OP["i8x16.shuffle"] + bytes(4 * lane + byte for lane in lanes for byte in range(4))
+
     # Conversions
 
     def _push_cast(self, e: Expr) -> None:
@@ -345,6 +353,12 @@ class ValueEmitter(AddressEmitter):
         self.out += PLAIN["lt" if e.op == "min" else "gt", e.dtype, 1] + OP["select"]
 
     _push_max = _push_min
+
+    def _push_pmin(self, e: Expr) -> None:
+        a, b = map(self._held, e.args)
+        self.out += b + a + (b + a if e.op == "pmin" else a + b) + PLAIN["lt", e.dtype, 1] + OP["select"]
+
+    _push_pmax = _push_pmin
 
     def _held(self, e: Expr) -> bytes:
         """Code that pushes `e` and may be repeated."""

@@ -167,6 +167,10 @@ class ValueWriter(IndexWriter):
         if op == "extract":
             return f"{tight(texts[e.args[0]], PRIMARY)}.{'xyzw'[e.attr]}", PRIMARY
         dtype = self.type_of(e.dtype, e.lanes)
+        if op == "shuffle":
+            sides = [tight(texts[a], PRIMARY) for a in e.args]
+            lanes = [f"{sides[n // 4]}.{'xyzw'[n % 4]}" for n in e.attr]
+            return f"{dtype}({', '.join(lanes)})", PRIMARY
         if op in ("splat", "pack"):
             return f"{dtype}({', '.join(texts[a][0] for a in e.args)})", PRIMARY
         args = [texts[a] for a in e.args]
@@ -193,6 +197,9 @@ class ValueWriter(IndexWriter):
         if op == "select":
             condition, a, b = (t[0] for t in args)
             return f"select({b}, {a}, {condition})", PRIMARY
+        if op in ("pmin", "pmax"):
+            a, b = (t if is_name(t) else self.bind(t, "t") for t, _ in args)
+            return f"select({a}, {b}, {f'{a} < {b}' if op == 'pmax' else f'{b} < {a}'})", PRIMARY
         if op in _CALLS:
             return f"{op}({', '.join(t[0] for t in args)})", PRIMARY
         hint = ": lower.mathlib must expand it" if op in ir.INTRINSICS else ""

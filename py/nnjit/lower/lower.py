@@ -49,8 +49,8 @@ from .spec import (
 LANES = 4
 PRODUCTS = {"f32": ("mul",), "i32": ("mul", "dot")}
 """By dtype, what a term of a sum of products may be."""
-IDENTITY = {"sum": 0, "prod": 1, "max": -math.inf, "min": math.inf}
-COMBINE = {"sum": "add", "prod": "mul", "max": "max", "min": "min"}
+IDENTITY = {"sum": 0, "prod": 1, "max": -math.inf, "min": math.inf, "pmax": -math.inf}
+COMBINE = {"sum": "add", "prod": "mul", "max": "max", "min": "min", "pmax": "pmax"}
 VECTOR_DTYPES = ("f32", "i32", "u32", "bool")
 
 
@@ -453,12 +453,12 @@ class _Lowering:
                 name = f"{r.name}{p.suffix}_v"
                 block.append(ir.Declare(name, _combined(r, p, copies, LANES)))
                 wide = ir.local(name, r.value.dtype, LANES)
-                low = ir.binary(op, ir.extract(wide, 0), ir.extract(wide, 1))
-                high = ir.binary(op, ir.extract(wide, 2), ir.extract(wide, 3))
+                pairs = ir.binary(op, wide, ir.shuffle(wide, wide, (2, 3, 0, 1)))
                 p.combined.add(r.name)
                 register = _register(r, p, 0)
                 self.lanes_of[register] = 1
-                block.append(ir.Declare(register, ir.binary(op, low, high)))
+                total = ir.binary(op, pairs, ir.shuffle(pairs, pairs, (1, 0, 3, 2)))
+                block.append(ir.Declare(register, ir.extract(total, 0)))
 
     @staticmethod
     def _combine_copies(block: list[ir.Stmt], stage: Stage, points: list[_Point], copies: int) -> None:

@@ -58,18 +58,6 @@ _EXP = (
 )
 """(eʳ − 1 − r) / r² on |r| ≤ ln 2 / 2; error of eʳ 2⁻²⁸."""
 
-_EXP_COARSE = (0.49999216934692114, 0.1666712403091379, 0.04189229701933142, 0.008312266665935063)
-"""The same to 2⁻²³."""
-
-_EXPM1 = (
-    0.5000000063782322,
-    0.16666540547297332,
-    0.04166627441094088,
-    0.008366911192815487,
-    0.0013947017486588855,
-)
-"""The same, weighted for the relative error of eʳ − 1: 2⁻²⁶."""
-
 _EXP2 = (
     1.0, 0.6931472041819603, 0.24022647742422398, 0.05550329349609718, 0.00961844995882043, 0.0013400170146711055,
     0.00015352317662385711,
@@ -79,17 +67,21 @@ _EXP2 = (
 _ROUND = 12582912.0  # 1.5 · 2²³: adding it leaves the nearest integer in the low bits
 _LN2_HI, _LN2_LO = 0.693359375, -2.1219444005469057e-4  # the first has 9 significant bits
 
-_ERF_SMALL = (
-    0.12837914515071613, -0.3761246429748422, 0.11281507669045154, -0.02675543770108235,
-    0.004976833276410605, -0.0005907964378831669,
+_ERF = (
+    (1.128379225730896, 0.19059506058692932, 0.05276942253112793, 0.003772592404857278, 0.0002848421281669289,
+     2.0459876850509318e-06),
+    (1.0, 0.5022432208061218, 0.1141832247376442, 0.014983284287154675, 0.0011638636933639646,
+     3.8047295674914494e-05),
+    3.87237548828125,
 )  # fmt: skip
-"""erf(√u) / √u − 1 on u ≤ 0.94²; 2⁻²⁵·⁶."""
+"""erf(√u) / √u as P(u) / Q(u) on √u ≤ the third item, where the quotient is 1 in single precision; 2⁻²⁵·⁶."""
 
-_ERF_LARGE = (
-    0.00019567555353570054, 1.1276756266790202, 0.6371822466077495, 0.10393159764736316,
-    -0.02222692079494319, 0.0030432175338282437, -0.0001959372549906402,
-)  # fmt: skip
-"""−ln(1 − erf t) on 0.92 ≤ t ≤ 3.95; 2⁻²⁹ of erf."""
+_TANH = (
+    (1.0, 0.13382691144943237, 0.0034974601585417986, 2.0635861801565625e-05, 1.3384330976862202e-08),
+    (1.0, 0.46716010570526123, 0.025884373113512993, 0.0003288521838840097, 7.790269478391565e-07),
+    8.952532768249512,
+)
+"""The same for tanh; 2⁻²⁵·⁴."""
 
 _SINH = (0.1666671824670546, 0.008330211425683947, 0.00020377404318703356)
 """(sinh √u − √u) / √u³ on u ≤ 1; 2⁻²⁵."""
@@ -110,47 +102,33 @@ class Exponentials:
     def __init__(self, keeps_order: bool) -> None:
         self.keeps_order = keeps_order
 
-    def _reduce(self, x: Expr) -> tuple[Expr, Expr]:
-        """x = n · ln 2 + r: (integer whose low 9 bits are n, r)."""
+    def _reduce(self, x: Expr, bias: int) -> tuple[Expr, Expr]:
+        """x = n · ln 2 + r: (2^(n + bias − 127), r); the power is 0 where n + bias = 0."""
         if self.keeps_order:
-            shifted = fma(x, _c(_LOG2E), _c(_ROUND))
-            n, bits = sub(shifted, _c(_ROUND)), bitcast(shifted, "i32")
+            # The low 9 bits of the sum are those of n + bias, and shifting leaves no others.
+            magic = _c(_ROUND + bias)
+            shifted = fma(x, _c(_LOG2E), magic)
+            n, power = sub(shifted, magic), bitcast(binary("shl", bitcast(shifted, "i32"), _i(23)), "f32")
         else:
             n = unary("round", mul(x, _c(_LOG2E)))
-            bits = cast(n, "i32")
-        return bits, fma(n, _c(-_LN2_LO), fma(n, _c(-_LN2_HI), x))
+            power = _power_of_two(cast(n, "i32"), bias)
+        return power, fma(n, _c(-_LN2_LO), fma(n, _c(-_LN2_HI), x))
 
     def exp(self, x: Expr) -> Expr:
         """eˣ; ≤ 1.1 ulp (0.8 fused); results below 1.7·10⁻³⁸ are 0."""
         # 2·eʳ · 2^(n−1): the largest results have n = 128. The lower clamp is where n = −126, whose power becomes 0.
         clamped = binary("min", binary("max", x, _c(-87.33)), _c(89.0))
-        n, r = self._reduce(clamped)
-        return mul(horner(r, (2.0, 2.0, *(2.0 * c for c in _EXP))), _power_of_two(n, 126))
+        power, r = self._reduce(clamped, 126)
+        return mul(horner(r, (2.0, 2.0, *(2.0 * c for c in _EXP))), power)
 
     def _half_exp(self, x: Expr) -> Expr:
         """eˣ / 2 for x ≥ 0, finite where that is."""
-        n, r = self._reduce(binary("min", x, _c(90.0)))
-        return mul(horner(r, (2.0, 2.0, *(2.0 * c for c in _EXP))), _power_of_two(n, 125))
+        power, r = self._reduce(binary("min", x, _c(90.0)), 125)
+        return mul(horner(r, (2.0, 2.0, *(2.0 * c for c in _EXP))), power)
 
     def sigmoid(self, x: Expr) -> Expr:
         """1 / (1 + e⁻ˣ); ≤ 2.5 ulp."""
         return div(_c(1.0), add(self.exp(unary("neg", x)), _c(1.0)))
-
-    def tanh(self, x: Expr) -> Expr:
-        """−z / (z + 2) with z = e^(−2|x|) − 1; ≤ 2.5 ulp, tiny and subnormal x included."""
-        n, r = self._reduce(mul(binary("min", unary("abs", x), _c(10.0)), _c(-2.0)))
-        scale = _power_of_two(n, 127)
-        below = fma(mul(r, r), horner(r, _EXPM1), r)
-        z = fma(scale, below, sub(scale, _c(1.0)))
-        return _signed_like(div(unary("abs", z), add(z, _c(2.0))), x)
-
-    def erf(self, x: Expr) -> Expr:
-        """x + x·P(x²) below 0.93, 1 − e^(−Q(|x|)) above; ≤ 1.5 ulp."""
-        size = unary("abs", x)
-        n, r = self._reduce(unary("neg", horner(binary("min", size, _c(3.95)), _ERF_LARGE)))
-        rest = mul(horner(r, (1.0, 1.0, *_EXP_COARSE)), _power_of_two(n, 127))
-        small = fma(x, horner(mul(x, x), _ERF_SMALL), x)
-        return select(binary("lt", size, _c(0.93)), small, _signed_like(sub(_c(1.0), rest), x))
 
     def sinh(self, x: Expr) -> Expr:
         """≤ 1.5 ulp."""
@@ -163,6 +141,34 @@ class Exponentials:
         """≤ 1.5 ulp."""
         half = self._half_exp(unary("abs", x))
         return add(half, div(_c(0.25), half))
+
+
+# Odd functions that level off
+
+
+def _odd_quotient(x: Expr, fit: tuple[tuple[float, ...], tuple[float, ...], float]) -> Expr:
+    """x · P(x²) / Q(x²) for (P, Q, limit), constant beyond ± limit: one division, and no other function.
+
+    All coefficients are positive, so that nothing cancels.
+    """
+    p, q, limit = fit
+    x = binary("min", binary("max", x, _c(-limit)), _c(limit))
+    u = mul(x, x)
+    return div(mul(x, horner(u, p)), horner(u, q))
+
+
+def tanh(x: Expr) -> Expr:
+    """≤ 6 ulp, tiny and subnormal x included."""
+    return _odd_quotient(x, _TANH)
+
+
+def erf(x: Expr) -> Expr:
+    """≤ 6 ulp; of a quotient by a constant, as GELU has it, ≤ 7: it is taken by multiplication."""
+    if x.op == "div":
+        divisor = x.args[1].args[0] if x.args[1].op == "splat" else x.args[1]
+        if divisor.op == "const" and 1e-30 < abs(divisor.attr) < 1e30:
+            x = mul(x.args[0], _c(1.0 / divisor.attr))
+    return _odd_quotient(x, _ERF)
 
 
 # Logarithms

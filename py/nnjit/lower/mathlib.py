@@ -12,7 +12,7 @@ from ..target import Target
 from . import math_f32, math_f64
 
 _SINGLE: dict[str, Callable[[Expr], Expr]] = {
-    "log": math_f32.log, "asinh": math_f32.asinh, "acosh": math_f32.acosh, "atanh": math_f32.atanh,
+    "tanh": math_f32.tanh, "erf": math_f32.erf, "log": math_f32.log, "asinh": math_f32.asinh, "acosh": math_f32.acosh, "atanh": math_f32.atanh,
     "asin": math_f32.asin, "acos": math_f32.acos, "atan": math_f32.atan,
 }  # fmt: skip
 

@@ -131,7 +131,7 @@ def attend(
 def _softmax(ctx: Context, x: Tensor, may_hide_all: bool) -> Tensor:
     """Softmax over the last axis; a row of −∞ only gives zeros if `may_hide_all`."""
     b, axes = ctx.b, [x.rank - 1]
-    largest: Tensor = reduced(ctx, "max", x, axes, label="softmax")
+    largest: Tensor = reduced(ctx, "pmax", x, axes, label="softmax")
     if may_hide_all:
         largest = b.elementwise(lambda m: ir.binary("max", m, like(m, -3e38)), largest, label="softmax")
     e = b.elementwise(lambda v, m: ir.unary("exp", ir.sub(v, m)), x, largest, label="softmax")

@@ -164,7 +164,7 @@ def reduce_log_sum_exp(ctx: Context, node: Node, x: Tensor, axes_input: Tensor |
     if x.dtype not in FLOATS:
         raise ctx.unsupported(f"elements of type {x.dtype}")
     keepdims = ctx.attr_int("keepdims", 1) == 1
-    largest = reduced(ctx, "max", x, axes)
+    largest = reduced(ctx, "pmax", x, axes)
     shift = ctx.b.elementwise(_finite_or_zero, largest, label="shift")
     total = reduced(ctx, "sum", x, axes, lambda v, m: ir.unary("exp", ir.sub(v, m)), shift)
     result = ctx.b.elementwise(
@@ -259,9 +259,9 @@ def _softmax_axes(ctx: Context, x: Tensor) -> list[int]:
 
 
 def softmax_over(ctx: Context, x: Tensor, axes: Sequence[int]) -> Tensor:
-    """exp(x − max) / Σ exp(x − max) over `axes`."""
+    """exp(x − max) / Σ exp(x − max) over `axes`. A NaN makes its exponential, and so the sum, NaN: the maximum need not."""
     b = ctx.b
-    largest = reduced(ctx, "max", x, axes, label="softmax")
+    largest = reduced(ctx, "pmax", x, axes, label="softmax")
     e = b.elementwise(
         lambda v, m: ir.unary("exp", ir.sub(v, m)), x, largest, dtype=wide(x.dtype), label="softmax"
     )
@@ -279,7 +279,7 @@ def softmax(ctx: Context, node: Node, x: Tensor) -> Tensor:
 def log_softmax(ctx: Context, node: Node, x: Tensor) -> Tensor:
     """(x − max) − log Σ exp(x − max)."""
     axes = _softmax_axes(ctx, x)
-    largest = reduced(ctx, "max", x, axes, label="log_softmax")
+    largest = reduced(ctx, "pmax", x, axes, label="log_softmax")
     total = reduced(
         ctx, "sum", x, axes, lambda v, m: ir.unary("exp", ir.sub(v, m)), largest, label="log_softmax"
     )

@@ -213,7 +213,7 @@ def target_of(facts: dict) -> Target:
     return Target(
         device=facts["device"],
         relaxed_simd=facts["relaxedSimd"],
-        shared_memory=facts["threads"] > 1,
+        shared_memory=facts["isolated"],
         threads=facts["threads"],
         max_pages=facts["maxPages"] or Target.max_pages,
         software=bool((facts["adapter"] or {}).get("software")),

@@ -33,7 +33,7 @@ def space(spec: KernelSpec, target: Target) -> list[Schedule]:
     elif target.device == "webgpu":
         found = _gpu_rows(spec, target)
     elif _is_rows(spec):
-        found = [Schedule(vector="inner", unroll=u) for u in (2, 4, 1)]
+        found = [Schedule(vector="inner", unroll=u) for u in (4, 2, 1)]
         found.append(Schedule())
     else:
         found = _elementwise(spec)

@@ -106,7 +106,7 @@ class Builder:
         dtype: str,
         label: str = "",
     ) -> Compute:
-        """The tensor whose element at (i…) combines f(i…, r…) over all r; `combine`: sum, prod, max or min."""
+        """The tensor whose element at (i…) combines f(i…, r…) over all r; `combine` as in Compute."""
         shape, reduce_shape = tuple(shape), tuple(reduce_shape)
         if not reduce_shape:
             return self.compute(shape, dtype, f, label)

@@ -19,7 +19,9 @@ from ..graph.graph import Initializer
 from ..symbolic import Opaque, atoms, evaluate
 from .tensor import Alias, Compute, Index, Parts, Source, Tensor, View
 
-_COMBINE: dict[str, np.ufunc] = {"sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum}
+_COMBINE: dict[str, np.ufunc] = {
+    "sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum, "pmax": np.fmax,
+}  # fmt: skip
 
 
 def interpret(
@@ -155,8 +157,8 @@ class _Interpreter:
 def _combine(combine: str, body: np.ndarray, rank: int) -> np.ndarray:
     axes = tuple(range(rank, body.ndim))
     identity: float | int | None = None
-    if combine in ("max", "min") and 0 in body.shape[rank:]:
-        lowest = combine == "max"
+    if combine in ("max", "min", "pmax") and 0 in body.shape[rank:]:
+        lowest = combine != "min"
         if body.dtype.kind == "f":
             identity = -math.inf if lowest else math.inf
         else:

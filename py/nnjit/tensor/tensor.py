@@ -91,7 +91,9 @@ class Source(Storage):
 
 
 class Compute(Storage):
-    """body over axes i0, i1, … and reduce axes r0, r1, …; `combine` is None, sum, prod, max or min.
+    """body over axes i0, i1, … and reduce axes r0, r1, …; `combine` is None, sum, prod, max, min or pmax.
+
+    `pmax` is the maximum of what is not NaN: cheaper, and right where a NaN shows in the result by another way.
 
     `into` = (Parts, box origin) when the elements belong in a box of a Parts tensor.
     `heavy` marks a contraction: a sum of products whose operands are reused along output axes.

@@ -1,4 +1,5 @@
-/** nnjit, as any page uses it. Models stay out of the browser's cache, and tuning waits until it is asked for. */
+/** nnjit, as any page uses it. Models stay out of the browser's cache, and tuning waits until it is asked for, or a task says
+ * `tune: "background"`. */
 
 /** @param {{root: string, device: "wasm" | "webgpu", threads: number, tiny: string}} setup */
 export async function start({ root, device, threads, tiny }) {
@@ -7,10 +8,16 @@ export async function start({ root, device, threads, tiny }) {
   (await load(tiny, options)).dispose();
 
   return {
-    /** @param {{url: string}} task */
-    async create({ url }) {
-      const model = await load(url, options);
+    /** @param {{url: string, tune?: "background" | "off"}} task */
+    async create({ url, tune = "off" }) {
+      const model = await load(url, { ...options, tune });
+      /** @type {{at: number, status: string}[]} */
+      const events = [];
+      model.on("tune", (/** @type {{status: string}} */ { status }) => events.push({ at: performance.now(), status }));
       return {
+        events,
+        pause: () => model.pauseTuning(),
+        resume: () => model.resumeTuning(),
         run: (/** @type {any} */ inputs) => model.runTimed(inputs),
         tune: (/** @type {number} */ seconds) => model.tune({ seconds }),
         async report() {

@@ -1,5 +1,5 @@
 /**
- * The page of the bench: contestants side by side, driven by bench/browser.py, which can only pass JSON.
+ * The page of the bench: contestants side by side, driven by bench/remote.py, which can only pass JSON.
  *
  * A contestant is a module (ours.js, ort-web.js, …) that exports
  *
@@ -10,10 +10,11 @@
  *     Session.dispose()
  *     Runtime.facts()      → Promise<object>           peakBytes, if it is known better than by the Wasm memories made
  *
- * with setup = {root, assets, places, entry, device, threads, tiny} (see Arena) and task = {url, operator}; `operator` describes a single operator
+ * with setup = {root, assets, places, entry, device, threads, tiny} (see Arena in match.py) and task = {url, operator}; `operator` describes a single operator
  * for a contestant that does not read ONNX. A contestant that cannot do something throws an Error that says so.
  */
 
+import * as background from "./background.js";
 import { watchMemories } from "./memories.js";
 import { encode, fetchTensors } from "./tensors.js";
 
@@ -21,7 +22,8 @@ import { encode, fetchTensors } from "./tensors.js";
 /** @typedef {{data: any, dims: readonly number[], type: string}} Output */
 /** @typedef {{run: (inputs: Record<string, Tensor>) => Promise<{outputs: Record<string, Output>, ms?: number}>,
  *   outputs?: (outputs: Record<string, Output>) => Record<string, Output>, tune?: (seconds: number) => Promise<any>,
- *   report?: () => Promise<any>, dispose: () => unknown}} Session */
+ *   report?: () => Promise<any>, events?: {at: number, status: string}[], pause?: () => Promise<void>,
+ *   resume?: () => Promise<void>, dispose: () => unknown}} Session */
 /** @typedef {{create: (task: any) => Promise<Session>, facts?: () => Promise<any>}} Runtime */
 /** @typedef {{runtime: Runtime | null, session: Session | null, outputs: Record<string, Output>, inputs: Record<string, Tensor>}} Contestant */
 
@@ -143,6 +145,16 @@ const page = {
     return (performance.now() - begin) / 1000;
   },
 
+  /** Latencies while tuning goes on: see background.js. @param {string} name @param {number} seconds */
+  async curve(name, seconds) {
+    return await background.curve(sessionOf(name), () => inference(name), seconds);
+  },
+
+  /** See background.js. @param {string} name @param {number} windows */
+  async disturbance(name, windows) {
+    return await background.disturbance(sessionOf(name), () => inference(name), windows);
+  },
+
   /** The last inference's outputs, their bytes in base64. @param {string} name */
   async outputs(name) {
     const { outputs } = contestant(name);
@@ -189,4 +201,16 @@ async function call(name, parameters) {
   }
 }
 
-Object.assign(globalThis, { call });
+/** Take calls from bench/remote.py: the body of a request is the last call's answer, the response is the next call. */
+async function serve() {
+  const channel = /** @type {string} */ (new URLSearchParams(location.search).get("channel"));
+  /** @type {object | null} */
+  let answer = { value: "ready" };
+  for (;;) {
+    const response = await fetch(channel, { method: "POST", body: JSON.stringify(answer) });
+    const next = await response.json();
+    answer = next && (await call(next[0], next[1]));
+  }
+}
+
+serve();

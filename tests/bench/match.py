@@ -10,24 +10,19 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from playwright.sync_api import Browser
-from playwright.sync_api import Error as BrowserError
 
 from nnjit_build import demo_model
 from nnjit_build.server import SiteServer
 
 from .cases import Case
+from .engines import Engine
+from .remote import Failed, RemotePage
 from .rivals import Rival
-from .verify import Wrong, error
+from .verify import Error, Wrong, error
 
 OURS = "nnjit"
 PAGE = Path(__file__).with_name("page")
-_LONGEST_WAIT_MS = 30 * 60 * 1000.0
 _PAUSE_MS = 20.0
-
-
-class Failed(Exception):
-    """A contestant could not do what it was asked; the message is the page's."""
 
 
 @dataclass
@@ -41,7 +36,7 @@ class Result:
     untuned   samples of the first match (the contestant's only state, if it does not tune)
     tuned     samples of the match after tuning
     device    ours: what the executor took in each sample of the last match
-    error     largest error relative to the tolerance, over all answers that were checked
+    error     the largest over all answers that were checked
     facts     see `facts` in page.js
     """
 
@@ -52,7 +47,7 @@ class Result:
     untuned: list[float] = field(default_factory=list)
     tuned: list[float] = field(default_factory=list)
     device: list[float] = field(default_factory=list)
-    error: float = 0.0
+    error: Error = Error()
     tune_seconds: float = 0.0
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -72,16 +67,12 @@ class Arena:
     """
 
     def __init__(
-        self, browser: Browser, server: SiteServer, rivals: Sequence[Rival], device: str, threads: int
+        self, engine: Engine, server: SiteServer, rivals: Sequence[Rival], device: str, threads: int
     ) -> None:
         self.server = server
-        self.context = browser.new_context()
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(_LONGEST_WAIT_MS)
         scripts = server.publish_folder(PAGE)
         html = f'<!doctype html><title>bench</title><script type="module" src="{scripts}page.js"></script>'
-        self.page.goto(server.publish("bench.html", html.encode()))
-        self.page.wait_for_function("'call' in globalThis", timeout=60_000)
+        self.page = RemotePage(engine, server, server.publish("bench.html", html.encode()))
         self.started: dict[str, float] = {}
         self.refused: dict[str, str] = {}
         common = {"root": server.url, "device": device, "threads": threads}
@@ -104,16 +95,10 @@ class Arena:
 
     def call(self, name: str, *parameters: object) -> Any:
         """A function of page.js. Raises Failed with what it threw, and when the page itself is gone."""
-        try:
-            answer = self.page.evaluate("([name, parameters]) => call(name, parameters)", [name, parameters])
-        except BrowserError as problem:
-            raise Failed(f"the page failed: {problem.message.splitlines()[0]}") from None
-        if failure := answer.get("failure"):
-            raise Failed(failure)
-        return answer["value"]
+        return self.page.call(name, *parameters)
 
     def close(self) -> None:
-        self.context.close()
+        self.page.close()
 
 
 class Match:
@@ -140,6 +125,31 @@ class Match:
             self._attempt(name, lambda name: self.arena.call("dispose", name))
         return self.results
 
+    def tuned_in_background(self, seconds: float) -> tuple[Result, dict[str, Any] | None]:
+        """Ours, tuning itself while it runs without a break for at most `seconds`; see `curve` in background.js."""
+        return self._alone("background", "curve", seconds)
+
+    def disturbed(self, windows: int) -> tuple[Result, list[dict[str, list[float]]] | None]:
+        """Ours, in `windows` pairs of windows while it tunes itself and right after; see background.js."""
+        return self._alone("off", "disturbance", windows)
+
+    def _alone(self, tune: str, what: str, parameter: float) -> tuple[Result, Any]:
+        """(our result, what a function of the page found); None where an answer was wrong or something failed."""
+        found = None
+
+        def look(name: str) -> None:
+            nonlocal found
+            found = self.arena.call(what, name, parameter)
+            self._check(name)
+            self._look(name)
+
+        self._attempt(OURS, self._load, self._publish_inputs(), tune)
+        if OURS in self._standing():
+            self._attempt(OURS, look)
+        self._attempt(OURS, lambda name: self.arena.call("dispose", name))
+        result = self.results[OURS]
+        return result, found if result.problem is None else None
+
     def _standing(self) -> list[str]:
         return [name for name, result in self.results.items() if result.problem is None]
 
@@ -160,16 +170,17 @@ class Match:
             for name, array in self.case.expected.inputs.items()
         }
 
-    def _load(self, name: str, inputs: dict[str, Any]) -> None:
+    def _load(self, name: str, inputs: dict[str, Any], tune: str = "off") -> None:
         # A folder of its own for each contestant: none may find what another one left in the browser's cache.
         folder = self.arena.server.publish_folder(self.case.model.parent)
         url = folder + quote(self.case.model.name)
-        task = {"url": url, "operator": self._operator(), "inputs": inputs}
+        task = {"url": url, "operator": self._operator(), "inputs": inputs, "tune": tune}
         result = self.results[name]
         result.create = self.arena.call("create", name, task)
         result.first = self.arena.call("first", name)
         self._check(name)
-        self.arena.call("warm", name)
+        if tune == "off":
+            self.arena.call("warm", name)
 
     def _operator(self) -> dict[str, Any] | None:
         operator = self.case.operator
@@ -202,7 +213,7 @@ class Match:
 
     def _check(self, name: str) -> None:
         result = self.results[name]
-        result.error = max(result.error, error(self.arena.call("outputs", name), self.case.expected))
+        result.error = result.error.worse(error(self.arena.call("outputs", name), self.case.expected))
 
     def _look(self, name: str) -> None:
         self.results[name].facts = self.arena.call("facts", name)
