@@ -41,7 +41,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .symbolic import IntExpr, Opaque, names_of, to_json, var
+from .symbolic import IntExpr, forget_opaques, names_of, opaque, to_json, var
 
 COMPUTE_DTYPES = ("f32", "f64", "i32", "u32", "i64", "bool")
 
@@ -131,8 +131,9 @@ def expr(op: str, dtype: str, lanes: int = 1, args: tuple[Expr, ...] = (), attr:
 
 
 def forget_interned() -> None:
-    """Drop the table of interned nodes; call between two compilations, never within one."""
+    """Drop the tables of interned nodes and atoms; call between two compilations, never within one."""
     _interned.clear()
+    forget_opaques()
 
 
 def const(value: float | int | bool, dtype: str) -> Expr:
@@ -171,7 +172,7 @@ def value_index(e: Expr) -> Index:
         return e.attr
     if e.op == "cast" and e.args[0].op == "index" and e.dtype in ("i32", "i64"):
         return e.args[0].attr
-    return IntExpr({(Opaque("value", (e,)),): 1})
+    return opaque("value", e)
 
 
 def load(buffer: str, at: Index, dtype: str, lanes: int = 1) -> Expr:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 class Opaque:
     """An atom that is not a variable: `op` in floordiv, mod, min, max, or `value` (args[0] is a scalar IR Expr)."""
 
-    __slots__ = ("op", "args", "_hash", "_text", "_names")
+    __slots__ = ("op", "args", "_hash", "_text", "_names", "_values", "_range")
 
     def __init__(self, op: str, args: tuple) -> None:
         self.op = op
@@ -26,6 +26,9 @@ class Opaque:
         self._hash = hash((op, args))
         self._text = ""
         self._names: frozenset[str] | None = None
+        self._values: tuple | None = None
+        self._range: tuple[int | None, int | None] | None = None
+        """What `bounds_of` says of it when nothing is known of the variables."""
 
     def __hash__(self) -> int:
         return self._hash
@@ -45,6 +48,16 @@ class Opaque:
             self._names = _NO_NAMES.union(*[a.names for a in self.args if not isinstance(a, int)])
         return self._names
 
+    @property
+    def values(self) -> tuple:
+        """The run-time values (scalar IR Exprs) in it, each once; what they in turn depend on is theirs to say."""
+        if self._values is None:
+            if self.op == "value":
+                self._values = self.args
+            else:
+                self._values = tuple(dict.fromkeys([x for a in self.args for x in values_of(a)]))
+        return self._values
+
     def __str__(self) -> str:
         if not self._text:
             self._text = f"{self.op}({', '.join(map(str, self.args))})"
@@ -59,13 +72,14 @@ _NO_NAMES: frozenset[str] = frozenset()
 class IntExpr:
     """A canonical polynomial; see the module's docstring. Never constant, never mutated."""
 
-    __slots__ = ("terms", "_hash", "_text", "_names")
+    __slots__ = ("terms", "_hash", "_text", "_names", "_values")
 
     def __init__(self, terms: dict[tuple, int]) -> None:
         self.terms = terms
         self._hash = 0
         self._text = ""
         self._names: frozenset[str] | None = None
+        self._values: tuple | None = None
 
     def __hash__(self) -> int:
         if not self._hash:
@@ -145,6 +159,16 @@ class IntExpr:
             self._names = frozenset(found)
         return self._names
 
+    @property
+    def values(self) -> tuple:
+        """The run-time values (scalar IR Exprs) in it, each once; what they in turn depend on is theirs to say."""
+        if self._values is None:
+            opaques = [atom for mono in self.terms for atom in mono if not isinstance(atom, str)]
+            self._values = (
+                tuple(dict.fromkeys([x for atom in opaques for x in atom.values])) if opaques else ()
+            )
+        return self._values
+
     def __bool__(self) -> bool:
         raise TypeError(f"the truth of {self} is not known at compile time; use Env.guard")
 
@@ -194,8 +218,19 @@ _variables: dict[str, IntExpr] = {}
 
 
 def opaque(op: str, *args: object) -> IntExpr:
-    """The expression that is one opaque atom."""
-    return IntExpr({(Opaque(op, args),): 1})
+    """The expression that is one opaque atom. Equal atoms are one object, so that comparing expressions is quick."""
+    known = _opaques.get((op, args))
+    if known is None:
+        known = _opaques[op, args] = IntExpr({(Opaque(op, args),): 1})
+    return known
+
+
+_opaques: dict[tuple[str, tuple], IntExpr] = {}
+
+
+def forget_opaques() -> None:
+    """Drop the table of atoms; call between two compilations."""
+    _opaques.clear()
 
 
 def terms_of(e: int | IntExpr) -> dict[tuple, int]:
@@ -240,9 +275,17 @@ def bounds_of(e: int | IntExpr, bounds: Bounds) -> tuple[int | None, int | None]
 def _atom_bounds(atom: str | Opaque, bounds: Bounds) -> tuple[int | None, int | None]:
     if isinstance(atom, str):
         return bounds.get(atom) or ((None, None) if atom.endswith(SIGNED) else (0, None))
+    if bounds:
+        return _opaque_bounds(atom, bounds)
+    if atom._range is None:
+        atom._range = _opaque_bounds(atom, bounds)
+    return atom._range
+
+
+def _opaque_bounds(atom: Opaque, bounds: Bounds) -> tuple[int | None, int | None]:
     if atom.op == "value":
         return None, None
-    (alow, ahigh), (blow, bhigh) = (bounds_of(a, bounds) for a in atom.args)
+    (alow, ahigh), (blow, bhigh) = bounds_of(atom.args[0], bounds), bounds_of(atom.args[1], bounds)
     if atom.op == "mod":
         return 0, None if bhigh is None else bhigh - 1
     if atom.op == "floordiv":
@@ -399,6 +442,11 @@ def product(dims: tuple[int | IntExpr, ...] | list[int | IntExpr]) -> int | IntE
 def names_of(e: int | IntExpr) -> frozenset[str]:
     """Names of all variables that `e` depends on, through loaded values too."""
     return e.names if isinstance(e, IntExpr) else _NO_NAMES
+
+
+def values_of(e: int | IntExpr) -> tuple:
+    """The run-time values (scalar IR Exprs) in `e`."""
+    return e.values if isinstance(e, IntExpr) else ()
 
 
 def atoms(e: int | IntExpr) -> Iterator[str | Opaque]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import VerificationError
 from ..ir import Expr, const, pack
-from ..symbolic import atoms
+from ..symbolic import values_of
 from .half import float_to_half, half_to_float
 from .wasm_addresses import AddressEmitter
 from .wasm_encoding import (
@@ -134,9 +134,8 @@ class ValueEmitter(AddressEmitter):
         elif e.op == "index":
             index = e.attr
         if index is not None:
-            for atom in atoms(index):
-                if not isinstance(atom, str) and atom.op == "value":
-                    found |= self._depends(atom.args[0])
+            for value in values_of(index):
+                found |= self._depends(value)
         for arg in e.args:
             found |= self._depends(arg)
         self.dependencies[e] = answer = frozenset(found)

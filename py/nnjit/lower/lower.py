@@ -17,7 +17,6 @@ from itertools import product as cartesian
 from .. import ir
 from ..schedule.schedule import Schedule
 from ..symbolic import (
-    IntExpr,
     Substitution,
     ceildiv,
     floordiv,
@@ -25,6 +24,7 @@ from ..symbolic import (
     mod,
     product,
     substitute,
+    values_of,
     var,
     variables,
 )
@@ -715,11 +715,8 @@ def touched_buffers(stages: list[Stage], skip: Collection[ir.Expr] = ()) -> set[
             walk(a)
 
     def walk_index(i: Index) -> None:
-        if isinstance(i, IntExpr):
-            for mono in i.terms:
-                for atom in mono:
-                    for arg in () if isinstance(atom, str) else atom.args:
-                        walk(arg) if isinstance(arg, ir.Expr) else walk_index(arg)
+        for value in values_of(i):
+            walk(value)
 
     for s in stages:
         for r in s.reduces:

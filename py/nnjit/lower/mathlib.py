@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import UnsupportedError
 from ..ir import INTRINSICS, Expr, add, binary, cast, const, expr, extract, pack, value_index
-from ..symbolic import IntExpr, atoms, substitute
+from ..symbolic import IntExpr, substitute, values_of
 from ..target import Target
 from . import math_f32, math_f64
 
@@ -74,7 +74,7 @@ class _Expander:
         return result
 
     def _index(self, index: int | IntExpr) -> int | IntExpr:
-        if isinstance(index, int) or all(isinstance(a, str) or a.op != "value" for a in atoms(index)):
+        if not values_of(index):
             return index
         return substitute(index, {}, on_value=lambda atom: value_index(self.rewrite(atom.args[0])))
 

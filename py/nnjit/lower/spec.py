@@ -17,7 +17,6 @@ from collections.abc import Callable
 from .. import ir
 from ..symbolic import (
     IntExpr,
-    Opaque,
     Substitution,
     bounds_of,
     evaluate,
@@ -25,7 +24,7 @@ from ..symbolic import (
     product,
     recombine,
     substitute,
-    terms_of,
+    values_of,
 )
 
 Index = int | IntExpr
@@ -252,12 +251,8 @@ def indices_of(spec: KernelSpec) -> set[Index]:
 
     def add(i: Index) -> None:
         found.add(i)
-        for mono in terms_of(i):
-            for atom in mono:
-                if isinstance(atom, Opaque):
-                    for arg in atom.args:
-                        if isinstance(arg, ir.Expr):
-                            walk(arg)
+        for value in values_of(i):
+            walk(value)
 
     for s in spec.stages:
         for r in s.reduces:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .. import ir
-from ..symbolic import IntExpr, Opaque, product, terms_of, var
+from ..symbolic import IntExpr, product, values_of, var
 from ..tensor.env import Env
 from ..tensor.tensor import Alias, Compute, Index, Parts, Shape, Source, Storage, Tensor
 
@@ -80,15 +80,8 @@ def reads(e: ir.Expr, seen: set[ir.Expr] | None = None) -> Iterator[tuple[Tensor
 
 
 def _index_reads(e: Index, seen: set[ir.Expr]) -> Iterator[tuple[Tensor, Shape]]:
-    if isinstance(e, IntExpr):
-        for mono in e.terms:
-            for atom in mono:
-                if isinstance(atom, Opaque):
-                    for arg in atom.args:
-                        if isinstance(arg, ir.Expr):
-                            yield from reads(arg, seen)
-                        else:
-                            yield from _index_reads(arg, seen)
+    for value in values_of(e):
+        yield from reads(value, seen)
 
 
 def index_operands(e: ir.Expr) -> set[Tensor]:
@@ -462,25 +455,6 @@ class Fuser:
 
 def _symbol_free(c: Compute) -> bool:
     """Whether shape and body name no symbol of the model: a static result must not change between inferences."""
-    return all(isinstance(d, int) for d in (*c.shape, *c.reduce_shape)) and not _names_symbol(c.body)
-
-
-def _names_symbol(body: ir.Expr) -> bool:
-    for e in _nodes(body):
-        indices: tuple = ()
-        if e.op == "read":
-            indices = e.attr[1]
-        elif e.op == "index":
-            indices = (e.attr,)
-        for i in indices:
-            for mono in terms_of(i):
-                for atom in mono:
-                    if isinstance(atom, str):
-                        if atom[0] == "s":
-                            return True
-                    elif any(
-                        _names_symbol(a) if isinstance(a, ir.Expr) else _names_symbol(ir.index(a))
-                        for a in atom.args
-                    ):
-                        return True
-    return False
+    return all(isinstance(d, int) for d in (*c.shape, *c.reduce_shape)) and not any(
+        name[0] == "s" for name in c.body.names
+    )

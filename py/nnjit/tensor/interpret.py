@@ -16,7 +16,7 @@ from .. import ir
 from ..errors import VerificationError
 from ..graph.dtype import NUMPY
 from ..graph.graph import Initializer
-from ..symbolic import Opaque, atoms, evaluate
+from ..symbolic import Opaque, evaluate, values_of
 from .tensor import Alias, Compute, Index, Parts, Source, Tensor, View
 
 _COMBINE: dict[str, np.ufunc] = {
@@ -68,7 +68,7 @@ def reads(body: ir.Expr) -> Iterator[Tensor]:
         elif e.op == "index":
             indices = (e.attr,)
         for index in indices:
-            stack.extend(a.args[0] for a in atoms(index) if isinstance(a, Opaque) and a.op == "value")
+            stack.extend(values_of(index))
 
 
 class _Interpreter:
