@@ -49,6 +49,27 @@ def transposed_sum(m: Model) -> Tensor:
     return m.b.elementwise(ir.add, m.input(6, 7), m.b.permute(m.input(7, 6), (1, 0)))
 
 
+def transpose_of(*shape: int, dtype: str = "f32") -> Callable[[Model], Tensor]:
+    def build(m: Model) -> Tensor:
+        x = m.input(*shape, dtype=dtype)
+        turned = m.b.permute(x, tuple(range(x.rank))[::-1])
+        return m.b.compute(turned.shape, dtype, lambda *c: turned.at(*c))
+
+    return build
+
+
+def steps_of(step: int) -> Callable[[Model], Tensor]:
+    """Every |step|-th element of a row, from its end where step is negative, plus one."""
+
+    def build(m: Model) -> Tensor:
+        x = m.input(3, 10 * abs(step) + 1)
+        first = 0 if step > 0 else 10 * -step
+        taken = m.b.slice_(x, (0, first), (1, step), (3, 11))
+        return m.b.elementwise(lambda e: ir.add(e, number(1)), taken)
+
+    return build
+
+
 def integers(dtype: str) -> Callable[[Model], Tensor]:
     def build(m: Model) -> Tensor:
         x, y = m.input(5, 9, dtype=dtype), m.input(9, dtype=dtype)
@@ -109,6 +130,13 @@ FAMILIES: dict[str, Callable[[Model], Tensor]] = {
     "product of i64": over([1], "prod", 3, 5, dtype="i64"),
     "elementwise with broadcasts": broadcast_chain,
     "elementwise with a transposed operand": transposed_sum,
+    "transpose 21×19": transpose_of(21, 19),
+    "transpose 5×3×17 of i32": transpose_of(5, 3, 17, dtype="i32"),
+    "transpose 9×10 of u8": transpose_of(9, 10, dtype="u8"),
+    "every second element": steps_of(2),
+    "every third element": steps_of(3),
+    "reversed": steps_of(-1),
+    "every second element, reversed": steps_of(-2),
     "gather": lambda m: gather(m, m.input(4, 6), m.input(5, dtype="i64")),
     "elementwise of i64": integers("i64"),
     "elementwise of u8": integers("u8"),

@@ -31,6 +31,7 @@ from ..symbolic import (
 from ..target import Target
 from .mathlib import expander
 from .pairs import paired
+from .shuffles import strided, transposed
 from .spec import (
     Index,
     KernelSpec,
@@ -109,10 +110,12 @@ _Product = tuple[ir.Expr, ir.Expr, str, str]
 class _Point:
     """One position in the tile: axis → index, and the registers of the reductions there."""
 
-    __slots__ = ("mapping", "suffix", "memo", "depends_memo", "places", "combined")
+    __slots__ = ("mapping", "offsets", "suffix", "memo", "depends_memo", "places", "combined")
 
-    def __init__(self, mapping: dict[str, Index], suffix: str) -> None:
+    def __init__(self, mapping: dict[str, Index], suffix: str, offsets: dict[str, int] | None = None) -> None:
         self.mapping = mapping
+        self.offsets = offsets or {}
+        """Position within the tile along the axes that are tiled."""
         self.suffix = suffix
         self.memo: dict[tuple, ir.Expr] = {}
         self.depends_memo: dict[ir.Expr, bool] = {}
@@ -244,7 +247,7 @@ class _Lowering:
         points = []
         for n, offsets in enumerate(cartesian(*steps)):
             mapping = {axis: at[axis, off] for axis, off in offsets}
-            points.append(_Point(mapping, f"_{n}"))
+            points.append(_Point(mapping, f"_{n}", dict(offsets)))
         for stage in spec.stages:
             self._stage(block, stage, points)
 
@@ -579,9 +582,31 @@ class _Lowering:
             step = coefficient(e.attr[1], self.vector_axis)
             if isinstance(step, int) and step == 1 and e.dtype in VECTOR_DTYPES:
                 return ir.load(e.attr[0], self._place(p, shift)(e.attr[1]), e.dtype, LANES)
+            shuffled = self._shuffled(e, step, p, shift)
+            if shuffled is not None:
+                return shuffled
         if e.op in ("load", "index") or not _has_vector_form(e):
             return _packed_lanes([self._scalar(e, p, shift, lane) for lane in range(LANES)])
         return ir.rebuild(e, tuple([self._value(a, p, shift) for a in e.args]))
+
+    def _shuffled(self, e: ir.Expr, step: Index | None, p: _Point, shift: dict[str, Index]) -> ir.Expr | None:
+        """A load whose lanes are apart by `step`, from vector loads: along the vector axis, or along another axis of the
+        tile where its elements are neighbours, four points of which then share four loads."""
+        buffer, index = e.attr
+        if step is None or e.dtype not in VECTOR_DTYPES or self.target.device != "wasm":
+            return None
+        if isinstance(step, int) and abs(step) <= 2:
+            at = self._place(p, shift)(index)
+            return strided(lambda n: ir.load(buffer, at + n, e.dtype, LANES), step)
+        for axis, n in p.offsets.items():
+            if self.tiles[axis] % LANES == 0 and axis != self.vector_axis and coefficient(index, axis) == 1:
+                first = n - n % LANES
+                rows = []
+                for lane in range(LANES):
+                    at = self._place(p, shift, lane)(index) + (first - n)
+                    rows.append(ir.load(buffer, at, e.dtype, LANES))
+                return transposed(rows, n % LANES)
+        return None
 
     def _scalar(self, e: ir.Expr, p: _Point, shift: dict[str, Index], lane: int | None = None) -> ir.Expr:
         memo, key = self._memo(e, p, lane)

@@ -73,6 +73,7 @@ def _elementwise(spec: KernelSpec) -> list[Schedule]:
         return [Schedule()]
     axis, extent = spec.outer[-1]
     width = spec.hint(extent)
+    found = _transposing(spec)
     serial: list[tuple[str, int]] = []
     covered = 1
     for v, d in reversed(spec.outer):
@@ -82,7 +83,6 @@ def _elementwise(spec: KernelSpec) -> list[Schedule]:
             covered *= max(1, size)
             continue
         break
-    found = []
     reduces = any(s.axes for s in spec.stages)
     unroll = _small_extent(spec) if spec.stages[0].axes else 1
     for tile in (8, 4, 16) if reduces else (16, 8, 4):
@@ -101,6 +101,28 @@ def _elementwise(spec: KernelSpec) -> list[Schedule]:
         else:
             found.append(Schedule(serial=tuple(runs)))
     return found
+
+
+def _transposing(spec: KernelSpec) -> list[Schedule]:
+    """Tiles of two axes, where what is neighbours in memory along the one is stored as neighbours along the other.
+
+    Whole cache lines are read and written: a tile that took less of them would fetch each again, in a matrix whose rows
+    are a power of two apart at once.
+    """
+    axis, extent = spec.outer[-1]
+    found: list[str] = []
+    for e in nodes(*(v for s in spec.stages for v in s.values())):
+        if e.op == "load" and coefficient(e.attr[1], axis) not in (0, 1, None):
+            found += [v for v, d in spec.outer[:-1] if coefficient(e.attr[1], v) == 1 and spec.hint(d) >= 4]
+    if not found or any(s.axes for s in spec.stages) or spec.hint(extent) < 4:
+        return []
+    across = max(found, key=found.count)
+    schedules = []
+    for m, n in ((16, 8), (8, 8), (8, 4), (16, 4), (4, 16), (4, 4)):
+        if m <= spec.hint(spec.extent(across)) and n <= spec.hint(extent):
+            run = max(1, MAP_CHUNK // (m * n))
+            schedules.append(Schedule(tiles=((across, m), (axis, n)), vector=axis, serial=((axis, run),)))
+    return schedules
 
 
 class _Roles:
