@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 OPEN = """async ([root, threads, signature, file]) => {
   const { Executor, ExecutorClient } = await import(root + "runtime/executor.js");
-  const urls = { executor: root + "runtime/executor.worker.js", pool: root + "runtime/pool.worker.js" };
+  const urls = Object.fromEntries(
+    ["executor", "pool", "quarantine"].map((name) => [name, `${root}runtime/${name}.worker.js`]));
   const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const unpack = (c) => ({ ...c, blobs: c.blobs.map(bytes) });
   const self = {

@@ -39,7 +39,7 @@ def test_specifiers_are_replaced() -> None:
 
 
 def test_the_real_runtime_has_an_order() -> None:
-    entries = ("pool.worker.js", "executor.worker.js", "session.js")
+    entries = ("pool.worker.js", "quarantine.worker.js", "executor.worker.js", "session.js")
     order = modules_in_order(entries, lambda name: (WEB / "runtime" / name).read_text(encoding="utf-8"))
     names = [name for name, _ in order]
     assert set(entries) <= set(names)

@@ -8,7 +8,8 @@ import { bytesOf, halfToNumber, isFloat, viewOf } from "./dtypes.js";
 /** Bytes of guard on each side of a checked buffer; also the readable slack that every buffer needs. */
 export const GUARD_BYTES = 64;
 
-const GUARD = 0x5a;
+/** What guard bytes are. */
+export const GUARD_BYTE = 0x5a;
 
 /** Poison words by storage dtype: quiet NaNs with a payload that no arithmetic produces, odd bytes for integers.
  * @type {Record<string, number[]>} */
@@ -31,12 +32,12 @@ export function poison(bytes, storage) {
 
 /** @param {Uint8Array} bytes */
 export function setGuard(bytes) {
-  bytes.fill(GUARD);
+  bytes.fill(GUARD_BYTE);
 }
 
 /** @param {Uint8Array} bytes */
 export function guardIntact(bytes) {
-  return bytes.every((byte) => byte === GUARD);
+  return bytes.every((byte) => byte === GUARD_BYTE);
 }
 
 /**

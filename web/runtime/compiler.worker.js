@@ -14,6 +14,7 @@ import { Session } from "./session.js";
 const urls = {
   executor: new URL("executor.worker.js", import.meta.url).href,
   pool: new URL("pool.worker.js", import.meta.url).href,
+  quarantine: new URL("quarantine.worker.js", import.meta.url).href,
 };
 
 /** @type {Map<number, Session>} */

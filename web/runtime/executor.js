@@ -54,7 +54,7 @@ export function startAhead(url) {
 
 export class Executor {
   /**
-   * @param {{executor: string, pool: string}} urls of executor.worker.js and pool.worker.js
+   * @param {{executor: string, pool: string, quarantine: string}} urls of the workers
    * @param {(inputs: InputDescriptions) => Promise<any>} needPlan must have added a fitting plan when it resolves
    */
   constructor(urls, needPlan) {
@@ -77,7 +77,7 @@ export class Executor {
    * @returns {Promise<import("./types.js").Facts>}
    */
   open({ device, threads }) {
-    return this.channel.call("open", { device, threads, poolUrl: this.urls.pool });
+    return this.channel.call("open", { device, threads, poolUrl: this.urls.pool, quarantineUrl: this.urls.quarantine });
   }
 
   /** @param {import("./inputs.js").Signature} signature */

@@ -26,7 +26,7 @@ import * as store from "./kernel-store.js";
 export class Session {
   /**
    * @param {SessionOptions} options
-   * @param {{executor: string, pool: string}} urls of the workers
+   * @param {{executor: string, pool: string, quarantine: string}} urls of the workers
    */
   constructor(options, urls) {
     this.options = options;

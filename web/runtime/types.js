@@ -65,7 +65,7 @@
  * @property {Uint8Array[]} blobs
  *
  * @typedef {object} Measurement
- * @property {"ok" | "wrong" | "trap" | "compile-error" | "out-of-bounds" | "error"} status
+ * @property {"ok" | "wrong" | "trap" | "endless" | "compile-error" | "out-of-bounds" | "error"} status
  * @property {number[]} ms one entry a sample: milliseconds of one execution of the unit
  * @property {number[]} incumbent the incumbent's samples, each taken just before the candidate's of the same place
  * @property {number | null} incumbentMs median of the incumbent's samples taken between the candidate's

@@ -87,6 +87,15 @@ export class Bench {
     return address;
   }
 
+  /**
+   * Address of the copy of an operand; null for any other buffer.
+   * @param {Id} id
+   */
+  addressOf(id) {
+    if (!this.intact) this.capture();
+    return this.operands.get(id)?.address ?? null;
+  }
+
   /** Give back what was reserved after the capture. */
   reset() {
     this.scratch = /** @type {number} */ (this.mark);
@@ -219,16 +228,29 @@ export class Rival {
     /** @type {Runner | null} */
     this.runner = null;
     this.preparedFor = -1;
+    /** @type {Map<Id, Uint8Array>} its weights as its init steps packed them */
+    this.packed = new Map();
   }
 
-  /** Prepare its weights in scratch memory, again if something has overwritten them. */
+  /**
+   * Run it for the first time, apart from the model's memory. Only what passes may run here.
+   * @param {import("./wasm-trial.js").Trials} trials
+   * @param {() => Promise<void>} pause
+   */
+  async pass(trials, pause) {
+    const verdict = await trials.run(this.loaded, pause);
+    this.packed = verdict.packed;
+    return verdict;
+  }
+
+  /** Put its weights into scratch memory, again if something has overwritten them. */
   async prepare() {
     const { bench, loaded } = this;
     const { device } = bench;
     if (!bench.intact) bench.capture();
     if (this.runner && this.preparedFor === bench.captured) return;
     bench.reset();
-    const { init, steps } = loaded.plan.units[bench.unit];
+    const { steps } = loaded.plan.units[bench.unit];
     /** @type {Map<Id, number>} */
     const prepared = new Map();
     for (const id of touched(steps)) {
@@ -237,11 +259,10 @@ export class Rival {
       if (device.store.address(loaded, id) !== null) continue;
       const address = bench.reserve(sizeOf(spec));
       prepared.set(id, address);
-      if (spec.kind !== "persistent") await device.store.fill(spec, loaded.blobs, address);
+      const packed = this.packed.get(id);
+      if (packed) device.memory.bytes.set(packed, address);
+      else await device.store.fill(spec, loaded.blobs, address);
     }
-    const missing = [...prepared.keys()].some((id) => loaded.specs.get(id)?.kind === "persistent");
-    const placed = (/** @type {Id} */ id) => prepared.get(id) ?? device.store.address(loaded, id);
-    if (missing) await device.store.runInit(loaded, init, placed, alignUp(bench.scratch));
     this.runner = new Runner(bench, loaded, (id) => prepared.get(id) ?? null);
     this.preparedFor = bench.captured;
   }

@@ -11,6 +11,7 @@ import { OutputBuffers } from "./output-buffers.js";
 import { alignUp } from "./placement.js";
 import { replaceUnit } from "./plan-edit.js";
 import { StepTrap } from "./program.js";
+import { Quarantine } from "./quarantine.js";
 import { ThreadPool } from "./thread-pool.js";
 import { bindPlan } from "./wasm-binding.js";
 import { canShareMemory, defaultThreads, hasRelaxedSimd } from "./wasm-features.js";
@@ -44,11 +45,13 @@ export class WasmDevice {
    * @param {WasmMemory} memory
    * @param {ThreadPool} pool
    * @param {import("./types.js").Facts} facts
+   * @param {string | URL} quarantineUrl of quarantine.worker.js
    */
-  constructor(memory, pool, facts) {
+  constructor(memory, pool, facts, quarantineUrl) {
     this.memory = memory;
     this.pool = pool;
     this.facts = facts;
+    this.quarantine = new Quarantine(quarantineUrl, memory);
     this.store = new PersistentStore(memory, pool);
     this.outputs = new OutputBuffers();
     /** @type {Map<number, LoadedPlan>} */
@@ -64,11 +67,12 @@ export class WasmDevice {
   }
 
   /**
-   * @param {{threads: number | null, poolUrl: string | URL}} options `threads` null: as many as suit the machine
+   * @param {{threads: number | null, poolUrl: string | URL, quarantineUrl: string | URL}} options `threads` null: as many
+   *   as suit the machine
    * @returns {Promise<WasmDevice>}
    * @throws {DeviceError}
    */
-  static async open({ threads, poolUrl }) {
+  static async open({ threads, poolUrl, quarantineUrl }) {
     const notes = [];
     // Shared with the clients, too: see lane.js.
     const isolated = canShareMemory();
@@ -91,7 +95,8 @@ export class WasmDevice {
         pool = new ThreadPool(memory);
       }
     }
-    return new WasmDevice(memory, pool, {
+    /** @type {import("./types.js").Facts} */
+    const facts = {
       device: "wasm",
       threads: pool.threads,
       isolated,
@@ -102,7 +107,8 @@ export class WasmDevice {
       features: [],
       maxPages: memory.maxPages,
       notes,
-    });
+    };
+    return new WasmDevice(memory, pool, facts, quarantineUrl);
   }
 
   /** @param {import("./weights.js").WeightFiles} files */
@@ -399,6 +405,7 @@ export class WasmDevice {
   }
 
   dispose() {
+    this.quarantine.close();
     this.pool.dispose();
     this.plans.clear();
     this.store = new PersistentStore(this.memory, this.pool);

@@ -4,6 +4,7 @@ import { StepTrap } from "./program.js";
 import { firstInputs } from "./seeded-inputs.js";
 import { median, repeatsFor, warmUp } from "./timing.js";
 import { Bench } from "./wasm-bench.js";
+import { Trials } from "./wasm-trial.js";
 
 /** @typedef {import("./wasm-device.js").WasmDevice} WasmDevice */
 /** @typedef {import("./wasm-bench.js").Rival} Rival */
@@ -24,26 +25,29 @@ export async function measure(device, request, pause) {
   const incumbent = [];
   /** @type {Measurement[]} */
   const results = [];
+  const trials = new Trials(bench);
   bench.capture();
   await warmUp((repeat) => bench.timeIncumbent(repeat), pause);
   for (const candidate of request.candidates) {
-    const { measurement, incumbentSamples } = await measureOne(bench, candidate, request.samples, pause);
+    const { measurement, incumbentSamples } = await measureOne(bench, trials, candidate, request.samples, pause);
     incumbent.push(...incumbentSamples);
     results.push(measurement);
     await pause();
   }
+  trials.close();
   if (!incumbent.length) incumbent.push(await warmUp((repeat) => bench.timeIncumbent(repeat), pause));
   return { incumbentMs: median(incumbent), results };
 }
 
 /**
  * @param {Bench} bench
+ * @param {Trials} trials
  * @param {import("./types.js").Candidate} candidate
  * @param {number} samples
  * @param {() => Promise<void>} pause
  * @returns {Promise<{measurement: Measurement, incumbentSamples: number[]}>}
  */
-async function measureOne(bench, candidate, samples, pause) {
+async function measureOne(bench, trials, candidate, samples, pause) {
   /** @type {number[]} */
   const ms = [];
   /** @type {number[]} */
@@ -65,6 +69,9 @@ async function measureOne(bench, candidate, samples, pause) {
   }
   const contender = rival;
   try {
+    const passed = await contender.pass(trials, pause);
+    maxError = passed.maxError;
+    if (passed.status !== "ok") return outcome(passed.status, passed.message);
     await contender.prepare();
     contender.time(1);
     const check = contender.check();

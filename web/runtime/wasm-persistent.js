@@ -111,10 +111,7 @@ export class PersistentStore {
    * @param {number} address
    */
   async fill(spec, blobs, address) {
-    let bytes;
-    if (spec.kind === "const") bytes = blobs[/** @type {number} */ (spec.blob)];
-    else if (this.files) bytes = this.files.read(spec);
-    else throw new VerificationError("addPlan came before setFiles.");
+    let bytes = this.content(spec, blobs);
     if (bytes instanceof Promise) bytes = await bytes;
     if (bytes.byteLength !== sizeOf(spec)) {
       throw new VerificationError(
@@ -125,18 +122,30 @@ export class PersistentStore {
   }
 
   /**
+   * The bytes of a weight or constant; not to be changed.
+   * @param {BufferSpec} spec
+   * @param {Uint8Array[]} blobs
+   * @returns {Uint8Array | Promise<Uint8Array>}
+   */
+  content(spec, blobs) {
+    if (spec.kind === "const") return blobs[/** @type {number} */ (spec.blob)];
+    if (this.files) return this.files.read(spec);
+    throw new VerificationError("addPlan came before setFiles.");
+  }
+
+  /**
    * Run init steps one by one; buffers without a place of their own, such as weights that are only packed, pass
    * through free memory.
    *
    * @param {LoadedPlan} loaded
    * @param {Step[]} steps
    * @param {(id: Id) => number | null} placed address of a buffer that has one
-   * @param {number} [base] where free memory starts
    * @throws {import("./program.js").StepTrap}
    */
-  async runInit(loaded, steps, placed, base = alignUp(this.memory.top)) {
+  async runInit(loaded, steps, placed) {
     if (!steps.length) return;
     const { specs, blobs, plan, slots } = loaded;
+    const base = alignUp(this.memory.top);
     const passing = [...lifetimes(steps)]
       .filter(([id]) => placed(id) === null)
       .map(([id, life]) => ({ id, bytes: sizeOf(specOf(specs, id)), ...life }));

@@ -12,7 +12,8 @@ from typing import Any
 
 from ..errors import ERROR_TYPES, NnjitError, OutOfMemoryError, VerificationError
 
-_ENTRIES = ("pool.worker.js", "executor.worker.js", "session.js")
+_WORKERS = ("pool", "quarantine", "executor")
+_ENTRIES = (*(f"{name}.worker.js" for name in _WORKERS), "session.js")
 
 
 async def session_class() -> tuple[Any, Any]:
@@ -26,7 +27,7 @@ async def session_class() -> tuple[Any, Any]:
 
         urls = _blob_urls()
         module = await run_js("(url) => import(url)")(urls["session.js"])
-        workers = {"executor": urls["executor.worker.js"], "pool": urls["pool.worker.js"]}
+        workers = {name: urls[f"{name}.worker.js"] for name in _WORKERS}
         _loaded = module.Session, to_js(workers, dict_converter=Object.fromEntries)
     return _loaded
 

@@ -89,7 +89,7 @@ class Session:
         candidates   as plan.candidate() makes them: {"json", "blobs"}
         tolerance    fraction of the largest magnitude in the incumbent's output
         Returns {"incumbentMs", "results": [{"status", "ms": [...], "incumbentMs", "maxError", "message"}]}; status is
-        "ok", "wrong", "trap", "compile-error", "out-of-bounds" or "error".
+        "ok", "wrong", "trap", "endless", "compile-error", "out-of-bounds" or "error".
         """
         request = {"plan": plan, "unit": unit, "samples": samples, "tolerance": tolerance}
         texts, blobs = _split(candidates)
