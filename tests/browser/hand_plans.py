@@ -151,9 +151,45 @@ def overflowing_kernel() -> ir.Kernel:
     )
 
 
+def nan_kernel() -> ir.Kernel:
+    value = ir.mul(_load("t", ir.TASK), ir.const(float("nan"), "f32"))
+    return _kernel("nan", "t:r p:r y:w", N, [ir.Store("y", ir.TASK, value)])
+
+
+def stray_kernel(buffer: str, at: ir.Index) -> ir.Kernel:
+    """Right, but also writes where it should not: another buffer, or far from its own."""
+    stray = ir.Store(buffer, at, ir.const(7.0, "f32"))
+    return _kernel("stray", "t:rw p:rw y:w", N, [*bias_kernel().body, stray])
+
+
+def endless_kernel(buffers: str = "t:r p:r y:w", result: str = "y") -> ir.Kernel:
+    """Ends in some hundred years."""
+    store = ir.Store(result, 0, ir.index(var("a") + var("b")))
+    store.value = ir.cast(store.value, "f32")
+    return _kernel("endless", buffers, 4, [ir.For("a", 2**30, [ir.For("b", 2**30, [store])])])
+
+
 def trapping_kernel() -> ir.Kernel:
     far = ir.Store("y", ir.TASK + 0x3FFF0000 // 4 * 4, ir.const(7.0, "f32"))
     return _kernel("trapping", "t:r p:r y:w", N, [far])
+
+
+def with_endless_packing(target: Target) -> dict:
+    """The candidate that packs its bias anew, where packing does not end."""
+    made = repacking_candidate(target)
+    pack = endless_kernel("bias:r q:w", "q")
+    good = [_kernel("unpacked", "t:r q:r u:w", N, []), _kernel("move", "u:r y:w", N, [])]
+    kernels = [pack, *good]
+    made["kernels"] = [kernel_spec(k, 0) for k in kernels]
+    return {**made, "blobs": [encode(emit_module(kernels, target))]}
+
+
+def reading_only(candidate: dict) -> dict:
+    """The candidate as one that claims to write only its result."""
+    for kernel in candidate["kernels"]:
+        for buffer in kernel["buffers"][:-1]:
+            buffer["access"] = "r"
+    return candidate
 
 
 def encode(data: bytes) -> str:
