@@ -10,18 +10,20 @@ from collections.abc import Callable
 from nnjit_build.server import SiteServer
 from nnjit_build.site import prepare
 
-from . import curve, tables
+from . import curve, headline, tables
 from .cases import NoCase
 from .engines import NoEngine, launch
 from .remote import Failed
 from .rivals import NAMES
 from .session import BenchSession, load_average
 
+_TUNE_SECONDS = 10.0
 _MODES: dict[str, Callable[[BenchSession], None]] = {
     "models": tables.models,
     "kernels": tables.kernels,
     "peaks": tables.peaks,
     "curve": curve.curves,
+    "headline": headline.headline,
 }
 
 
@@ -32,6 +34,8 @@ def run(options: argparse.Namespace) -> int:
         print(f"--against: no rival {', '.join(unknown)}; there are {', '.join(NAMES)}", file=sys.stderr)
         return 2
     options.threads = options.threads or os.cpu_count() or 1
+    if options.tune is None:
+        options.tune = headline.SECONDS if options.mode == "headline" else _TUNE_SECONDS
     server = SiteServer(prepare())
     server.start()
     try:

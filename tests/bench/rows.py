@@ -95,9 +95,9 @@ def skipped_row(title: str, rival: str, reason: str) -> Row:
     return {"model": title, "rival": rival, "status": "skipped", "reason": reason}
 
 
-def geometric_mean(rows: Sequence[Row]) -> float | None:
-    """Of the ratios of the rows that have one."""
-    ratios = [row["ratio"] for row in rows if row["status"] == "ok"]
+def geometric_mean(rows: Sequence[Row], key: str = "ratio") -> float | None:
+    """Of the ratios under `key` of the rows that were measured."""
+    ratios = [row[key] for row in rows if row["status"] == "ok"]
     return math.exp(statistics.fmean(map(math.log, ratios))) if ratios else None
 
 

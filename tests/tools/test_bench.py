@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from bench import ceilings, kernels
+from bench import ceilings, curve, headline, kernels
 from bench.cases import Case, NoCase, whole_model
 from bench.engines import Chromium
 from bench.match import OURS, Arena, Match, Result
@@ -127,3 +127,38 @@ def test_a_match_measures_right_answers_and_refuses_wrong_ones(site: SiteServer,
         arena.close()
     assert right.problem is None and len(right.untuned) == 2 and right.error.of_tolerance <= 1
     assert wrong.problem is not None and not wrong.untuned
+
+
+def test_the_gain_over_the_default_is_freed_of_the_machines_drift() -> None:
+    ours, theirs = result(4), result(10)
+    ours.tuned, theirs.tuned = [4.0], [20.0]  # the machine became half as fast, and we did not
+    assert headline.gain(ours, theirs) == pytest.approx(2.0)
+
+
+def test_the_headline_names_the_best_case_of_each_peer() -> None:
+    def row(model: str, rival: str, ratio: float, operator: bool = False) -> dict:
+        facts = {"status": "ok", "gain": 1.5, "operator": operator}
+        return {"model": model, "rival": rival, "ratio": ratio} | facts
+
+    rows = [row("a", "x", 2), row("b", "x", 8), row("a", "y", 3), row("k", "x", 5, True)]
+    lines = headline.summary([*rows, {"model": "c", "rival": "x", "status": "failed"}], 30)
+    assert lines[0] == "models: up to 8.00× faster than x within 30 s (b), geometric mean of 2: 4.00×"
+    assert [line.split(" within")[0] for line in lines[1:]] == [
+        "models: up to 3.00× faster than y",
+        "models: up to 1.50× faster than our default",
+        "operators: up to 5.00× faster than x",
+        "operators: up to 1.50× faster than our default",
+    ]
+
+
+def test_the_curve_reaches_its_final_speed_when_a_quarter_of_the_recent_inferences_is_as_fast() -> None:
+    slow = [[0.1 * n, 10.0] for n in range(20)]
+    fast = [[2 + 0.1 * n, 5.0] for n in range(20)]
+    reached = curve.seconds_until([*slow, *fast], 5.1)
+    assert reached is not None and 2.2 <= reached <= 2.5
+    assert curve.seconds_until(slow, 5.1) is None
+
+
+def test_the_disturbance_compares_neighbouring_windows() -> None:
+    windows = [{"tuning": [12.0, 12.0], "alone": [10.0]}, {"tuning": [6.0], "alone": [5.0, 5.0, 9.0]}]
+    assert curve.disturbance(windows) == pytest.approx(1.2)

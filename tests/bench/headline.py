@@ -1,0 +1,106 @@
+"""The headline: how many times faster than each peer, and than our own untuned default, after so many seconds of tuning.
+
+Whole models against the peers that read ONNX, single operators against all. The gain over the default is corrected for
+the machine's drift by what the peer took in the two matches.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from .cases import DEFAULT, Case, NoCase, whole_model
+from .kernels import kernel_cases
+from .match import OURS, Arena, Match, Result
+from .rivals import Rival
+from .rows import Column, geometric_mean, heading, make_row, ms
+from .session import BenchSession
+
+SECONDS = 30.0
+_GAIN = "our default"
+
+COLUMNS = (
+    Column("ours", "tune s", "tune_seconds", "{:.1f}".format),
+    Column("", "cand.", "candidates", str),
+    Column("", "untuned", "our_untuned_ms", ms),
+    Column("", "tuned", "our_tuned_ms", ms),
+    Column("rival", "median", "rival_median_ms", ms),
+    Column("", "ratio", "ratio", "{:.2f}".format),
+    Column("default", "÷ tuned", "gain", "{:.2f}".format),
+)
+
+
+def headline(session: BenchSession) -> None:
+    """A row for each case and peer, then the largest and the mean ratio of each peer."""
+    models, operators = _cases(session.options.models)
+    width = max(len(case.title) for case in (*models, *operators))
+    print(heading(COLUMNS, width), flush=True)
+    if models:
+        rivals = session.rivals(COLUMNS, width, models=True)
+        for case in models:
+            with session.arena(rivals) as arena:
+                _play(session, arena, rivals, case, width)
+    if operators:
+        rivals = session.rivals(COLUMNS, width, models=False)
+        with session.arena(rivals) as arena:
+            for case in operators:
+                _play(session, arena, rivals, case, width)
+    print()
+    for text in summary(session.rows, session.options.tune):
+        print(text)
+
+
+def _cases(names: Sequence[str]) -> tuple[list[Case], list[Case]]:
+    """(whole models, single operators); all, where none are named."""
+    if not names:
+        return [whole_model(name) for name in DEFAULT], kernel_cases([])
+    models, operators = [], []
+    for name in names:
+        try:
+            operators += kernel_cases([name])
+        except NoCase:
+            models.append(whole_model(name))
+    return models, operators
+
+
+def _play(session: BenchSession, arena: Arena, rivals: Sequence[Rival], case: Case, width: int) -> None:
+    results = Match(arena, case).play(session.options.repeat, session.options.tune)
+    for rival in rivals:
+        row = make_row(case, rival, results)
+        if row["status"] == "ok":
+            row["gain"] = gain(results[OURS], results[rival.name])
+            row["operator"] = case.operator is not None
+        session.add(COLUMNS, row, width)
+
+
+def gain(ours: Result, theirs: Result) -> float | None:
+    """Our untuned time over our tuned time, each relative to the rival's of the same match; None without tuning."""
+    if not (ours.tuned and theirs.tuned):
+        return None
+    before = statistics.median(ours.untuned) / statistics.median(theirs.untuned)
+    return before / (statistics.median(ours.tuned) / statistics.median(theirs.tuned))
+
+
+def summary(rows: Sequence[dict[str, Any]], seconds: float) -> list[str]:
+    """For each peer, and for models and operators apart: up to how many times faster, and the geometric mean."""
+    lines = []
+    measured = [row for row in rows if row["status"] == "ok"]
+    for operator in (False, True):
+        own = [row for row in measured if row["operator"] == operator]
+        what = "operators" if operator else "models"
+        for name in dict.fromkeys(row["rival"] for row in own):
+            lines.append(_line(name, what, [row for row in own if row["rival"] == name], "ratio", seconds))
+        gains = {row["model"]: row for row in own if row.get("gain")}
+        if gains:
+            lines.append(_line(_GAIN, what, list(gains.values()), "gain", seconds))
+    return lines
+
+
+def _line(name: str, what: str, rows: Sequence[dict[str, Any]], key: str, seconds: float) -> str:
+    best = max(rows, key=lambda row: row[key])
+    mean = geometric_mean(rows, key)
+    return (
+        f"{what}: up to {best[key]:.2f}× faster than {name} within {seconds:.0f} s ({best['model']}), "
+        f"geometric mean of {len(rows)}: {mean:.2f}×"
+    )
