@@ -98,7 +98,8 @@ class _Assembly:
         self.scheduler = Scheduler(target, self.table)
 
     def run(self) -> CompiledPlan:
-        fuser = Fuser(self.env, self.target.max_storage_buffers if self.target.device == "webgpu" else None)
+        limit = self.target.max_storage_buffers if self.target.device == "webgpu" else None
+        fuser = Fuser(self.env, limit, self.target.passes)
         # Distinct outputs may be one tensor: each gets memory of its own.
         seen: set[Storage] = set()
         for n, t in enumerate(self.outputs):

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .codegen_passes import ALL_PASSES, Passes
+
 
 @dataclass(frozen=True)
 class Hardware:
@@ -80,6 +82,8 @@ class Target:
     """WebGPU: maxStorageBuffersPerShaderStage."""
     software: bool = False
     """WebGPU: the adapter computes on the CPU, where a barrier costs more than the parallel work that it allows."""
+    passes: Passes = ALL_PASSES
+    """What the code generator does; less only to find out what it is worth."""
     features: frozenset[str] = field(default_factory=frozenset)
     """WebGPU features that are on: "shader-f16", "subgroups", "timestamp-query"."""
     hardware: Hardware | None = None

@@ -101,7 +101,7 @@ const page = new Channel(/** @type {any} */ (self), {
       // What fails without Python fails at once.
       await Promise.all([python, session.opening, session.downloading]);
       const onEvent = (/** @type {string} */ json) => page.notify("event", { id, event: JSON.parse(json) });
-      const described = await callPython("load", id, session, options.tune, onEvent);
+      const described = await callPython("load", id, session, options.tune, (options.without ?? []).join(" "), onEvent);
       const port = await session.executor.connect();
       return transferring({ ...described, port }, [port]);
     } catch (error) {

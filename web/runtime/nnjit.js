@@ -37,6 +37,8 @@ export * from "./errors.js";
  * @property {Record<string, string | Blob | ArrayBuffer | Uint8Array>} [externalData] by the location that the model
  *   gives, where it is not to be found beside the model
  * @property {boolean} [cache] false: do not keep the model in the browser's cache
+ * @property {string[]} [without] passes of the code generator to leave out, to find out what they are worth: the names
+ *   are in nnjit/codegen_passes.py
  */
 
 /** The compiler worker of this page; starts Pyodide at the first use. */

@@ -44,7 +44,7 @@ class _KernelEmitter(ValueEmitter):
             raise VerificationError(f"kernel {kernel.name} wants a workgroup, which Wasm does not have")
         buffers = {b.name: (b.storage, b.access == "r") for b in kernel.buffers}
         params = ["&" + name for name in buffers] + kernel.symbols + [_LO, _HI]
-        super().__init__(buffers, params, target.relaxed_simd)
+        super().__init__(buffers, params, target)
         self.kernel = kernel
         self.mutable = _assigned(kernel.body)
 
@@ -87,7 +87,7 @@ class _KernelEmitter(ValueEmitter):
 
     def _declare(self, s: Declare) -> None:
         local = self.new_local(wasm_type(s.init), s.name)
-        shared = s.name not in self.mutable and self.stack[-1].uses.pop(s.init, 1) > 1
+        shared = self.passes.sharing and s.name not in self.mutable and self.stack[-1].uses.pop(s.init, 1) > 1
         self.push(s.init)
         self.out += local_set(local)
         self.lets[s.name] = local, len(self.stack) - 1

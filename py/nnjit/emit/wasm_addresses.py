@@ -36,10 +36,12 @@ class AddressEmitter(IndexEmitter):
         terms = {mono: coef * size for mono, coef in terms_of(index).items()}
         offset = terms.pop((), 0)
         terms["&" + buffer,] = 1
+        if not self.passes.immediates:
+            terms[()], offset = offset, 0
         address = IntExpr(terms)
         region = self.stack[-1]
         lowest = region.lowest.get(buffer)
-        if offset >= 0 and (lowest is None or lowest.get(address, 0) >= 0):
+        if offset >= 0 and self.passes.immediates and (lowest is None or lowest.get(address, 0) >= 0):
             for outer in reversed(self.stack):
                 local = outer.bases.get(address)
                 if local is not None:
@@ -52,7 +54,7 @@ class AddressEmitter(IndexEmitter):
             # An immediate is unsigned and added without wrapping, so the local must hold the address of an access that
             # is really made together with this one: the lowest of this region.
             bias = min(offset, self._lowest(region, buffer, size).get(address, offset))
-            if bias:
+            if bias and self.passes.immediates:
                 offset -= bias
                 address = IntExpr({**terms, (): bias})
         level, tied, _ = self.origin(address)
@@ -85,7 +87,7 @@ class AddressEmitter(IndexEmitter):
         """The pointer local for `address` where the nearest loop allows one."""
         number = self.nearest_loop()
         loop = self.stack[number]
-        if level != number or not loop.innermost:
+        if not self.passes.pointers or level != number or not loop.innermost:
             return None
         known = loop.pointers.get(address)
         if known is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..codegen_passes import Passes
 from ..ir import Expr, Stmt
 from ..symbolic import IntExpr, Opaque, bounds_of, terms_of
 from .wasm_encoding import I32, OP, i32_const, local_get, local_set, local_tee
@@ -77,7 +78,8 @@ class IndexEmitter:
     """Regions, locals and integer indices of one function; `wasm_addresses` adds addresses,
     `wasm_values` values, `wasm` statements."""
 
-    def __init__(self, buffers: dict[str, tuple[str, bool]], params: list[str]) -> None:
+    def __init__(self, buffers: dict[str, tuple[str, bool]], params: list[str], passes: Passes) -> None:
+        self.passes = passes
         self.buffers = buffers
         """Name → (storage dtype, read only)."""
         self.param_count = len(params)
@@ -192,6 +194,8 @@ class IndexEmitter:
         the guard of a loop that may run zero times is an if, so a load never runs where it would not have.
         """
         stack, last = self.stack, len(self.stack) - 1
+        if not self.passes.hoisting:
+            return last
         if loads:
             while last > level and stack[last].var:
                 last -= 1

@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import VerificationError
 from ..ir import Expr, const, pack
 from ..symbolic import values_of
+from ..target import Target
 from .half import float_to_half, half_to_float
 from .wasm_addresses import AddressEmitter
 from .wasm_encoding import (
@@ -43,9 +44,9 @@ from .wasm_tables import (
 class ValueEmitter(AddressEmitter):
     """Pushes expressions, computing one that a straight-line stretch of statements uses again only once."""
 
-    def __init__(self, buffers: dict[str, tuple[str, bool]], params: list[str], relaxed_simd: bool) -> None:
-        super().__init__(buffers, params)
-        self.relaxed_simd = relaxed_simd
+    def __init__(self, buffers: dict[str, tuple[str, bool]], params: list[str], target: Target) -> None:
+        super().__init__(buffers, params, target.passes)
+        self.relaxed_simd = target.relaxed_simd and target.passes.relaxed_simd
         self.dependencies: dict[Expr, frozenset[str]] = {}
 
     def push(self, e: Expr) -> None:
@@ -71,7 +72,7 @@ class ValueEmitter(AddressEmitter):
             self.out += code
         else:
             getattr(self, "_push_" + op, self._unknown)(e)
-        if region.uses.get(e, 1) > 1 and op != "index" and not self._is_cheap(e):
+        if self.passes.sharing and region.uses.get(e, 1) > 1 and op != "index" and not self._is_cheap(e):
             local = self.new_local(wasm_type(e), "t")
             self.out += local_tee(local)
             self.remember(e, local)
@@ -79,7 +80,11 @@ class ValueEmitter(AddressEmitter):
     def _push_invariant(self, e: Expr) -> bool:
         """Push `e` from a local set before the innermost loop, where it does not change within that loop."""
         number = self.nearest_loop()
-        if not self.stack[number].innermost or (e.op == "splat" and e.args[0].op == "const"):
+        if (
+            not self.passes.hoisting
+            or not self.stack[number].innermost
+            or (e.op == "splat" and e.args[0].op == "const")
+        ):
             return False
         level, tied, loads = self.value_origin(e)
         if tied or level >= number or (loads and self.place(level, loads) >= number):
@@ -157,7 +162,8 @@ class ValueEmitter(AddressEmitter):
         """
         kind = wasm_type(e)
         number = self.nearest_loop()
-        if kind in (V128, F32, F64) and code not in CHEAP and self.stack[number].innermost:
+        wanted = self.passes.constants and kind in (V128, F32, F64) and code not in CHEAP
+        if wanted and self.stack[number].innermost:
             before = self.stack[number - 1]
             local = before.values.get(code)
             if local is None:
@@ -232,7 +238,12 @@ class ValueEmitter(AddressEmitter):
             self._push_constant(e, OP["v128.const"] + _lane_bytes(x) * 4)
             return
         region = self.stack[-1]
-        if x.op == "load" and x not in region.available and region.uses.get(x, 1) == 1:
+        if (
+            self.passes.splat_loads
+            and x.op == "load"
+            and x not in region.available
+            and region.uses.get(x, 1) == 1
+        ):
             buffer, index = loaded(x)
             if self.buffers[buffer][0] in ("f32", "i32", "u32"):
                 offset = self.push_address(buffer, index)
@@ -332,7 +343,7 @@ class ValueEmitter(AddressEmitter):
     def _push_min(self, e: Expr) -> None:
         a, b = e.args
         code = PLAIN.get((e.op, e.dtype, e.lanes))
-        if e.lanes == 4 and e.dtype == "f32":
+        if e.lanes == 4 and e.dtype == "f32" and self.passes.quick_limits:
             # The plain instruction takes seven operations on x64 to care for NaN and signed zeros; where one side is a
             # constant, the single operation that answers the other side when that is NaN does.
             for x, limit in ((a, b), (b, a)):

@@ -405,7 +405,7 @@ class _Lowering:
         users: dict[ir.Expr, list[_Product]] = {}
         for one in products:
             users.setdefault(one[0] if first else one[1], []).append(one)
-        for group in users.values():
+        for group in users.values() if self.target.passes.streaming else [products]:
             for x, y, op, register in group:
                 a, b = self._shared(body, x), self._shared(body, y)
                 old = ir.local(register, x.dtype, self.lanes_of[register])

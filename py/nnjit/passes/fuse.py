@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .. import ir
+from ..codegen_passes import ALL_PASSES, Passes
 from ..symbolic import IntExpr, product, values_of, var
 from ..tensor.env import Env
 from ..tensor.tensor import Alias, Compute, Index, Parts, Shape, Source, Storage, Tensor
@@ -150,8 +151,9 @@ def _nodes(body: ir.Expr) -> set[ir.Expr]:
 class Fuser:
     """Forms groups; see the module's docstring. `max_buffers`: how many buffers a kernel may bind, if that is limited."""
 
-    def __init__(self, env: Env, max_buffers: int | None = None) -> None:
+    def __init__(self, env: Env, max_buffers: int | None = None, passes: Passes = ALL_PASSES) -> None:
         self.env = env
+        self.passes = passes
         self.max_buffers = max_buffers
         self.group_of: dict[Compute, Group] = {}
         self.groups: list[Group] = []
@@ -189,6 +191,7 @@ class Fuser:
         for g in sorted(candidates, key=lambda g: -g.last):
             if (
                 g.static == self.static[c]
+                and self._wanted(g)
                 and not (g.reduces and not g.rows and self._feeds_rows(c))
                 and not (g.reduces and any(self.group_of.get(t) is g for t in decisive))  # type: ignore[call-overload]
                 and not any(q.ancestors & g.bit for q in needed if q is not g)
@@ -204,6 +207,12 @@ class Fuser:
         self.group_of[c] = g
         for h in sorted(needed - {g}, key=lambda h: h.first):
             self._absorb(g, h, c, found)
+
+    def _wanted(self, g: Group) -> bool:
+        """Whether the passes that are on let anything join g."""
+        if g.rows:
+            return self.passes.row_fusion
+        return self.passes.epilogues if g.reduces else self.passes.chains
 
     def _depend(self, g: Group, needed: set[Group]) -> None:
         """Let g, and with it every group that needs g, run after the `needed` ones."""
@@ -268,10 +277,14 @@ class Fuser:
         """Whether some operand's elements are each read exactly once: then later members may read it again per row."""
         wanted = {var(f"i{n}") for n, d in enumerate(c.shape) if d != 1}
         wanted |= {var(f"r{n}") for n, d in enumerate(c.reduce_shape) if d != 1}
-        return bool(c.reduce_shape) and any(
-            {x for x in coords if not isinstance(x, int)} == wanted
-            and product([d for d in t.shape]) == product([*c.shape, *c.reduce_shape])
-            for t, coords in found
+        return (
+            self.passes.row_fusion
+            and bool(c.reduce_shape)
+            and any(
+                {x for x in coords if not isinstance(x, int)} == wanted
+                and product([d for d in t.shape]) == product([*c.shape, *c.reduce_shape])
+                for t, coords in found
+            )
         )
 
     # -- joining ------------------------------------------------------------------------------------------------
@@ -372,6 +385,7 @@ class Fuser:
         """Take the elementwise group h into g, whose new member c reads it point by point, if nothing runs between."""
         if (
             h.reduces
+            or not self.passes.chains
             or h.static != g.static
             or (g.reduces and not g.rows)
             or any(m.into for m in h.members)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
+from ..codegen_passes import ALL_PASSES, Passes
 from ..compiler import InputSpec, check_operators, compile_model, static_inputs
 from ..errors import (
     ERROR_TYPES,
@@ -108,7 +109,11 @@ def _absolute(url: str) -> str:
 
 
 async def open_model(
-    js_session: Any, tune: str, on_progress: Progress | None = None, on_event: Progress | None = None
+    js_session: Any,
+    tune: str,
+    on_progress: Progress | None = None,
+    on_event: Progress | None = None,
+    passes: Passes = ALL_PASSES,
 ) -> Model:
     """The model of a JavaScript Session that has begun to download it; disposes of the session when it fails."""
     model: Model | None = None
@@ -138,7 +143,7 @@ async def open_model(
             with _named(session.name):
                 check_files(graph, sizes)
         await session.place(_signature(graph))
-        model = Model(graph, session, facts, tune, report, on_event)
+        model = Model(graph, session, facts, tune, report, on_event, passes)
         model.timings |= timings
         await model._recall()
         static = static_inputs(graph)
@@ -202,7 +207,7 @@ def _signature(graph: Graph) -> dict:
     return {"inputs": ports(graph.inputs), "outputs": ports(graph.outputs)}
 
 
-def target_of(facts: dict) -> Target:
+def target_of(facts: dict, passes: Passes = ALL_PASSES) -> Target:
     """The compiler's target for the device that the runtime found."""
     limits = facts["limits"]
     gpu = {
@@ -217,6 +222,7 @@ def target_of(facts: dict) -> Target:
         threads=facts["threads"],
         max_pages=facts["maxPages"] or Target.max_pages,
         software=bool((facts["adapter"] or {}).get("software")),
+        passes=passes,
         features=frozenset(facts["features"]),
         **{name: value for name, value in gpu.items() if value is not None},
     )
@@ -242,16 +248,17 @@ class Model:
         tune: str,
         on_progress: Progress,
         on_event: Progress | None,
+        passes: Passes,
     ) -> None:
         signature = _signature(graph)
         self.inputs: list[dict] = signature["inputs"]
         self.outputs: list[dict] = signature["outputs"]
         self.facts = facts
         self.device: str = facts["device"]
-        self.timings: dict[str, float] = {"compile": 0.0, "init": 0.0}
+        self.timings: dict[str, float] = {"compile": 0.0, "modules": 0.0, "init": 0.0}
         self._graph = graph
         self._session = session
-        self._target = target_of(facts)
+        self._target = target_of(facts, passes)
         self._tune_mode = tune
         self._on_progress = on_progress
         self._on_event = on_event or (lambda event: None)
@@ -396,6 +403,7 @@ class Model:
         self.timings["compile"] += _since(started)
         self._on_progress({"stage": "weights"})
         added = await self._session.add_plan(compiled.json, compiled.blobs)
+        self.timings["modules"] += added["compileMs"]
         self.timings["init"] += added["initMs"]
         loaded = LoadedPlan(
             added["plan"], compiled, self._session, self._tune_event, self._memory, self._hints
@@ -403,7 +411,14 @@ class Model:
         self._plans[loaded.id] = self._current = loaded
         self._tune_in_background()
 
+    @property
+    def _complete(self) -> bool:
+        """Whether the code generator does all it can; what an incomplete one finds best says nothing about others."""
+        return self._target.passes == ALL_PASSES
+
     async def _recall(self) -> None:
+        if not self._complete:
+            return
         store = self._session.store
         self._memory = await store.tuned(device_key(self.facts))
         self._hints = await store.hints(self.facts)
@@ -414,7 +429,7 @@ class Model:
 
     async def _remember(self) -> None:
         """Leave what the plans' tuners found to later visits."""
-        for plan in self._plans.values():
+        for plan in self._plans.values() if self._complete else ():
             await self._session.store.remember(self.facts, plan.tuner.records())
 
     def _tune_event(self, event: dict) -> None:

@@ -6,7 +6,8 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from ..errors import DeviceError
+from ..codegen_passes import Passes
+from ..errors import DeviceError, InputError
 from .javascript import plain
 from .kernel_store import KernelStore
 from .model import Model, open_model
@@ -14,8 +15,11 @@ from .model import Model, open_model
 _models: dict[int, Model] = {}
 
 
-async def load(number: int, session: Any, tune: str, on_event: Any) -> str:
-    """Finish loading the model of a JavaScript Session; its inputs, outputs and facts."""
+async def load(number: int, session: Any, tune: str, without: str, on_event: Any) -> str:
+    """Finish loading the model of a JavaScript Session; its inputs, outputs and facts.
+
+    `without` names the passes of the code generator that are left out, separated by spaces.
+    """
 
     async def work() -> dict:
         from js import Object
@@ -26,7 +30,11 @@ async def load(number: int, session: Any, tune: str, on_event: Any) -> str:
         def progress(event: dict) -> None:
             send_progress(to_js(event, dict_converter=Object.fromEntries))
 
-        model = await open_model(session, tune, progress, lambda event: on_event(json.dumps(event)))
+        try:
+            passes = Passes.without(without.split())
+        except ValueError as problem:
+            raise InputError(str(problem)) from None
+        model = await open_model(session, tune, progress, lambda event: on_event(json.dumps(event)), passes)
         _models[number] = model
         return {"inputs": model.inputs, "outputs": model.outputs, "facts": model.facts}
 

@@ -37,6 +37,7 @@ def space(spec: KernelSpec, target: Target) -> list[Schedule]:
         found.append(Schedule())
     else:
         found = _elementwise(spec)
+    found = [target.passes.restrict(s) for s in found]
     return list(dict.fromkeys(found))[:MAX_CANDIDATES] or [Schedule()]
 
 

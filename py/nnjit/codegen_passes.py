@@ -1,0 +1,76 @@
+"""Switches of the code generator's passes: all on, but in the bench's ablation, which shows what each is worth.
+
+What a pass does is described where it is done; this is the list of them, in the order in which a model meets them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+
+from .schedule.schedule import Schedule
+
+LANES = 4
+
+
+@dataclass(frozen=True)
+class Passes:
+    row_fusion: bool = True
+    """Reductions of rows and what reads the rows again are one kernel (passes/fuse.py)."""
+    chains: bool = True
+    """Elementwise operators in a row are one kernel (passes/fuse.py)."""
+    epilogues: bool = True
+    """What follows a contraction point by point is done before its result is stored (passes/fuse.py)."""
+    packing: bool = True
+    """Operands of contractions are laid out in tile order (schedule)."""
+    register_tiles: bool = True
+    """Several rows and several vectors of columns are computed together, in registers (schedule)."""
+    vectors: bool = True
+    """Four lanes at a time (schedule)."""
+    unrolling: bool = True
+    """Several iterations of an innermost reduction, with accumulators of their own (schedule)."""
+    streaming: bool = True
+    """Multiply-adds in the order in which the operands of one side are needed only once (lower/lower.py)."""
+    relaxed_simd: bool = True
+    """Fused multiply-adds and lane selects of relaxed SIMD, where the engine has them (emit/wasm_values.py)."""
+    hoisting: bool = True
+    """Index arithmetic, loads and other invariants move out of loops (emit/wasm_index.py, emit/wasm_values.py)."""
+    constants: bool = True
+    """Constants of an innermost loop are in locals set before it (emit/wasm_values.py)."""
+    pointers: bool = True
+    """Addresses of an innermost loop are pointers that it advances (emit/wasm_addresses.py)."""
+    immediates: bool = True
+    """Constant offsets go into the load or store (emit/wasm_addresses.py)."""
+    sharing: bool = True
+    """What a stretch of code without branches uses again is computed once (emit/wasm_values.py)."""
+    splat_loads: bool = True
+    """A load into all lanes is one instruction (emit/wasm_values.py)."""
+    quick_limits: bool = True
+    """Minimum and maximum with a constant take one operation (emit/wasm_values.py)."""
+
+    @staticmethod
+    def without(names: Iterable[str]) -> Passes:
+        """All passes but those named. Raises ValueError for a name that is none."""
+        names = list(names)
+        unknown = set(names) - set(NAMES)
+        if unknown:
+            raise ValueError(f"there is no pass {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+        return Passes(**dict.fromkeys(names, False))
+
+    def restrict(self, schedule: Schedule) -> Schedule:
+        """The schedule without what the passes that are off would do."""
+        if not self.vectors:
+            tiles = tuple((a, t) for a, t in schedule.tiles if a != schedule.vector)
+            schedule = replace(schedule, tiles=tiles, vector="", pack=())
+        if not self.register_tiles:
+            tiles = tuple((a, min(t, LANES)) for a, t in schedule.tiles if a == schedule.vector)
+            schedule = replace(schedule, tiles=tiles)
+        if not self.packing:
+            schedule = replace(schedule, pack=())
+        if not self.unrolling:
+            schedule = replace(schedule, unroll=1)
+        return schedule
+
+
+ALL_PASSES = Passes()
+NAMES = tuple(field.name for field in fields(Passes))
