@@ -64,7 +64,7 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
         "--tune",
         type=float,
         metavar="SECONDS",
-        help="per model; 0: not at all (default: 10, --headline: 30)",
+        help="per model; 0: not at all (default: 10, --headline: 30, --ablation: 2)",
     )
     add("--json", type=Path, metavar="FILE", help="write the rows there")
     add(
@@ -87,6 +87,7 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
 _BENCH_MODES = {
     "kernels": "single operators instead of models, with the share of the ceiling that they reach",
     "headline": "models and operators: up to how many times faster than each peer, and than untuned, within 30 s",
+    "ablation": "each pass of the code generator left out: kernel speed, Python's and the browser's time to compile",
     "peaks": "only measure this machine's ceilings",
 }
 

@@ -10,20 +10,21 @@ from collections.abc import Callable
 from nnjit_build.server import SiteServer
 from nnjit_build.site import prepare
 
-from . import curve, headline, tables
+from . import ablation, curve, headline, tables
 from .cases import NoCase
 from .engines import NoEngine, launch
 from .remote import Failed
 from .rivals import NAMES
 from .session import BenchSession, load_average
 
-_TUNE_SECONDS = 10.0
+_TUNE_SECONDS = {"headline": headline.SECONDS, "ablation": ablation.SECONDS}
 _MODES: dict[str, Callable[[BenchSession], None]] = {
     "models": tables.models,
     "kernels": tables.kernels,
     "peaks": tables.peaks,
     "curve": curve.curves,
     "headline": headline.headline,
+    "ablation": ablation.ablation,
 }
 
 
@@ -35,7 +36,9 @@ def run(options: argparse.Namespace) -> int:
         return 2
     options.threads = options.threads or os.cpu_count() or 1
     if options.tune is None:
-        options.tune = headline.SECONDS if options.mode == "headline" else _TUNE_SECONDS
+        options.tune = _TUNE_SECONDS.get(options.mode, 10.0)
+    if options.mode == "ablation" and options.browser == "chromium":
+        options.browser_flag += ablation.CHROMIUM_FLAGS
     server = SiteServer(prepare())
     server.start()
     try:

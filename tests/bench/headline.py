@@ -10,8 +10,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from .cases import DEFAULT, Case, NoCase, whole_model
-from .kernels import kernel_cases
+from .cases import DEFAULT, Case
+from .kernels import named_cases
 from .match import OURS, Arena, Match, Result
 from .rivals import Rival
 from .rows import Column, geometric_mean, heading, make_row, ms
@@ -33,7 +33,7 @@ COLUMNS = (
 
 def headline(session: BenchSession) -> None:
     """A row for each case and peer, then the largest and the mean ratio of each peer."""
-    models, operators = _cases(session.options.models)
+    models, operators = named_cases(session.options.models or [*DEFAULT, "*"])
     width = max(len(case.title) for case in (*models, *operators))
     print(heading(COLUMNS, width), flush=True)
     if models:
@@ -49,19 +49,6 @@ def headline(session: BenchSession) -> None:
     print()
     for text in summary(session.rows, session.options.tune):
         print(text)
-
-
-def _cases(names: Sequence[str]) -> tuple[list[Case], list[Case]]:
-    """(whole models, single operators); all, where none are named."""
-    if not names:
-        return [whole_model(name) for name in DEFAULT], kernel_cases([])
-    models, operators = [], []
-    for name in names:
-        try:
-            operators += kernel_cases([name])
-        except NoCase:
-            models.append(whole_model(name))
-    return models, operators
 
 
 def _play(session: BenchSession, arena: Arena, rivals: Sequence[Rival], case: Case, width: int) -> None:

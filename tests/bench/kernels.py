@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from nnjit_build.paths import CACHE
 
-from .cases import Case, NoCase
+from .cases import Case, NoCase, whole_model
 
 FOLDER = CACHE / "bench"
 _ELEMENT_TYPES = {np.dtype("float32"): TensorProto.FLOAT, np.dtype("int32"): TensorProto.INT32}
@@ -30,6 +30,18 @@ def kernel_cases(patterns: list[str]) -> list[Case]:
     if not titles:
         raise NoCase(f"no operator is called {', '.join(patterns)}; there are {', '.join(_OPERATORS)}")
     return [_OPERATORS[title](title) for title in titles]
+
+
+def named_cases(names: Sequence[str]) -> tuple[list[Case], list[Case]]:
+    """(whole models, single operators) of names as the command line has them. Raises NoCase."""
+    models: list[Case] = []
+    operators: list[Case] = []
+    for name in names:
+        if any(fnmatch(title, name) for title in _OPERATORS):
+            operators += kernel_cases([name])
+        else:
+            models.append(whole_model(name))
+    return models, operators
 
 
 def _case(

@@ -75,23 +75,32 @@ class Arena:
         self.page = RemotePage(engine, server, server.publish("bench.html", html.encode()))
         self.started: dict[str, float] = {}
         self.refused: dict[str, str] = {}
-        common = {"root": server.url, "device": device, "threads": threads}
-        self._start(OURS, f"{scripts}ours.js", common)
+        tiny = server.publish(demo_model.FILE_NAME, demo_model.build())
+        self._ours = f"{scripts}ours.js"
+        self._common = {"root": server.url, "device": device, "threads": threads, "tiny": tiny}
+        self._start(OURS, self._ours, self._common)
         for rival in rivals:
             folders = [package.ensure() for package in rival.packages]
             places = [server.publish_folder(folder) for folder in folders]
             setup = {"assets": places[0] + "dist/", "places": places, "entry": rival.entry}
-            self._start(rival.name, scripts + rival.module, common | setup)
+            self._start(rival.name, scripts + rival.module, self._common | setup)
 
     def _start(self, name: str, module: str, setup: dict[str, Any]) -> None:
-        tiny = self.server.publish(demo_model.FILE_NAME, demo_model.build())
         try:
-            self.started[name] = self.call("start", name, module, setup | {"tiny": tiny})
+            self.started[name] = self.call("start", name, module, setup)
         except Failed as problem:
             if name == OURS:
                 self.close()
                 raise Failed(f"nnjit could not be started: {problem}") from None
             self.refused[name] = f"could not be started: {problem}"
+
+    def join(self, name: str, settings: dict[str, Any]) -> None:
+        """Start nnjit once more, as the contestant `name` with other settings. Raises Failed."""
+        self.started[name] = self.call("start", name, self._ours, self._common | settings)
+
+    def drop(self, name: str) -> None:
+        """Dispose of a contestant's model."""
+        self.call("dispose", name)
 
     def call(self, name: str, *parameters: object) -> Any:
         """A function of page.js. Raises Failed with what it threw, and when the page itself is gone."""
@@ -124,6 +133,20 @@ class Match:
         for name in self.arena.started:
             self._attempt(name, lambda name: self.arena.call("dispose", name))
         return self.results
+
+    def join(self, name: str, settings: dict[str, Any]) -> None:
+        """Let nnjit take part once more, with other settings."""
+        self.arena.join(name, settings)
+        self.results[name] = Result(start=self.arena.started[name])
+
+    def load(self, name: str) -> None:
+        """Give a contestant the case, in place of what it had, and check its first answer."""
+        self.arena.drop(name)
+        self._attempt(name, self._load, self._publish_inputs())
+
+    def tune(self, name: str, seconds: float) -> None:
+        """Let a contestant tune itself, and check its answer."""
+        self._attempt(name, self._tune, seconds)
 
     def tuned_in_background(self, seconds: float) -> tuple[Result, dict[str, Any] | None]:
         """Ours, tuning itself while it runs without a break for at most `seconds`; see `curve` in background.js."""

@@ -158,16 +158,18 @@ _WIDTH = 9
 _NAME = 8
 
 
-def heading(columns: Sequence[Column], title_width: int, second: str = "rival") -> str:
+def heading(columns: Sequence[Column], title_width: int, second: str = "rival", width: int = _NAME) -> str:
     """The table's two head lines: whose the columns are, and what they hold. `second` heads the names after the title."""
     owners = "".join(f"{column.owner:>{_WIDTH}}" for column in columns)
     names = "".join(f"{column.name:>{_WIDTH}}" for column in columns)
-    return f"{'':{title_width}} {'':{_NAME}}{owners}\n{'':{title_width}} {second:{_NAME}}{names}"
+    return f"{'':{title_width}} {'':{width}}{owners}\n{'':{title_width}} {second:{width}}{names}"
 
 
-def line(columns: Sequence[Column], row: Row, title_width: int, second: str = "rival") -> str:
-    """A row of the table; `second` is the key of the name that follows the title."""
-    start = f"{row['model']:{title_width}} {row.get(second, ''):{_NAME}}"
+def line(
+    columns: Sequence[Column], row: Row, title_width: int, second: str = "rival", width: int = _NAME
+) -> str:
+    """A row of the table; `second` is the key of the name that follows the title, in `width` characters."""
+    start = f"{row['model']:{title_width}} {row.get(second, ''):{width}}"
     if row["status"] != "ok":
         return f"{start} {row['status'].upper()}: {row['reason']}"
     return start + "".join(f"{_cell(column, row.get(column.key)):>{_WIDTH}}" for column in columns)

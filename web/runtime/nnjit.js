@@ -258,6 +258,15 @@ export class Model {
   }
 
   /**
+   * Time every kernel on the latest inputs, `repeat` times; `report` gives the medians.
+   * @param {{repeat?: number}} [options]
+   * @returns {Promise<void>}
+   */
+  profile({ repeat = 3 } = {}) {
+    return this.ask("profile", { repeat });
+  }
+
+  /**
    * The emitted code of a kernel that `report` names: readable WebAssembly text, or WGSL.
    * @param {string} kernel
    * @returns {Promise<string>}

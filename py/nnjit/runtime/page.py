@@ -97,6 +97,7 @@ _METHODS: dict[str, Callable[..., Awaitable[Any]]] = {
     "tune": Model.tune,
     "pause_tuning": Model.pause_tuning,
     "resume_tuning": Model.resume_tuning,
+    "profile": Model.profile,
     "report": _report,
     "export_kernels": _export_kernels,
     "source": _source,

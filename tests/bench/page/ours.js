@@ -1,10 +1,15 @@
 /** nnjit, as any page uses it. Models stay out of the browser's cache, and tuning waits until it is asked for, or a task says
  * `tune: "background"`. */
 
-/** @param {{root: string, device: "wasm" | "webgpu", threads: number, tiny: string}} setup */
-export async function start({ root, device, threads, tiny }) {
+const PROFILE_RUNS = 9;
+
+/**
+ * @param {{root: string, device: "wasm" | "webgpu", threads: number, tiny: string, without?: string[]}} setup
+ *   without: passes of the code generator that are left out
+ */
+export async function start({ root, device, threads, tiny, without }) {
   const { load } = await import(`${root}/runtime/nnjit.js`);
-  const options = { device, threads, tune: "off", cache: false };
+  const options = { device, threads, tune: "off", cache: false, without };
   (await load(tiny, options)).dispose();
 
   return {
@@ -20,7 +25,20 @@ export async function start({ root, device, threads, tiny }) {
         resume: () => model.resumeTuning(),
         run: (/** @type {any} */ inputs) => model.runTimed(inputs),
         tune: (/** @type {number} */ seconds) => model.tune({ seconds }),
+        /** The text of all kernels. */
+        async code() {
+          const { kernels } = await model.report();
+          const names = kernels.flatMap((/** @type {{kernels: string[]}} */ unit) => unit.kernels);
+          return (await Promise.all(names.map((/** @type {string} */ name) => model.source(name)))).join("\n");
+        },
+        /** Milliseconds of all kernels of an inference. @param {number} repeat */
+        async kernelMs(repeat) {
+          await model.profile({ repeat });
+          const { kernels } = await model.report();
+          return kernels.reduce((/** @type {number} */ sum, /** @type {{ms: number}} */ { ms }) => sum + ms, 0);
+        },
         async report() {
+          await model.profile({ repeat: PROFILE_RUNS });
           const { device, timings, kernels, tasks, memory } = await model.report();
           const peakBytes = memory.peakWasmBytes + (memory.peakGpuBytes ?? 0);
           return { device, timings, kernels, tasks, peakBytes };

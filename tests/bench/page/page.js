@@ -22,7 +22,7 @@ import { encode, fetchTensors } from "./tensors.js";
 /** @typedef {{data: any, dims: readonly number[], type: string}} Output */
 /** @typedef {{run: (inputs: Record<string, Tensor>) => Promise<{outputs: Record<string, Output>, ms?: number}>,
  *   outputs?: (outputs: Record<string, Output>) => Record<string, Output>, tune?: (seconds: number) => Promise<any>,
- *   report?: () => Promise<any>, events?: {at: number, status: string}[], pause?: () => Promise<void>,
+ *   report?: () => Promise<any>, code?: () => Promise<string>, kernelMs?: (repeat: number) => Promise<number>, events?: {at: number, status: string}[], pause?: () => Promise<void>,
  *   resume?: () => Promise<void>, dispose: () => unknown}} Session */
 /** @typedef {{create: (task: any) => Promise<Session>, facts?: () => Promise<any>}} Runtime */
 /** @typedef {{runtime: Runtime | null, session: Session | null, outputs: Record<string, Output>, inputs: Record<string, Tensor>}} Contestant */
@@ -143,6 +143,25 @@ const page = {
     const begin = performance.now();
     await sessionOf(name).tune?.(seconds);
     return (performance.now() - begin) / 1000;
+  },
+
+  /**
+   * Milliseconds of the kernels of each of ours, by `repeat` profiles in turns.
+   * @param {string[]} names
+   * @param {number} repeat
+   */
+  async kernels(names, repeat) {
+    /** @type {Record<string, (number | undefined)[]>} */
+    const samples = Object.fromEntries(names.map((name) => [name, []]));
+    for (let round = 0; round < repeat; round++) {
+      for (const name of names) samples[name].push(await sessionOf(name).kernelMs?.(1));
+    }
+    return samples;
+  },
+
+  /** The emitted code of one of ours. @param {string} name */
+  async code(name) {
+    return await sessionOf(name).code?.();
   },
 
   /** Latencies while tuning goes on: see background.js. @param {string} name @param {number} seconds */
