@@ -42,6 +42,19 @@ def _parser() -> argparse.ArgumentParser:
     add("--tune", type=float, default=0, metavar="SECONDS", help="tune for so long (default: not at all)")
     add("--out", type=Path, metavar="DIR", help="write each output there as .npy")
     add("--json", type=Path, metavar="FILE", help="write the report there (default: standard output)")
+    kernels = commands.add_parser("kernels", help="kernels that were tuned elsewhere")
+    actions = kernels.add_subparsers(dest="action", required=True, metavar="ACTION")
+    merge = actions.add_parser("merge", help="merge exported kernel files into the one that the site ships")
+    add = merge.add_argument
+    add(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="as the page exports them; each is one contributor",
+    )
+    add("--base", type=Path, metavar="FILE", help="a file merged earlier, whose counts are believed")
+    add("--out", type=Path, metavar="FILE", help="default: web/runtime/kernels.json")
     _add_bench(commands.add_parser("bench", help="time nnjit and its rivals side by side in one Chromium"))
     return parser
 
@@ -155,6 +168,12 @@ def _run(options: argparse.Namespace, rest: list[str]) -> int:
     return run(options)
 
 
+def _kernels(options: argparse.Namespace, rest: list[str]) -> int:
+    from .merge_kernels import run
+
+    return run(options)
+
+
 def _bench(options: argparse.Namespace, rest: list[str]) -> int:
     from .bench import run
 
@@ -170,5 +189,6 @@ _COMMANDS = {
     "check": _check,
     "test": _test,
     "run": _run,
+    "kernels": _kernels,
     "bench": _bench,
 }

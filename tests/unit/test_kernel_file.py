@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ import pytest
 from nnjit import __version__
 from nnjit.errors import KernelFileError
 from nnjit.runtime.kernel_store import KernelStore, device_key
-from nnjit.tune.device_class import alike, device_class
+from nnjit.target import Hardware
+from nnjit.tune.device_class import alike, check_class, device_class
 from nnjit.tune.kernel_file import MAX_FINDINGS, dump, parse
 
 KEY = "0123456789abcdef0123"
@@ -171,6 +173,17 @@ def test_devices_are_alike_by_what_decides_about_kernels() -> None:
     assert not alike(CPU, {**CPU, "relaxedSimd": False})
     assert not alike(CPU, GPU)
     assert not alike(GPU, {**GPU, "vendor": "other"})
+
+
+def test_what_microbenchmarks_found_belongs_to_the_class() -> None:
+    hardware = asdict(
+        Hardware(gflops=110.0, bandwidth=((1 << 16, 90.0), (1 << 26, 21.5)), vector_registers=15)
+    )
+    found = device_class({**FACTS, "hardware": hardware})
+    assert found == {**CPU, "measured": {"flops": 110.0, "bandwidth": 21.5, "registers": 15}}
+    assert check_class(found) == found
+    without = asdict(Hardware(gflops=900.0, bandwidth=((1 << 26, 300.0),)))
+    assert device_class({**FACTS, "hardware": without})["measured"] == {"flops": 900.0, "bandwidth": 300.0}
 
 
 def test_devices_of_another_speed_or_register_count_are_not_alike() -> None:

@@ -20,12 +20,15 @@ FIELDS: dict[str, dict[str, type]] = {
 }
 """Fields of a class beside "device" and "measured", by device."""
 MEASURED = ("flops", "bandwidth", "registers")
-"""Figures that microbenchmarks may have found: GFLOP/s and GB/s of one core, and v128 values kept in registers."""
+"""Figures that microbenchmarks may have found: GFLOP/s and GB/s from memory on all threads, v128 values in registers."""
 LIKE = 2.0
 
 
 def device_class(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The class of the device that the runtime's `facts` describe (web/runtime/types.js: Facts)."""
+    """The class of the device that the runtime's `facts` describe (web/runtime/types.js: Facts).
+
+    "hardware" among them, where it is, holds the fields of target.Hardware.
+    """
     if facts["device"] == "wasm":
         found = {"device": "wasm", "threads": facts["threads"], "relaxedSimd": facts["relaxedSimd"]}
     else:
@@ -36,8 +39,11 @@ def device_class(facts: Mapping[str, Any]) -> dict[str, Any]:
             "software": bool(adapter.get("software")),
             **{name: int(limits.get(name, 0)) for name in _LIMITS},
         }
-    measured = {k: v for k, v in (facts.get("measured") or {}).items() if k in MEASURED and v}
-    return {**found, "measured": measured} if measured else found
+    hardware = facts.get("hardware")
+    if not hardware:
+        return found
+    figures = (hardware["gflops"], hardware["bandwidth"][-1][1], hardware["vector_registers"])
+    return {**found, "measured": {name: v for name, v in zip(MEASURED, figures, strict=True) if v}}
 
 
 def check_class(value: Any) -> dict[str, Any]:
