@@ -18,6 +18,7 @@ only, because the same module under two URLs would be two modules with two state
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -72,7 +73,7 @@ class Site:
             "": lambda: ROOT / "index.html",
             "index.html": lambda: ROOT / "index.html",
             "sw.js": lambda: WEB / "sw.js",
-            "runtime/site.json": _site_json,
+            "runtime/site.json": self._site_json,
             wheel.file_name(): self._wheel_bytes,
             f"lab/{lab.NNJIT_INDEX}": lambda: lab.nnjit_index(self._wheel_bytes()),
             f"models/{demo_model.FILE_NAME}": demo_model.build,
@@ -115,25 +116,25 @@ class Site:
             self._wheel = (signature, wheel.build())
         return self._wheel[1]
 
+    def _site_json(self) -> bytes:
+        """Where the runtime finds the compiler and Python, URLs relative to this file; `generator` changes with the wheel."""
+        where = {
+            "version": wheel.metadata()["version"],
+            "generator": hashlib.sha256(self._wheel_bytes()).hexdigest()[:20],
+            "wheel": f"../{wheel.file_name()}",
+            "pyodide": "../pyodide/",
+            "examples": f"../{_EXAMPLES}",
+        }
+        if (WEB / "runtime" / KERNELS).is_file():
+            where["kernels"] = KERNELS
+        return json.dumps(where).encode()
+
 
 def prepare(live: bool = True) -> Site:
     """The site with everything fetched that it serves; raises FetchFailed when something cannot be had."""
     pyodide.ensure()
     vendor.ensure()
     return Site(live)
-
-
-def _site_json() -> bytes:
-    """Where the runtime finds the compiler and Python; URLs relative to this file."""
-    where = {
-        "version": wheel.metadata()["version"],
-        "wheel": f"../{wheel.file_name()}",
-        "pyodide": "../pyodide/",
-        "examples": f"../{_EXAMPLES}",
-    }
-    if (WEB / "runtime" / KERNELS).is_file():
-        where["kernels"] = KERNELS
-    return json.dumps(where).encode()
 
 
 def _examples(cached: bool = True) -> bytes:

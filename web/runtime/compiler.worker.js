@@ -20,6 +20,9 @@ const urls = {
 /** @type {Map<number, Session>} */
 const sessions = new Map();
 
+/** @type {Map<number, Promise<any>>} what Python says of each model; with a kept plan, inferences do not wait for it */
+const loads = new Map();
+
 /** Progress of the start, and who wants to hear of it. */
 let starting = "Python";
 /** @type {Set<(progress: Progress) => void>} */
@@ -93,15 +96,21 @@ const page = new Channel(/** @type {any} */ (self), {
   load: async ({ id, options }) => {
     /** @param {Progress} progress */
     const onProgress = (progress) => page.notify("progress", { id, progress });
-    const session = new Session({ ...options, onProgress, sharedKernels }, urls);
+    // What an incomplete code generator makes is not for others.
+    const complete = !options.without?.length;
+    const generator = complete ? site.then((parts) => parts.generator).catch(() => undefined) : undefined;
+    const session = new Session({ ...options, onProgress, sharedKernels, generator }, urls);
     sessions.set(id, session);
     onProgress({ stage: "compiler", message: starting });
     listeners.add(onProgress);
     try {
       // What fails without Python fails at once.
-      await Promise.all([python, session.opening, session.downloading]);
+      const kept = await session.startFromKept();
       const onEvent = (/** @type {string} */ json) => page.notify("event", { id, event: JSON.parse(json) });
-      const described = await callPython("load", id, session, options.tune, (options.without ?? []).join(" "), onEvent);
+      const loading = callPython("load", id, session, options.tune, (options.without ?? []).join(" "), onEvent);
+      loads.set(id, loading);
+      if (kept) loading.catch(session.failCompiler);
+      const described = kept ? { ...kept, facts: await session.opening } : await loading;
       const port = await session.executor.connect();
       return transferring({ ...described, port }, [port]);
     } catch (error) {
@@ -114,7 +123,10 @@ const page = new Channel(/** @type {any} */ (self), {
     }
   },
 
-  call: ({ id, method, args }) => callPython("call", id, method, JSON.stringify(args)),
+  call: async ({ id, method, args }) => {
+    await loads.get(id);
+    return callPython("call", id, method, JSON.stringify(args));
+  },
 
   exportKernels: () => callPython("export_kernels", kernelStore),
 
@@ -123,6 +135,7 @@ const page = new Channel(/** @type {any} */ (self), {
   dispose: async ({ id }) => {
     sessions.get(id)?.dispose();
     sessions.delete(id);
+    loads.delete(id);
     await callPython("dispose", id);
   },
 });

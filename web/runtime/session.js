@@ -4,9 +4,10 @@
  */
 
 import { arrayTypeOf } from "./dtypes.js";
-import { errorFromPlain, ExternalDataError, FetchError } from "./errors.js";
+import { DeviceError, errorFromPlain, ExternalDataError, FetchError } from "./errors.js";
 import { Executor } from "./executor.js";
 import { readSource } from "./fetch.js";
+import { forgetPlan, hasPlanOfSize, keepPlan, keyOf, recallPlan } from "./plan-store.js";
 import * as store from "./kernel-store.js";
 
 /** @typedef {import("./fetch.js").Source} Source */
@@ -19,6 +20,7 @@ import * as store from "./kernel-store.js";
  * @property {Record<string, Source>} [externalData] by the location that the model gives
  * @property {Blob[]} [files] companions of a chosen file: external data found by name
  * @property {boolean} [cache]
+ * @property {Promise<string | undefined>} [generator] names the compiler's version; without it no plan is kept
  * @property {(progress: Progress) => void} [onProgress]
  * @property {Promise<string>} [sharedKernels] the kernel file that the site ships, or an empty text
  */
@@ -35,8 +37,16 @@ export class Session {
     this.started = performance.now();
     /** @type {Record<string, number>} milliseconds of what is over */
     this.timings = {};
-    /** @type {((json: string) => Promise<string>) | null} Python's; answers with JSON: {} or {error} */
-    this.compile = null;
+    /** @type {(compile: (json: string) => Promise<string>) => void} for Python; `compile` answers with JSON: {} or {error} */
+    this.useCompiler = () => {};
+    /** @type {(error: unknown) => void} */
+    this.failCompiler = () => {};
+    /** @type {Promise<(json: string) => Promise<string>>} */
+    this.compiler = new Promise((resolve, reject) => {
+      this.useCompiler = resolve;
+      this.failCompiler = reject;
+    });
+    this.compiler.catch(() => {});
     this.executor = new Executor(urls, (inputs) => this.needPlan(inputs));
     this.opening = this.executor.open({ device: options.device, threads: options.threads });
     this.downloading = this.download();
@@ -45,6 +55,43 @@ export class Session {
     this.downloading.catch(() => {});
     /** @type {Record<string, ArrayBuffer>} until the executor has them */
     this.buffers = {};
+    /** @type {Promise<import("./plan-store.js").PlanKey | null>} where plans of this model are kept; null: nowhere */
+    this.planKey = Promise.resolve(null);
+    /** @type {(import("./plan-store.js").KeptPlan & {added: any}) | null} the kept plan that runs until Python has its own */
+    this.kept = null;
+    /** @type {import("./inputs.js").Signature | null} */
+    this.signature = null;
+    this.modelBytesLength = 0;
+  }
+
+  /**
+   * Let the executor run the plan that an earlier visit kept, if there is one; without Python.
+   * @returns {Promise<import("./inputs.js").Signature | null>} what the model declares, when inferences can begin
+   * @throws what opening the device or the download throws
+   */
+  async startFromKept() {
+    const [facts, bytes] = await Promise.all([this.opening, this.downloading]);
+    const generator = this.options.cache === false ? undefined : await this.options.generator;
+    this.modelBytesLength = bytes.byteLength;
+    if (!generator) return null;
+    this.planKey = keyOf(bytes, facts, generator).catch(() => null);
+    const key = (await hasPlanOfSize(bytes.byteLength)) && (await this.planKey);
+    const kept = key && (await recallPlan(key));
+    if (!kept) return null;
+    try {
+      await this.executor.setSignature(kept.signature);
+      // A copy: Python is still to read the model.
+      await this.executor.setFiles({ "": bytes.slice().buffer });
+      const added = await this.executor.addPlan(kept.json, kept.blobs.map((blob) => blob.slice()));
+      this.kept = { ...kept, added };
+      this.signature = kept.signature;
+      return kept.signature;
+    } catch (error) {
+      // Something is wrong with what was kept, not with the model: load it as on a first visit.
+      console.warn("A plan of an earlier visit is not used:", error);
+      await forgetPlan(key);
+      return null;
+    }
   }
 
   async download() {
@@ -108,6 +155,8 @@ export class Session {
   async fetchExternalData(names) {
     /** @type {Record<string, number>} */
     const sizes = {};
+    // A key tells the model file alone.
+    this.planKey = Promise.resolve(null);
     for (const name of /** @type {string[]} */ (JSON.parse(names))) {
       const source = this.locate(name);
       try {
@@ -150,10 +199,17 @@ export class Session {
    */
   async place(signature) {
     await this.opening;
-    await this.executor.setSignature(JSON.parse(signature));
     const files = this.buffers;
     this.buffers = {};
+    if (this.kept) return;
+    this.signature = JSON.parse(signature);
+    await this.executor.setSignature(JSON.parse(signature));
     await this.executor.setFiles(files);
+  }
+
+  /** @returns {string | null} JSON: for which inputs the kept plan that runs was compiled; null where none does */
+  keptInputs() {
+    return this.kept?.inputs ?? null;
   }
 
   /**
@@ -162,7 +218,22 @@ export class Session {
    * @returns {Promise<string>}
    */
   async addPlan(json, blobs) {
+    const { kept } = this;
+    this.kept = null;
+    if (kept && kept.json === json && equal(kept.blobs, blobs)) return JSON.stringify(kept.added);
     return JSON.stringify(await this.executor.addPlan(json, blobs));
+  }
+
+  /**
+   * Keep a plan for later visits.
+   * @param {string} json
+   * @param {Uint8Array[]} blobs
+   * @param {string} inputs JSON of the descriptions of the inputs that it is for
+   */
+  async keepPlan(json, blobs, inputs) {
+    const { signature } = this;
+    const key = await this.planKey;
+    if (key && signature) await keepPlan(key, this.modelBytesLength, { signature, inputs, json, blobs });
   }
 
   /**
@@ -232,8 +303,8 @@ export class Session {
    * @param {import("./executor.js").InputDescriptions} inputs
    */
   async needPlan(inputs) {
-    if (!this.compile) throw new Error("The compiler is not ready.");
-    const answer = JSON.parse(await this.compile(JSON.stringify(inputs)));
+    const compile = await this.compiler;
+    const answer = JSON.parse(await compile(JSON.stringify(inputs)));
     if (answer.error) throw errorFromPlain(answer.error);
   }
 
@@ -241,7 +312,17 @@ export class Session {
   dispose() {
     this.aborter.abort();
     this.executor.dispose();
-    this.compile = null;
+    this.failCompiler(new DeviceError("The model was disposed of."));
     this.buffers = {};
   }
+}
+
+/**
+ * @param {Uint8Array[]} ours
+ * @param {Uint8Array[]} theirs
+ */
+function equal(ours, theirs) {
+  const alike = (/** @type {Uint8Array} */ a, /** @type {Uint8Array} */ b) =>
+    a.length === b.length && a.every((byte, i) => byte === b[i]);
+  return ours.length === theirs.length && ours.every((blob, i) => alike(blob, theirs[i]));
 }

@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import __version__
 from ..codegen_passes import ALL_PASSES, Passes
-from ..compiler import InputSpec, check_operators, compile_model, static_inputs
+from ..compiler import CompiledPlan, InputSpec, check_operators, compile_model, static_inputs
 from ..errors import (
     ERROR_TYPES,
     DeviceError,
@@ -116,12 +116,10 @@ async def open_model(
     passes: Passes = ALL_PASSES,
 ) -> Model:
     """The model of a JavaScript Session that has begun to download it; disposes of the session when it fails."""
-    model: Model | None = None
+    opened: asyncio.Future[Model] = asyncio.get_running_loop().create_future()
 
     async def needs_plan(described: dict) -> None:
-        if model is None:
-            raise DeviceError("The model is still being loaded.")
-        await model._compile(_specs(described))
+        await (await opened)._compile(_specs(described))
 
     session = Session(js_session, needs_plan)
     report = on_progress or (lambda event: None)
@@ -146,11 +144,15 @@ async def open_model(
         model = Model(graph, session, facts, tune, report, on_event, passes)
         model.timings |= timings
         await model._recall()
-        static = static_inputs(graph)
-        if static is not None:
+        opened.set_result(model)
+        first = static_inputs(graph)
+        if first is None and (kept := session.kept_inputs()) is not None:
+            first = _specs(kept)
+        if first is not None:
             with _named(session.name):
-                await model._compile(static)
+                await model._compile(first)
     except BaseException:
+        opened.cancel()
         session.dispose()
         raise
     return model
@@ -190,6 +192,14 @@ def _since(started: float) -> float:
 def _specs(described: dict) -> dict[str, InputSpec]:
     return {
         name: InputSpec(SHORT_NAMES[d["type"]], tuple(d["dims"]), d["value"]) for name, d in described.items()
+    }
+
+
+def _described(specs: dict[str, InputSpec]) -> dict:
+    """The inverse of `_specs`."""
+    return {
+        name: {"type": LONG_NAMES[s.dtype], "dims": list(s.shape), "value": s.value}
+        for name, s in specs.items()
     }
 
 
@@ -264,6 +274,10 @@ class Model:
         self._on_event = on_event or (lambda event: None)
         self._plans: dict[int, LoadedPlan] = {}
         self._current: LoadedPlan | None = None
+        self._inputs: dict[str, InputSpec] = {}
+        """For which the current plan was compiled."""
+        self._swapped = False
+        """Whether kernels were exchanged since a plan was kept for later visits."""
         self._stats: dict = {}
         self._tuning: asyncio.Task | None = None
         self._paused = False
@@ -396,10 +410,7 @@ class Model:
         # Let the message out: from here on Python is busy.
         await asyncio.sleep(0)
         started = time.perf_counter()
-        known = {task: record["schedule"] for task, record in self._memory.items()}
-        for plan in self._plans.values():
-            known |= plan.tuner.schedules()
-        compiled = compile_model(self._graph, inputs, self._target, known)
+        compiled = self._compiled(inputs)
         self.timings["compile"] += _since(started)
         self._on_progress({"stage": "weights"})
         added = await self._session.add_plan(compiled.json, compiled.blobs)
@@ -409,12 +420,25 @@ class Model:
             added["plan"], compiled, self._session, self._tune_event, self._memory, self._hints
         )
         self._plans[loaded.id] = self._current = loaded
+        self._inputs = inputs
+        asyncio.ensure_future(self._keep(compiled))
         self._tune_in_background()
 
     @property
     def _complete(self) -> bool:
         """Whether the code generator does all it can; what an incomplete one finds best says nothing about others."""
         return self._target.passes == ALL_PASSES
+
+    def _compiled(self, inputs: dict[str, InputSpec]) -> CompiledPlan:
+        """A plan with the best schedules known."""
+        known = {task: record["schedule"] for task, record in self._memory.items()}
+        for plan in self._plans.values():
+            known |= plan.tuner.schedules()
+        return compile_model(self._graph, inputs, self._target, known)
+
+    async def _keep(self, compiled: CompiledPlan) -> None:
+        """Leave the current inputs' plan to later visits."""
+        await self._session.keep_plan(compiled.json, compiled.blobs, _described(self._inputs))
 
     async def _recall(self) -> None:
         if not self._complete:
@@ -436,6 +460,12 @@ class Model:
         kind = event.get("event")
         if kind in ("swap", "idle") and not self._disposed:
             asyncio.ensure_future(self._remember())
+        if kind == "swap":
+            self._swapped = True
+        elif kind == "idle" and self._swapped and not self._disposed:
+            # Tuned to the end: so will the next visit begin.
+            self._swapped = False
+            asyncio.ensure_future(self._keep(self._compiled(self._inputs)))
         if kind != "candidate":
             event = {**event, "status": "swapped" if kind == "swap" else "done"}
         self._on_event(event)

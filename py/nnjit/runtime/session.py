@@ -55,7 +55,7 @@ class Session:
             return "{}"
 
         self._proxy = create_proxy(compile)
-        js.compile = self._proxy
+        js.useCompiler(self._proxy)
 
     async def facts(self) -> dict:
         """What was found about the device; raises DeviceError when the one asked for is not there."""
@@ -80,6 +80,15 @@ class Session:
     async def add_plan(self, text: str, blobs: list[bytes]) -> dict:
         """Instantiate a plan; {"plan": id, "compileMs", "initMs"}."""
         return json.loads(await _await(self._js.addPlan(text, _to_js(blobs))))
+
+    def kept_inputs(self) -> dict | None:
+        """Descriptions of the inputs for which the plan was compiled that an earlier visit kept and that runs already."""
+        text = self._js.keptInputs()
+        return json.loads(text) if text else None
+
+    async def keep_plan(self, text: str, blobs: list[bytes], inputs: dict) -> None:
+        """Keep a plan for later visits; `inputs`: descriptions of those that it is for."""
+        await _await(self._js.keepPlan(text, _to_js(blobs), json.dumps(inputs)))
 
     async def measure(
         self, plan: int, unit: int, candidates: list[dict], samples: int, tolerance: float
