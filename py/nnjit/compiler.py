@@ -13,6 +13,7 @@ from .lower.specify import specify
 from .ops.trace import InputSpec, check_operators, trace
 from .passes.fuse import Fuser, Group, reads, storage_of
 from .plan import FORMAT, BufferTable, Emitter, Item, Scheduler, UnitCode, digest
+from .stopwatch import Stopwatch
 from .symbolic import to_json
 from .target import Target
 from .tensor.build import Builder
@@ -21,9 +22,12 @@ from .tensor.tensor import Compute, Index, Parts, Source, Storage
 
 
 class CompiledPlan:
-    """A plan as JSON text and blobs, and what the tuner needs to make other units for it."""
+    """A plan as JSON text and blobs, and what the tuner needs to make other units for it.
 
-    __slots__ = ("json", "blobs", "items", "units", "scheduler", "target")
+    `stages`: milliseconds of trace, fuse, specify, schedule, lower, emit and plan (its JSON, and what holds it together).
+    """
+
+    __slots__ = ("json", "blobs", "items", "units", "scheduler", "target", "stages")
 
     def __init__(
         self,
@@ -33,6 +37,7 @@ class CompiledPlan:
         units: list[UnitCode],
         scheduler: Scheduler,
         target: Target,
+        stages: dict[str, float],
     ) -> None:
         self.json = text
         self.blobs = blobs
@@ -40,6 +45,7 @@ class CompiledPlan:
         self.units = units
         self.scheduler = scheduler
         self.target = target
+        self.stages = stages
 
 
 def static_inputs(graph: Graph) -> dict[str, InputSpec] | None:
@@ -64,6 +70,7 @@ def compile_model(
 
     Raises InputError, UnsupportedError or ModelFormatError.
     """
+    clock = Stopwatch()
     ir.forget_interned()
     collects = gc.isenabled()
     # What a compilation makes lives to its end: looking for garbage meanwhile takes a fifth of its time and finds none.
@@ -72,7 +79,8 @@ def compile_model(
         env = Env()
         builder = Builder(env)
         outputs = [builder.materialize(t) for t in trace(graph, inputs, builder)]
-        return _Assembly(graph, env, builder, outputs, target, schedules or {}).run()
+        clock.lap("trace")
+        return _Assembly(graph, env, builder, outputs, target, schedules or {}, clock).run()
     finally:
         if collects:
             gc.enable()
@@ -87,7 +95,9 @@ class _Assembly:
         outputs: list[Storage],
         target: Target,
         schedules: Mapping[str, str],
+        clock: Stopwatch,
     ) -> None:
+        self.clock = clock
         self.graph = graph
         self.env = env
         self.builder = builder
@@ -108,6 +118,7 @@ class _Assembly:
             seen.add(self.outputs[n])
         groups = fuser.run(self.builder.computes, list(self.outputs))
         needed = self._needed(groups, fuser)
+        self.clock.lap("fuse")
         items: list[Item] = []
         units: list[UnitCode] = []
         emitter = Emitter(self.target)
@@ -122,6 +133,7 @@ class _Assembly:
                 len(items), specified, group.static, _label(nodes, op), nodes[0] if nodes else "", _word(op)
             )
             self._key(item)
+            self.clock.lap("specify")
             items.append(item)
             units.append(self._unit(item))
         required: dict[Index, int] = {}
@@ -129,6 +141,7 @@ class _Assembly:
             required |= self.scheduler.requirements(item)
         for extent, least in required.items():
             self.env.require(extent, least)
+        self.clock.lap("schedule")
         self._check_bindings(items)
         body = {
             "format": FORMAT,
@@ -149,9 +162,13 @@ class _Assembly:
             "buffers": [*self.table.specs.values(), *self._extra_buffers(units)],
             "units": [emitter.unit(u) for u in units],
         }
+        self.clock.lap("plan")
         blobs = self.table.blobs
         body["modules"], body["kernels"] = emitter.finish(blobs)
-        return CompiledPlan(json.dumps(body), blobs, items, units, self.scheduler, self.target)
+        self.clock.lap("emit")
+        text = json.dumps(body)
+        self.clock.lap("plan")
+        return CompiledPlan(text, blobs, items, units, self.scheduler, self.target, self.clock.stages)
 
     def _needed(self, groups: list[Group], fuser: Fuser) -> set[Compute]:
         """Members whose elements another kernel, or the caller, reads from memory."""
@@ -192,13 +209,25 @@ class _Assembly:
                 spec["key"] = self.table.keys[name] = digest(known, str(item.spec), str(n), *sources)
 
     def _unit(self, item: Item) -> UnitCode:
+        unit = self._remembered(item)
+        if unit is None:
+            schedule = self.scheduler.candidates(item)[0]
+            self.clock.lap("schedule")
+            unit = self.scheduler.unit(item, schedule)
+        self.clock.lap("lower")
+        return unit
+
+    def _remembered(self, item: Item) -> UnitCode | None:
+        """The unit under the schedule that was asked for, if any and if it fits."""
         wanted = self.schedules.get(item.task or "")
-        if wanted is not None:
-            try:
-                return self.scheduler.unit(item, self.scheduler.admit(item, wanted))
-            except ValueError:
-                pass  # What is remembered may be damaged, or older than the kernel: the default runs instead.
-        return self.scheduler.unit(item, self.scheduler.candidates(item)[0])
+        if wanted is None:
+            return None
+        try:
+            return self.scheduler.unit(item, self.scheduler.admit(item, wanted))
+        except ValueError:
+            return (
+                None  # What is remembered may be damaged, or older than the kernel: the default runs instead.
+            )
 
     @staticmethod
     def _extra_buffers(units: list[UnitCode]) -> list[dict]:

@@ -247,7 +247,8 @@ class Model:
 
     inputs, outputs   [{"name", "dtype", "shape"}]: a dimension is an int, a name, or None where the model does not say
     device, facts     the device that runs it, and what was found about it
-    timings           milliseconds of loading's parts, and of compiling all plans so far
+    timings           milliseconds of loading's parts, and of compiling all plans so far: graph, compile (of which trace, fuse,
+                      specify, schedule, lower, emit, plan), modules (the browser's compiler), init (weights packed)
     """
 
     def __init__(
@@ -412,6 +413,8 @@ class Model:
         started = time.perf_counter()
         compiled = self._compiled(inputs)
         self.timings["compile"] += _since(started)
+        for stage, ms in compiled.stages.items():
+            self.timings[stage] = self.timings.get(stage, 0.0) + ms
         self._on_progress({"stage": "weights"})
         added = await self._session.add_plan(compiled.json, compiled.blobs)
         self.timings["modules"] += added["compileMs"]

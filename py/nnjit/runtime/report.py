@@ -9,7 +9,7 @@ class Report(dict):
     """A dict of plain data that prints as a table.
 
     device    facts of the device
-    timings   milliseconds: graph, compile, init
+    timings   milliseconds: see Model
     kernels   one entry a unit: unit, label, node, op, task, schedule, kernels, ms, share (of all units' time), gain (first
               time over latest), gflops; times are None until the plan was profiled
     tasks     one entry a tuning task: see Tuner.report
