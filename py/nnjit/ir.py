@@ -75,7 +75,7 @@ Index = int | IntExpr
 class Expr:
     """One interned node; build it with the functions below."""
 
-    __slots__ = ("op", "dtype", "lanes", "args", "attr", "_names")
+    __slots__ = ("op", "dtype", "lanes", "args", "attr", "_names", "_reads_locals")
 
     def __init__(self, op: str, dtype: str, lanes: int, args: tuple, attr: Any) -> None:
         self.op = op
@@ -84,6 +84,14 @@ class Expr:
         self.args = args
         self.attr = attr
         self._names: frozenset[str] | None = None
+        self._reads_locals: bool | None = None
+
+    @property
+    def reads_locals(self) -> bool:
+        """Whether a declared local is among its operands, at any depth (indices aside)."""
+        if self._reads_locals is None:
+            self._reads_locals = self.op == "local" or any([x.reads_locals for x in self.args])
+        return self._reads_locals
 
     @property
     def names(self) -> frozenset[str]:

@@ -564,7 +564,7 @@ class _Lowering:
 
     def _scope(self, e: ir.Expr) -> tuple[str, ...] | None:
         """The outer axes on which a value depends; None when it reads registers."""
-        if any(x.op == "local" for x in nodes(e)):
+        if e.reads_locals:
             return None
         return tuple([axis for axis, _ in self.spec.outer if axis in e.names])
 
