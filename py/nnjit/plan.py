@@ -168,6 +168,7 @@ class Scheduler:
         self.table = table
         self._lowered: dict[tuple, Lowered] = {}
         self._spaces: dict[tuple[str, ...], list[Schedule]] = {}
+        self._required: dict[tuple[str, ...], dict[Index, int]] = {}
         self._names: dict[str, None] = {}
 
     def candidates(self, item: Item) -> list[Schedule]:
@@ -175,19 +176,35 @@ class Scheduler:
         key = (str(item.spec), *item.hints)
         known = self._spaces.get(key)
         if known is None:
-            known = self._spaces[key] = space(item.spec, self.target)
+            known = space(item.spec, self.target)
+            if key in self._required:
+                known = [s for s in known if self._unbounded(item, s) is None] or [Schedule()]
+            self._spaces[key] = known
         return known
 
     def requirements(self, item: Item) -> dict[Index, int]:
-        """Size → least value that the schedules of the item's space ask for: a winner must fit where the plan fits."""
+        """Size → least value that the schedules of the item's space ask for: a winner must fit where the plan fits.
+
+        It stays what it was when it was first asked for, because the plan's guards were made of it.
+        """
         symbolic = {a: d for a, d in item.spec.outer if not isinstance(d, int)}
         if not symbolic:
             return {}
-        candidates = self.candidates(item)
-        tiled = {axis for schedule in candidates for axis, tile in schedule.tiles if tile > 1}
-        sizes: list[Index] = [d for axis, d in symbolic.items() if axis in tiled]
-        sizes += [tile_count(item.spec, schedule) for schedule in candidates if schedule.winograd]
-        return {d: least_extent(item.spec.hint(d)) for d in sizes if not isinstance(d, int)}
+        key = (str(item.spec), *item.hints)
+        if key not in self._required:
+            candidates = self.candidates(item)
+            tiled = {axis for schedule in candidates for axis, tile in schedule.tiles if tile > 1}
+            sizes: list[Index] = [d for axis, d in symbolic.items() if axis in tiled]
+            sizes += [tile_count(item.spec, schedule) for schedule in candidates if schedule.winograd]
+            self._required[key] = {
+                d: least_extent(item.spec.hint(d)) for d in sizes if not isinstance(d, int)
+            }
+        return self._required[key]
+
+    def retarget(self, target: Target) -> None:
+        """Go on with what was measured on the device since the plan was made: other schedules, the same guards."""
+        self.target = target
+        self._spaces.clear()
 
     def admit(self, item: Item, text: str) -> Schedule:
         """The schedule that somebody else, or an earlier visit, found for the item. Raises ValueError if it does not fit.
@@ -198,15 +215,22 @@ class Scheduler:
         if schedule in self.candidates(item):
             return schedule
         check(schedule, item.spec, self.target)
+        reason = self._unbounded(item, schedule)
+        if reason is not None:
+            raise ValueError(reason)
+        return schedule
+
+    def _unbounded(self, item: Item, schedule: Schedule) -> str | None:
+        """What the schedule asks of a symbolic extent that the plan's guards do not promise."""
         required = self.requirements(item)
         for axis, tile in schedule.tiles:
             extent = item.spec.extent(axis)
             if tile > 1 and not isinstance(extent, int) and extent not in required:
-                raise ValueError(f"axis {axis} has no fixed extent, and the plan does not bound it")
+                return f"axis {axis} has no fixed extent, and the plan does not bound it"
         count = tile_count(item.spec, schedule) if schedule.winograd else 1
         if not isinstance(count, int) and count not in required:
-            raise ValueError("the number of Winograd's tiles is not fixed, and the plan does not bound it")
-        return schedule
+            return "the number of Winograd's tiles is not fixed, and the plan does not bound it"
+        return None
 
     def unit(self, item: Item, schedule: Schedule) -> UnitCode:
         """The item's kernels under `schedule`: packing of operands first (once, where they never change)."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from nnjit_build.server import SiteServer
 
-MODULES = "placement dtypes expressions compare wasm-memory errors plan-edit timing"
+MODULES = "placement dtypes expressions compare wasm-memory errors plan-edit timing courtesy"
 
 
 class Modules:
@@ -224,3 +224,67 @@ def test_an_error_crosses_a_message_and_keeps_its_type(modules: Modules) -> None
         return [error instanceof errors.DeviceError, error.name, error.code, error.message];
         """
     ) == [True, "OutOfMemoryError", "out-of-memory", "too much"]
+
+
+# Courtesy of work in the background; the clock is made up
+
+COURTESY = """
+  const courtesy = new globalThis.courtesy.Courtesy();
+  const { inference, gap, slice, count } = a;
+  let now = 0, next = 1000, work = 0, delayed = 0, worst = 0;
+  const take = () => {
+    courtesy.took(now, now + slice);
+    now += slice;
+    work += slice;
+  };
+  for (let served = 0; served < count; ) {
+    if (now >= next) {
+      if (now > next) courtesy.asked();
+      if (courtesy.mayDelay()) {
+        take();
+        continue;
+      }
+      delayed += now - next;
+      worst = Math.max(worst, now - next);
+      courtesy.served(now, now + inference);
+      now += inference;
+      next = now + gap;
+      served++;
+    } else if (courtesy.mayBegin(now)) take();
+    else now = Math.min(next, now + 2);
+  }
+  return { work, delayed, worst, last: courtesy.mayBegin(now + 1e4) };
+"""
+
+
+@pytest.mark.parametrize("inference", [1.0, 10.0, 200.0])
+@pytest.mark.parametrize("slice_", [1.0, 5.0])
+def test_inferences_without_a_break_are_delayed_by_a_small_part(
+    modules: Modules, inference: float, slice_: float
+) -> None:
+    result = modules.js(COURTESY, {"inference": inference, "gap": 0.2, "slice": slice_, "count": 200})
+    assert 0.1 * 200 * inference < result["delayed"] + slice_ < 0.17 * 200 * inference + 50
+    assert result["worst"] < 0.2 * inference + 8 + 2 * slice_
+    assert result["last"], "the device stays idle though nothing comes"
+
+
+def test_a_pause_between_inferences_is_filled_without_delaying_them(modules: Modules) -> None:
+    result = modules.js(COURTESY, {"inference": 10.0, "gap": 100.0, "slice": 3.0, "count": 100})
+    assert result["work"] > 0.5 * 100 * 100.0
+    assert result["delayed"] < 0.15 * 100 * 10.0
+
+
+def test_frames_leave_time_for_work_in_the_background(modules: Modules) -> None:
+    result = modules.js(COURTESY, {"inference": 2.0, "gap": 14.0, "slice": 3.0, "count": 100})
+    assert result["work"] > 0.3 * 100 * 14.0
+    assert result["delayed"] < 0.2 * 100 * 2.0 + 50
+
+
+def test_a_candidate_is_given_up_once_noise_cannot_save_it(modules: Modules) -> None:
+    hopeless = "return timing.isHopeless(a[0], a[1])"
+    assert not modules.js(hopeless, [9.9, []])
+    assert modules.js(hopeless, [1.6, [1.0]])
+    assert not modules.js(hopeless, [1.4, [1.0]])
+    assert modules.js(hopeless, [1.3, [1.0, 1.2]])
+    assert not modules.js(hopeless, [1.05, [1.0, 1.2, 1.3]])
+    assert modules.js(hopeless, [1.2, [1.0, 1.2, 1.3]])

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
 from unit.plan_interpreter import Model
 from unit.tensor_programs import matmul, relu
 
 from nnjit.compiler import CompiledPlan
 from nnjit.errors import DeviceError
-from nnjit.tune.tuner import MIN_GAIN, SAMPLES, Tuner
+from nnjit.plan import candidate as code_of
+from nnjit.schedule.schedule import parse
+from nnjit.target import Hardware
+from nnjit.tune.tuner import MIN_GAIN, SAMPLES, Tuner, code_key
 
 
 def finish(work: Coroutine) -> None:
@@ -45,7 +50,7 @@ class FakeExecutor:
         self.time_again = time_of
         self.on_measure: Callable[[], None] = lambda: None
 
-    async def profile(self, plan: int, repeat: int) -> list[dict]:
+    async def profile(self, plan: int, repeat: int, background: bool = False) -> list[dict]:
         return [{"unit": n, "ms": self.ms(n)} for n in range(len(self.running))]
 
     def ms(self, unit: int) -> float:
@@ -54,7 +59,13 @@ class FakeExecutor:
         return ms
 
     async def measure(
-        self, plan: int, unit: int, candidates: list[dict], samples: int, tolerance: float
+        self,
+        plan: int,
+        unit: int,
+        candidates: list[dict],
+        samples: int,
+        tolerance: float,
+        background: bool = False,
     ) -> dict[str, Any]:
         self.on_measure()
         results = []
@@ -205,10 +216,12 @@ def test_the_task_that_costs_most_is_tried_first() -> None:
     executor = FakeExecutor(compiled, lambda s: 1.0)
     seen: list[int] = []
 
-    async def profile(plan: int, repeat: int) -> list[dict]:
+    async def profile(plan: int, repeat: int, background: bool) -> list[dict]:
         return [{"unit": n, "ms": ms} for n, ms in costs.items()]
 
-    async def measure(plan: int, unit: int, candidates: list[dict], samples: int, tolerance: float) -> dict:
+    async def measure(
+        plan: int, unit: int, candidates: list[dict], samples: int, tolerance: float, background: bool
+    ) -> dict:
         seen.append(unit)
         ok = {"status": "ok", "ms": [costs[unit]], "maxError": 0.0, "message": ""}
         return {"incumbentMs": costs[unit], "results": [ok] * len(candidates)}
@@ -318,3 +331,119 @@ def test_a_remembered_schedule_beyond_the_space_is_where_a_later_plan_starts() -
             [m.b.elementwise(relu, matmul(m, x, m.weight(16, 16)))], schedules={key: remembered}
         )
         assert str(again.units[0].schedule) == runs
+
+
+# The schedule of tuning
+
+
+class NoisyExecutor(FakeExecutor):
+    """Samples are the true time and, on top, noise that is now and then large; seeded."""
+
+    def __init__(self, compiled: CompiledPlan, time_of: Callable[[str], float | str], seed: int) -> None:
+        super().__init__(compiled, time_of)
+        self.rng = np.random.default_rng(seed)
+
+    async def measure(self, *args: Any, **options: Any) -> dict[str, Any]:
+        answer = await super().measure(*args, **options)
+        for result in answer["results"]:
+            for key in ("ms", "incumbent"):
+                result[key] = [ms * self._noise() for ms in result.get(key, ())]
+        return answer
+
+    def _noise(self) -> float:
+        return 1 + abs(self.rng.normal(0, 0.03)) + (self.rng.random() < 0.1) * self.rng.random()
+
+
+def time_by_text(text: str) -> float | str:
+    """A time for each schedule, the same in every run; every eighth computes something wrong."""
+    digest = int(hashlib.sha256(text.encode()).hexdigest(), 16)
+    return "wrong" if digest % 8 == 0 else 1.0 + (digest >> 8) % 100 / 50
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_on_a_noisy_machine_what_is_adopted_is_right_and_faster_by_far(seed: int) -> None:
+    compiled = layers()
+    times = {text: time_by_text(text) for text in choices(compiled)}
+    default = times[choices(compiled)[0]] = 2.5
+    executor = NoisyExecutor(compiled, lambda text: times[text], seed)
+    tuner = tune(compiled, executor)
+    (schedule,) = tuner.schedules().values()
+    found = times[schedule]
+    assert isinstance(found, float) and isinstance(default, float)
+    measured = [times[text] for text in executor.measured]
+    assert found <= 1.1 * min(ms for ms in measured if isinstance(ms, float))
+    assert found < 0.6 * default
+    assert executor.running == [schedule] * 3
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_alone_changes_nothing(seed: int) -> None:
+    compiled = layers()
+    executor = NoisyExecutor(compiled, lambda text: 1.0, seed)
+    tune(compiled, executor)
+    assert executor.running == [choices(compiled)[0]] * 3
+
+
+def test_what_is_hopeless_by_experience_is_not_measured() -> None:
+    compiled = layers()
+    default = choices(compiled)[0]
+    executor = FakeExecutor(compiled, lambda s: 1.0 if s == default else 1.6)
+    tuner = tune(compiled, executor)
+    assert tuner.finished and 0 < len(executor.measured) <= 16
+
+
+def test_schedules_that_come_to_the_same_code_are_measured_once() -> None:
+    compiled = layers()
+    tuner = Tuner(compiled, 0, FakeExecutor(compiled, lambda s: 1.0))
+    (task,) = tuner.tasks.values()
+    # A tile of one row is what is there without a tile.
+    task.waiting = [parse("tile o1=8; vector o1"), parse("tile o0=1 o1=8; vector o1")]
+    task.hints = 2
+    finish(tuner.run(60.0))
+    assert {str(t.schedule): t.status for t in task.trials} == {
+        "tile o1=8; vector o1": "ok",
+        "tile o0=1 o1=8; vector o1": "same",
+    }
+    assert tuner.executor.measured == ["tile o1=8; vector o1"]  # type: ignore[attr-defined]
+
+
+def test_names_do_not_make_other_code() -> None:
+    compiled = layers()
+    item = compiled.items[0]
+    codes = []
+    for text in (
+        "tile o0=4 o1=8; vector o1",
+        "tile o0=4 o1=8; vector o1; order o0 o1",
+        "tile o0=2 o1=8; vector o1",
+    ):
+        codes.append(code_key(code_of(compiled.scheduler.unit(item, parse(text)), compiled.target)))
+    assert codes[0] == codes[1] != codes[2]
+
+
+def test_more_registers_bring_wider_tiles_to_the_front() -> None:
+    compiled = layers(width=64)
+    executor = FakeExecutor(compiled, lambda s: 1.0)
+    tuner = Tuner(compiled, 0, executor)
+    tuner.retarget(compiled.target.measured(Hardware(100.0, ((1, 1.0),), vector_registers=29)))
+    finish(tuner.run(60.0))
+    first = [dict(parse(text).tiles) for text in executor.measured[:8]]
+    assert any(tiles.get("o0", 1) * tiles["o1"] >= 64 for tiles in first)
+
+
+def test_background_work_says_so() -> None:
+    compiled = layers()
+    executor = FakeExecutor(compiled, lambda s: 1.0)
+    said: list[bool] = []
+    measure, profile = executor.measure, executor.profile
+
+    async def told(*args: Any) -> dict:
+        said.append(args[-1])
+        return await measure(*args)
+
+    async def told_profile(plan: int, repeat: int, background: bool) -> list[dict]:
+        said.append(background)
+        return await profile(plan, repeat)
+
+    executor.measure, executor.profile = told, told_profile  # type: ignore[method-assign, assignment]
+    finish(Tuner(compiled, 0, executor).run(60.0, background=True))
+    assert len(said) > 2 and all(said)

@@ -1,6 +1,7 @@
 /** What this device offers, and plain words on what it lacks. */
 
 import { h } from "./dom.js";
+import * as format from "./format.js";
 
 /**
  * Things that a person should know before loading a model: no threads, no WebGPU, a GPU in software.
@@ -45,7 +46,7 @@ export async function gpuState() {
  * @param {string} name of the model
  * @param {import("../../runtime/types.js").Facts} facts
  */
-export function showFacts(list, name, { device, threads, hardwareConcurrency, relaxedSimd, adapter, notes }) {
+export function showFacts(list, name, { device, threads, hardwareConcurrency, relaxedSimd, adapter, hardware, notes }) {
   const described = [adapter?.["vendor"], adapter?.["architecture"], adapter?.["description"]].filter(
     Boolean,
   );
@@ -62,7 +63,28 @@ export function showFacts(list, name, { device, threads, hardwareConcurrency, re
     ["Loaded", name],
     ["Device", device === "webgpu" ? "GPU (WebGPU)" : "CPU (WebAssembly)"],
     ...onDevice,
+    ...measured(hardware),
     ...notes.map((note) => /** @type {[string, string]} */ (["Note", note])),
   ];
   list.replaceChildren(...all.map(([term, text]) => h("div", {}, h("dt", {}, term), h("dd", {}, text))));
+}
+
+/**
+ * What microbenchmarks found, once they have run.
+ * @param {Record<string, any> | undefined} hardware
+ * @returns {[string, string][]}
+ */
+function measured(hardware) {
+  if (!hardware) return [];
+  const fastest = Math.max(...hardware["bandwidth"].map((/** @type {[number, number]} */ [, rate]) => rate));
+  const slowest = Math.min(...hardware["bandwidth"].map((/** @type {[number, number]} */ [, rate]) => rate));
+  const caches = hardware["cache_bytes"].slice(0, 2).map((/** @type {number} */ size) => `${size >> 10} KB`);
+  /** @type {[string, string][]} */
+  const found = [
+    ["Arithmetic", `${format.rate(hardware["gflops"])} GFLOP/s at most`],
+    ["Memory", `${format.rate(slowest)} to ${format.rate(fastest)} GB/s`],
+  ];
+  if (hardware["vector_registers"]) found.push(["Vector registers", `${hardware["vector_registers"]}`]);
+  if (caches.length > 0) found.push(["Caches of a core", caches.join(", ")]);
+  return found;
 }

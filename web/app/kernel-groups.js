@@ -4,14 +4,15 @@
  * What `model.report()` lists; times are null until they were measured. A task's `ms` is the time of one of its units
  * with the schedule in use, `gain` how much longer the default one took, `waiting` counts untried schedules.
  * @typedef {{ unit: number, label: string, node: string, op: string, task: string | null, share: number | null,
- *   ms: number | null, schedule: string, gflops: number | null, kernels: string[] }} UnitReport
+ *   ms: number | null, schedule: string, gflops: number | null, ceiling?: number | null, kernels: string[] }} UnitReport
  * @typedef {{ schedule: string, ms: number | null, status: string, message?: string }} CandidateReport
  * @typedef {{ key: string, label: string, schedule: string, ms: number | null, gain: number, waiting: number,
  *   default: string, candidates: CandidateReport[] }} TaskReport
  * @typedef {{ device: import("../../runtime/types.js").Facts, kernels: UnitReport[], tasks: TaskReport[] }} Report
  *
  * @typedef {{ key: string, label: string, title: string, op: string, units: UnitReport[], share: number,
- *   ms: number | null, schedule: string, gain: number | null, gflops: number | null, task: TaskReport | null }} KernelGroup
+ *   ms: number | null, schedule: string, gain: number | null, gflops: number | null, ceiling: number | null,
+ *   task: TaskReport | null }} KernelGroup
  */
 
 /**
@@ -41,6 +42,7 @@ export function groupKernels(report) {
 function group(key, units, task) {
   const { label, op, schedule } = /** @type {UnitReport} */ (units[0]);
   const ms = sum(units, (unit) => unit.ms);
+  const least = sum(units, (unit) => (unit.ceiling ?? 0) * (unit.ms ?? 0));
   const work = sum(units, (unit) => (unit.gflops ?? 0) * (unit.ms ?? 0));
   return {
     key,
@@ -54,6 +56,7 @@ function group(key, units, task) {
     ms: ms > 0 ? ms : null,
     gain: task && task.candidates.length > 0 ? task.gain : null,
     gflops: work > 0 ? work / ms : null,
+    ceiling: units.some((unit) => unit.ceiling == null) || ms <= 0 ? null : least / ms,
   };
 }
 

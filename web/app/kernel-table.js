@@ -24,7 +24,7 @@ export class KernelTable {
     this.onOpen = onOpen;
     this.body = h("tbody");
     this.more = h("button", { type: "button", class: "quiet", onclick: () => this.#toggleAll() });
-    const columns = ["Kernel", "Share of time", "Time", "GFLOP/s", "Gain", "Schedule"];
+    const columns = ["Kernel", "Share of time", "Time", "GFLOP/s", "Of the ceiling", "Gain", "Schedule"];
     const head = h("tr", {}, ...columns.map((text) => h("th", { scope: "col" }, text)));
     container.append(h("table", { class: "kernels" }, h("thead", {}, head), this.body), this.more);
   }
@@ -91,6 +91,16 @@ export class KernelTable {
         "td",
         { class: "numeric", "data-title": "GFLOP/s", "data-empty": group.gflops === null },
         format.rate(group.gflops),
+      ),
+      h(
+        "td",
+        {
+          class: "numeric",
+          "data-title": "Of the ceiling",
+          "data-empty": group.ceiling === null,
+          title: "The least time that this device could take, by its microbenchmarks, over the time it takes",
+        },
+        group.ceiling === null ? "–" : format.percent(group.ceiling),
       ),
       h(
         "td",

@@ -38,6 +38,8 @@ let latencyDue = false;
 /** @type {Report | null} */
 let report = null;
 let reportDue = 0;
+/** What the loaded model is called. */
+let modelName = "";
 let reportTook = 0;
 let outputsShown = 0;
 
@@ -129,6 +131,7 @@ function nameOf({ source }) {
  * @param {string} name
  */
 function openModel(loaded, name) {
+  modelName = name;
   showFacts(byId("facts", HTMLElement), name, loaded.facts);
   byId("welcome", HTMLElement).hidden = true;
   byId("run-form", HTMLElement).hidden = false;
@@ -255,6 +258,8 @@ function showNoReport() {
 /** @param {Report} fresh */
 function showReport(fresh) {
   report = fresh;
+  // Microbenchmarks may have run meanwhile.
+  showFacts(byId("facts", HTMLElement), modelName, fresh.device);
   byId("report-empty", HTMLElement).hidden = fresh.kernels.length > 0;
   table.show(groupKernels(fresh));
   byId("export", HTMLButtonElement).disabled = false;

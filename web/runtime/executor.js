@@ -122,7 +122,7 @@ export class Executor {
     return this.channel.call("swap", request);
   }
 
-  /** @param {{plan: number, repeat: number}} request */
+  /** @param {{plan: number, repeat: number, background?: boolean}} request */
   profile(request) {
     return this.channel.call("profile", request);
   }

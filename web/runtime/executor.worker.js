@@ -4,6 +4,7 @@
  * also between two samples of a measurement.
  */
 
+import { Courtesy } from "./courtesy.js";
 import { openDevice } from "./devices.js";
 import { UnsupportedError, VerificationError } from "./errors.js";
 import { evaluate } from "./expressions.js";
@@ -77,8 +78,8 @@ const ticks = new MessageChannel();
 const awaitingTick = [];
 ticks.port1.onmessage = () => awaitingTick.shift()?.();
 
-/** Let messages in, and serve what is urgent; a measurement awaits this between two samples. */
-async function pause() {
+/** Let messages in. */
+async function letIn() {
   lanes?.poll();
   await /** @type {Promise<void>} */ (
     new Promise((resolve) => {
@@ -86,7 +87,41 @@ async function pause() {
       ticks.port2.postMessage(null);
     })
   );
+}
+
+async function serveUrgent() {
   for (let job = urgent.shift(); job; job = urgent.shift()) await perform(job);
+}
+
+/** Let messages in, and serve what is urgent; a measurement awaits this between two samples. */
+async function pause() {
+  await letIn();
+  await serveUrgent();
+}
+
+const courtesy = new Courtesy();
+/** How long to wait for an inference that is expected, ms. */
+const WAIT_MS = 2;
+
+/**
+ * A `pause` for work in the background: it lasts until a slice is hardly noticed.
+ * @returns {() => Promise<void>}
+ */
+function polite() {
+  let resumed = performance.now();
+  return async () => {
+    courtesy.took(resumed, performance.now());
+    await letIn();
+    if (urgent.length) courtesy.asked();
+    if (!courtesy.mayDelay()) {
+      await serveUrgent();
+      while (!courtesy.mayBegin(performance.now())) {
+        await new Promise((resolve) => setTimeout(resolve, WAIT_MS));
+        await pause();
+      }
+    }
+    resumed = performance.now();
+  };
 }
 
 /** @returns {Device} */
@@ -135,7 +170,9 @@ async function infer(request) {
   const start = performance.now();
   const outputs = await theDevice().run({ ...chosen, ...request });
   environments.set(chosen.plan, chosen.environment);
-  return { outputs, plan: chosen.plan, ms: performance.now() - start };
+  const end = performance.now();
+  courtesy.served(start, end);
+  return { outputs, plan: chosen.plan, ms: end - start };
 }
 
 /**
@@ -201,10 +238,10 @@ async function afterFirstRuns(work) {
 
 /**
  * Times of all units on the latest inputs, with the work that they claim to do.
- * @param {{plan: number, repeat: number}} request
+ * @param {{plan: number, repeat: number, background?: boolean}} request
  */
 async function profile(request) {
-  const times = await theDevice().profile(request, pause);
+  const times = await theDevice().profile(request, request.background ? polite() : pause);
   const units = plans.get(request.plan)?.units ?? [];
   const environment = environments.get(request.plan) ?? {};
   const sum = (/** @type {any[]} */ steps, /** @type {"flops" | "bytes"} */ what) =>
@@ -298,9 +335,9 @@ const compiler = serve(self, {
   },
   setFiles: (/** @type {Record<string, ArrayBuffer | Blob>} */ files) => theDevice().setFiles(new WeightFiles(files)),
   addPlan,
-  measure: (/** @type {any} */ request) => afterFirstRuns(() => theDevice().measure(request, pause)),
+  measure: (/** @type {any} */ request) => afterFirstRuns(() => theDevice().measure(request, request.background ? polite() : pause)),
   profile: (/** @type {any} */ request) => afterFirstRuns(() => profile(request)),
-  microbench: (/** @type {any} */ probe) => afterFirstRuns(() => theDevice().microbench(probe, pause)),
+  microbench: (/** @type {any} */ probe) => afterFirstRuns(() => theDevice().microbench(probe, probe.background ? polite() : pause)),
   swap: (/** @type {any} */ request) => enqueue(patient, () => theDevice().swap(request)),
   connect: (/** @type {{port: MessagePort}} */ { port }) => {
     offerBell(serve(port));

@@ -259,18 +259,19 @@ export class Session {
     return JSON.stringify(await this.executor.swap({ plan, replacements }));
   }
 
-  /** @param {number} plan @param {number} repeat @returns {Promise<string>} */
-  async profile(plan, repeat) {
-    return JSON.stringify(await this.executor.profile({ plan, repeat }));
+  /** @param {number} plan @param {number} repeat @param {boolean} background @returns {Promise<string>} */
+  async profile(plan, repeat, background) {
+    return JSON.stringify(await this.executor.profile({ plan, repeat, background }));
   }
 
   /**
    * @param {string} probe JSON of a Probe without blobs
    * @param {Uint8Array[]} blobs
+   * @param {boolean} background
    * @returns {Promise<string>} JSON: milliseconds of each experiment
    */
-  async microbench(probe, blobs) {
-    return JSON.stringify(await this.executor.microbench({ ...JSON.parse(probe), blobs }));
+  async microbench(probe, blobs, background) {
+    return JSON.stringify(await this.executor.microbench({ ...JSON.parse(probe), blobs, background }));
   }
 
   /** @returns {Promise<string>} */

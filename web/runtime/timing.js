@@ -63,3 +63,16 @@ export async function warmUp(time, pause) {
   }
   return best;
 }
+
+/** What a candidate may take after one sample, two, and more, as a multiple of the incumbent's time: noise is no larger. */
+const CUTS = [1.5, 1.25, 1.1];
+
+/**
+ * Whether a candidate is so much slower than the incumbent that more samples cannot make it the winner.
+ * @param {number} ms its best time so far, warming up included: noise only ever adds time
+ * @param {number[]} incumbent samples of the incumbent
+ */
+export function isHopeless(ms, incumbent) {
+  if (!incumbent.length) return false;
+  return ms > CUTS[Math.min(incumbent.length, CUTS.length) - 1] * Math.min(...incumbent);
+}

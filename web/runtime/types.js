@@ -70,6 +70,7 @@
  * @property {number[]} incumbent the incumbent's samples, each taken just before the candidate's of the same place
  * @property {number | null} incumbentMs median of the incumbent's samples taken between the candidate's
  * @property {number | null} maxError largest |candidate − incumbent|, as a fraction of the largest |incumbent|
+ * @property {number} compileMs milliseconds that the browser took to compile and instantiate it
  * @property {string} message
  *
  * @typedef {object} MeasureRequest
@@ -78,6 +79,7 @@
  * @property {Candidate[]} candidates
  * @property {number} samples per candidate
  * @property {number} tolerance fraction of the largest magnitude in the incumbent's output
+ * @property {boolean} [background] give way to inferences: see courtesy.js
  *
  * @typedef {object} Experiment One microbenchmark: a step on buffers "in" and "out", or a number of barriers.
  * @property {Step} [step] `flops` 0: on one thread, else on all
@@ -90,6 +92,7 @@
  * @property {number[]} modules
  * @property {Experiment[]} experiments
  * @property {number} quickMs
+ * @property {boolean} [background] give way to inferences: see courtesy.js
  * @property {Uint8Array[]} blobs
  *
  * @typedef {object} Replacement
@@ -102,10 +105,12 @@
  * @property {boolean} isolated
  * @property {boolean} relaxedSimd
  * @property {number} hardwareConcurrency
+ * @property {string} browser its user agent: only a key, under which what was measured is remembered
  * @property {Record<string, string | boolean> | null} adapter
  * @property {Record<string, number>} limits
  * @property {string[]} features
  * @property {number} maxPages
+ * @property {Record<string, any>} [hardware] what microbenchmarks found, once they have run: nnjit/target.py, Hardware
  * @property {string[]} notes sentences for the user: what was not available, and why
  *
  * @typedef {object} Bound One plan with its symbols bound, ready to execute.

@@ -102,6 +102,7 @@ export class WasmDevice {
       isolated,
       relaxedSimd: hasRelaxedSimd(),
       hardwareConcurrency: navigator.hardwareConcurrency || 1,
+      browser: navigator.userAgent,
       adapter: null,
       limits: {},
       features: [],

@@ -2,16 +2,13 @@
 
 import { StepTrap } from "./program.js";
 import { firstInputs } from "./seeded-inputs.js";
-import { median, repeatsFor, warmUp } from "./timing.js";
+import { isHopeless, median, repeatsFor, warmUp } from "./timing.js";
 import { Bench } from "./wasm-bench.js";
 import { Trials } from "./wasm-trial.js";
 
 /** @typedef {import("./wasm-device.js").WasmDevice} WasmDevice */
 /** @typedef {import("./wasm-bench.js").Rival} Rival */
 /** @typedef {import("./types.js").Measurement} Measurement */
-
-/** A candidate this much slower than the incumbent, warm, is sampled once: it cannot win. */
-const HOPELESS = 1.5;
 
 /**
  * @param {WasmDevice} device
@@ -54,16 +51,20 @@ async function measureOne(bench, trials, candidate, samples, pause) {
   const incumbentSamples = [];
   /** @type {number | null} */
   let maxError = null;
+  let compileMs = 0;
   /** @type {Rival | null} */
   let rival = null;
   /** @param {Measurement["status"]} status @param {string} message */
   const outcome = (status, message) => {
     rival?.release();
     const incumbentMs = incumbentSamples.length ? median(incumbentSamples) : null;
-    return { measurement: { status, ms, incumbent: incumbentSamples, incumbentMs, maxError, message }, incumbentSamples };
+    const measurement = { status, ms, incumbent: incumbentSamples, incumbentMs, maxError, compileMs, message };
+    return { measurement, incumbentSamples };
   };
   try {
+    const start = performance.now();
     rival = await bench.admit(candidate);
+    compileMs = performance.now() - start;
   } catch (error) {
     return outcome(error instanceof StepTrap ? "trap" : "compile-error", describe(error));
   }
@@ -78,8 +79,7 @@ async function measureOne(bench, trials, candidate, samples, pause) {
     maxError = check.maxError;
     if (check.status !== "ok") return outcome(check.status, check.message);
     const warm = await warmUp((repeat) => contender.time(repeat), pause);
-    const target = warm > HOPELESS * bench.incumbentMs ? 1 : samples;
-    while (ms.length < target) {
+    while (ms.length < samples && !isHopeless(Math.min(warm, ...ms), incumbentSamples)) {
       await pause();
       incumbentSamples.push(bench.timeIncumbent(repeatsFor(bench.incumbentMs)));
       await contender.prepare();

@@ -23,11 +23,12 @@ const PROGRAM_BYTES = 4096;
  */
 export async function microbench(device, probe, pause) {
   const slots = await device.instantiate(/** @type {any} */ (probe), probe.blobs, 0);
+  const ground = new Ground(device, probe.bytes);
   /** @type {(number | null)[]} */
   const times = [];
   try {
     for (const experiment of probe.experiments) {
-      const laid = new Laid(device, probe, experiment, slots);
+      const laid = new Laid(device, probe, experiment, slots, ground);
       const time = (/** @type {number} */ repeat) => laid.time(repeat);
       let best = await warmUp(time, pause);
       for (let sample = 0; sample < SAMPLES; sample++) {
@@ -42,45 +43,70 @@ export async function microbench(device, probe, pause) {
   return times;
 }
 
-/** An experiment with its addresses, which move when persistent data grows meanwhile. */
+/** Memory above the persistent data, which moves when that grows meanwhile. */
+class Ground {
+  /**
+   * @param {WasmDevice} device
+   * @param {number} bytes of each of two buffers
+   */
+  constructor(device, bytes) {
+    this.device = device;
+    this.bytes = alignUp(bytes + SLACK);
+    this.epoch = NaN;
+    /** Address of the program that the pool reads. */
+    this.program = 0;
+    /** Addresses of the buffers "in" and "out". */
+    this.in = 0;
+    this.out = 0;
+  }
+
+  settle() {
+    const { memory } = this.device;
+    if (this.epoch === memory.epoch) return;
+    this.epoch = memory.epoch;
+    this.program = alignUp(memory.top);
+    this.in = alignUp(this.program + PROGRAM_BYTES);
+    this.out = this.in + this.bytes;
+    memory.ensure(this.out + this.bytes);
+    // What `measure` left above the arena may lie here.
+    this.device.disturbances += 1;
+    // Pages that were never written all share one that is, and so would seem to fit the nearest cache.
+    memory.bytes.fill(0, this.in, this.out + this.bytes);
+  }
+}
+
+/** An experiment as a program for the pool. */
 class Laid {
   /**
    * @param {WasmDevice} device
    * @param {Probe} probe
    * @param {import("./types.js").Experiment} experiment
    * @param {number[]} slots
+   * @param {Ground} ground
    */
-  constructor(device, probe, experiment, slots) {
+  constructor(device, probe, experiment, slots, ground) {
     this.device = device;
     this.probe = probe;
     this.experiment = experiment;
     this.slots = slots;
+    this.ground = ground;
     this.epoch = NaN;
     this.words = new Int32Array(0);
-    this.program = 0;
     this.shared = false;
   }
 
   lay() {
-    const { device, probe, slots } = this;
-    const { memory } = device;
+    const { device, probe, slots, ground } = this;
     const { barriers, step } = this.experiment;
-    this.epoch = memory.epoch;
-    this.program = alignUp(memory.top);
-    const bytes = alignUp(probe.bytes + SLACK);
-    const first = alignUp(this.program + PROGRAM_BYTES);
-    memory.ensure(first + 2 * bytes);
-    // What `measure` left above the arena may lie here.
-    device.disturbances += 1;
-    // Pages that were never written all share one that is, and so would seem to fit the nearest cache.
-    memory.bytes.fill(0, first, first + 2 * bytes);
+    ground.settle();
+    this.epoch = ground.epoch;
     if (barriers) {
       this.words = new Int32Array(barriers).fill(BARRIER);
       this.shared = true;
     } else if (step) {
       const builder = new ProgramBuilder(step.flops ? device.pool.threads : 1);
       const locate = (/** @type {string | number} */ id) => {
-        const address = first + (id === "in" ? 0 : bytes);
+        const address = id === "in" ? ground.in : ground.out;
         return { address, bytes: probe.bytes, storage: "f32", constant: false };
       };
       builder.add(step, probe.kernels[step.kernel], slots[step.kernel], {}, locate);
@@ -96,7 +122,7 @@ class Laid {
   time(repeat) {
     if (this.epoch !== this.device.memory.epoch) this.lay();
     const start = performance.now();
-    this.device.pool.run(this.words, 0, this.words.length, this.program, repeat, this.shared);
+    this.device.pool.run(this.words, 0, this.words.length, this.ground.program, repeat, this.shared);
     return (performance.now() - start) / repeat;
   }
 }

@@ -95,6 +95,7 @@ export class GpuContext {
       isolated: globalThis.crossOriginIsolated === true,
       relaxedSimd: false,
       hardwareConcurrency: navigator.hardwareConcurrency || 1,
+      browser: navigator.userAgent,
       adapter: {
         vendor: info.vendor,
         architecture: info.architecture,
@@ -102,7 +103,10 @@ export class GpuContext {
         description: info.description,
         software,
       },
-      limits: Object.fromEntries(LIMITS.map((name) => [name, device.limits[name]])),
+      limits: {
+        ...Object.fromEntries(LIMITS.map((name) => [name, device.limits[name]])),
+        ...(info.subgroupMaxSize ? { subgroupSize: info.subgroupMaxSize } : {}),
+      },
       features: FEATURES.filter((name) => device.features.has(name)),
       maxPages: 0,
       notes: software

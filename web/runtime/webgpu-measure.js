@@ -9,7 +9,7 @@ import { compare, GUARD_BYTES, guardIntact, poison, setGuard } from "./compare.j
 import { bytesOfBuffer, isPersistent, specOf } from "./plan-buffers.js";
 import { boundaryOf, touched, written } from "./plan-edit.js";
 import { firstInputs } from "./seeded-inputs.js";
-import { median } from "./timing.js";
+import { isHopeless, median } from "./timing.js";
 import { storageBytes } from "./webgpu-context.js";
 import { Program } from "./webgpu-program.js";
 import { SAMPLE_MS, Stopwatch } from "./webgpu-timing.js";
@@ -19,9 +19,6 @@ import { SAMPLE_MS, Stopwatch } from "./webgpu-timing.js";
 /** @typedef {import("./webgpu-program.js").Place} Place */
 /** @typedef {import("./types.js").Measurement} Measurement */
 /** @typedef {string | number} Id */
-
-/** A candidate this much slower than the incumbent is sampled once: it cannot win. */
-const HOPELESS = 1.5;
 
 /**
  * @param {WebGpuDevice} device
@@ -64,17 +61,20 @@ async function measureOne(bench, candidate, samples, pause, incumbent) {
   const before = incumbent.length;
   /** @type {number | null} */
   let maxError = null;
+  let compileMs = 0;
   /** @type {Runner | null} */
   let runner = null;
   /** @param {Measurement["status"]} status @param {string} message @returns {Measurement} */
   const outcome = (status, message) => {
     const own = incumbent.slice(before);
-    return { status, ms, incumbent: own, incumbentMs: own.length ? median(own) : null, maxError, message };
+    return { status, ms, incumbent: own, incumbentMs: own.length ? median(own) : null, maxError, compileMs, message };
   };
   /** @type {LoadedPlan} */
   let loaded;
   try {
+    const start = performance.now();
     loaded = await bench.device.withUnit(bench.loaded, bench.unit, candidate);
+    compileMs = performance.now() - start;
   } catch (error) {
     return outcome("compile-error", describe(error));
   }
@@ -83,9 +83,8 @@ async function measureOne(bench, candidate, samples, pause, incumbent) {
     const check = await bench.check(runner);
     maxError = check.maxError;
     if (check.status !== "ok") return outcome(check.status, check.message);
-    const warm = await runner.warmUp();
-    const wanted = warm > HOPELESS * bench.incumbent.ms ? 1 : samples;
-    while (ms.length < wanted) {
+    await runner.warmUp();
+    while (ms.length < samples && !isHopeless(runner.ms, incumbent.slice(before))) {
       await pause();
       incumbent.push(await bench.incumbent.sample());
       ms.push(await runner.sample());

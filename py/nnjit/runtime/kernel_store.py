@@ -2,6 +2,8 @@
 
 ["tuned", device, task]    what tuning found here: see Task.record; `device` is `device_key`'s text
 ["device", device]         generator and class of that device, for whoever exports
+["hardware", device, browser]  what microbenchmarks found: target.Hardware
+["model", device]          the cost model, as far as it has learned: tune/cost_model.py
 ["hints", group]           a group of an imported kernel file (tune/kernel_file.py)
 ["fatal", device, unit]    a GPU kernel that was being tried, or was running when the device was lost (webgpu-measure.js)
 """
@@ -75,6 +77,24 @@ class KernelStore:
         entries = [(["device", device], about)]
         entries += [(["tuned", device, task], record) for task, record in records.items()]
         await self._write(entries)
+
+    async def hardware(self, facts: Mapping[str, Any]) -> dict | None:
+        """What microbenchmarks found with this browser, in its present version."""
+        found = await self._read("hardware", device_key(facts), facts["browser"])
+        return found[0][1] if found else None
+
+    async def keep_hardware(self, facts: Mapping[str, Any], hardware: dict) -> None:
+        """Keep what microbenchmarks found."""
+        await self._write([(["hardware", device_key(facts), facts["browser"]], hardware)])
+
+    async def cost_model(self, device: str) -> dict:
+        """The record of the cost model of this device; empty when there is none."""
+        found = await self._read("model", device)
+        return found[0][1] if found else {}
+
+    async def keep_cost_model(self, device: str, record: dict) -> None:
+        """Keep the cost model's record."""
+        await self._write([(["model", device], record)])
 
     async def hints(self, facts: Mapping[str, Any]) -> Findings:
         """Task → findings from devices like this one."""

@@ -9,6 +9,7 @@ from ..compiler import CompiledPlan
 from ..emit.wasm import emit_module
 from ..emit.wgsl import emit_shader
 from ..errors import InputError
+from ..tune.cost_model import CostModel
 from ..tune.kernel_file import Findings
 from ..tune.tuner import Tuner
 from .session import Session
@@ -30,10 +31,11 @@ class LoadedPlan:
         on_event: Callable[[dict], None],
         remembered: Mapping[str, dict],
         hints: Findings,
+        model: CostModel,
     ) -> None:
         self.id = id
         self.compiled = compiled
-        self.tuner = Tuner(compiled, id, self, on_event, remembered, hints)
+        self.tuner = Tuner(compiled, id, self, on_event, remembered, hints, model)
         self._session = session
         body = json.loads(compiled.json)
         self.units: list[dict] = body["units"]
@@ -42,16 +44,16 @@ class LoadedPlan:
         self.first_ms: list[float] = []
         self.stale = True
 
-    async def tune(self, seconds: float) -> None:
-        """Run the tuner for at most `seconds`; `tuner.stopped` ends it earlier."""
+    async def tune(self, seconds: float, background: bool = False) -> None:
+        """Run the tuner for at most `seconds`; `tuner.stopped` ends it earlier. `background`: inferences come first."""
         self.tuner.stopped = False
-        await self.tuner.run(seconds)
+        await self.tuner.run(seconds, background)
 
     async def measure(
-        self, plan: int, unit: int, candidates: list[dict], samples: int, tolerance: float
+        self, plan: int, unit: int, candidates: list[dict], samples: int, tolerance: float, background: bool
     ) -> dict:
         """Time and check candidates of a unit: see Session.measure."""
-        return await self._session.measure(plan, unit, candidates, samples, tolerance)
+        return await self._session.measure(plan, unit, candidates, samples, tolerance, background)
 
     async def swap(self, plan: int, replacements: list[tuple[int, dict]]) -> None:
         """Replace units, (index, candidate as plan.candidate() makes it), between two inferences."""
@@ -62,9 +64,9 @@ class LoadedPlan:
             self.units[unit] = body["unit"]
         self.stale = True
 
-    async def profile(self, plan: int, repeat: int) -> list[dict]:
+    async def profile(self, plan: int, repeat: int, background: bool = False) -> list[dict]:
         """Time every unit on the latest inputs: [{"unit", "ms", "flops", "bytes"}]."""
-        self.times = await self._session.profile(plan, repeat)
+        self.times = await self._session.profile(plan, repeat, background)
         self.first_ms = self.first_ms or [entry["ms"] for entry in self.times]
         self.stale = False
         return self.times

@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
 
@@ -28,8 +29,9 @@ from ..errors import (
 from ..graph.graph import Graph
 from ..onnx.external import check_files
 from ..onnx.reader import read_model
-from ..target import Target
-from ..tune import kernel_file
+from ..target import Hardware, Target
+from ..tune import kernel_file, microbench
+from ..tune.cost_model import CostModel
 from ..tune.device_class import device_class
 from ..tune.kernel_file import Findings
 from .kernel_store import device_key, findings_of, hints_for
@@ -140,7 +142,7 @@ async def open_model(
             sizes = await session.fetch_external_data(external)
             with _named(session.name):
                 check_files(graph, sizes)
-        await session.place(_signature(graph))
+        await session.place(model_signature(graph))
         model = Model(graph, session, facts, tune, report, on_event, passes)
         model.timings |= timings
         await model._recall()
@@ -203,7 +205,9 @@ def _described(specs: dict[str, InputSpec]) -> dict:
     }
 
 
-def _signature(graph: Graph) -> dict:
+def model_signature(graph: Graph) -> dict:
+    """The graph's inputs and outputs as the executor checks them."""
+
     def ports(infos: list) -> list[dict]:
         return [
             {
@@ -261,7 +265,7 @@ class Model:
         on_event: Progress | None,
         passes: Passes,
     ) -> None:
-        signature = _signature(graph)
+        signature = model_signature(graph)
         self.inputs: list[dict] = signature["inputs"]
         self.outputs: list[dict] = signature["outputs"]
         self.facts = facts
@@ -288,6 +292,7 @@ class Model:
         """Task → what an earlier visit left of it: see Tuner.records."""
         self._hints: Findings = {}
         """Task → what was fast on devices like this one."""
+        self._cost_model = CostModel()
 
     async def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """One inference: arrays by name in, arrays by name out.
@@ -326,12 +331,17 @@ class Model:
 
         self._on_event = both
         try:
-            self._tuning = asyncio.ensure_future(current.tune(seconds))
+            self._tuning = asyncio.ensure_future(self._tune_now(current, seconds))
             await self._tuning
         finally:
             self._on_event = listener
         await self.profile()
         self._tune_in_background()
+
+    async def _tune_now(self, plan: LoadedPlan, seconds: float) -> None:
+        started = time.perf_counter()
+        await self._know_device(background=False)
+        await plan.tune(max(0.0, seconds - _since(started) / 1000))
 
     async def pause_tuning(self) -> None:
         """Stop tuning, in the background too, until `resume_tuning`."""
@@ -352,18 +362,21 @@ class Model:
                 plan.tuner.stopped = True
             await asyncio.wait([task])
 
-    async def profile(self, repeat: int = 3) -> None:
-        """Time every unit of the current plan on the latest inputs; `report` shows it."""
+    async def profile(self, repeat: int = 3, background: bool = False) -> None:
+        """Time every unit of the current plan on the latest inputs; `report` shows it.
+
+        background   give way to inferences, those that are expected soon included
+        """
         self._check_alive()
         current = self._current
         if current is not None:
-            await current.profile(current.id, repeat)
+            await current.profile(current.id, repeat, background)
         self._stats = await self._session.stats()
 
     async def profile_if_stale(self) -> None:
         """Profile if what runs has changed since the last time."""
         if self._current is not None and self._current.stale:
-            await self.profile()
+            await self.profile(background=True)
 
     def report(self) -> Report:
         """What runs and how fast, as far as it was measured: a dict that prints as a table.
@@ -420,7 +433,13 @@ class Model:
         self.timings["modules"] += added["compileMs"]
         self.timings["init"] += added["initMs"]
         loaded = LoadedPlan(
-            added["plan"], compiled, self._session, self._tune_event, self._memory, self._hints
+            added["plan"],
+            compiled,
+            self._session,
+            self._tune_event,
+            self._memory,
+            self._hints,
+            self._cost_model,
         )
         self._plans[loaded.id] = self._current = loaded
         self._inputs = inputs
@@ -447,16 +466,43 @@ class Model:
         if not self._complete:
             return
         store = self._session.store
-        self._memory = await store.tuned(device_key(self.facts))
+        key = device_key(self.facts)
+        self._memory = await store.tuned(key)
+        self._cost_model = CostModel.of(await store.cost_model(key))
+        hardware = await store.hardware(self.facts)
+        if hardware is not None:
+            self._use_hardware(Hardware.of(hardware))
         self._hints = await store.hints(self.facts)
         for task, findings in hints_for(
             _shared_groups(await self._session.shared_kernels()), self.facts
         ).items():
             self._hints[task] = [*self._hints.get(task, ()), *findings]
 
+    async def _know_device(self, background: bool) -> None:
+        """Run the microbenchmarks, unless they have run in this browser before."""
+        if self._target.hardware is not None:
+            return
+        times = await self._session.microbench(*microbench.request(self._target), background)
+        try:
+            hardware = microbench.interpret(self._target, times, self.facts["limits"].get("subgroupSize"))
+        except ValueError as error:
+            self.facts["notes"].append(f"The microbenchmarks gave no result: {error}.")
+            return
+        self._use_hardware(hardware)
+        await self._session.store.keep_hardware(self.facts, asdict(hardware))
+
+    def _use_hardware(self, hardware: Hardware) -> None:
+        self._target = self._target.measured(hardware)
+        self.facts["hardware"] = asdict(hardware)
+        for plan in self._plans.values():
+            plan.tuner.retarget(self._target)
+
     async def _remember(self) -> None:
         """Leave what the plans' tuners found to later visits."""
-        for plan in self._plans.values() if self._complete else ():
+        if not self._complete:
+            return
+        await self._session.store.keep_cost_model(device_key(self.facts), self._cost_model.record())
+        for plan in self._plans.values():
             await self._session.store.remember(self.facts, plan.tuner.records())
 
     def _tune_event(self, event: dict) -> None:
@@ -481,11 +527,12 @@ class Model:
     async def _tune_all(self) -> None:
         """Tune plans until nothing promising is left in any, the latest first; what fails ends it, not the model."""
         try:
+            await self._know_device(background=True)
             while not self._paused:
                 waiting = [p for p in self._plans.values() if not p.tuner.finished]
                 if not waiting:
                     break
-                await waiting[-1].tune(_BACKGROUND_SLICE)
+                await waiting[-1].tune(_BACKGROUND_SLICE, background=True)
                 if waiting[-1].tuner.stopped:
                     break
         except Exception as error:
@@ -496,7 +543,7 @@ class Model:
 
     async def _profile_quietly(self) -> None:
         try:
-            await self.profile()
+            await self.profile(background=True)
         except DeviceError:
             pass  # Disposed of meanwhile; an inference that fails says so itself.
         finally:

@@ -11,8 +11,10 @@ class Report(dict):
     device    facts of the device
     timings   milliseconds: see Model
     kernels   one entry a unit: unit, label, node, op, task, schedule, kernels, ms, share (of all units' time), gain (first
-              time over latest), gflops; times are None until the plan was profiled
-    tasks     one entry a tuning task: see Tuner.report
+              time over latest), gflops, ceiling (least time that the device could take, by the roofline of its
+              microbenchmarks, over ms; above 1 where a kernel saves arithmetic, as Winograd's convolutions do);
+              None until the plan was profiled, or the device measured
+    tasks     one entry a tuning task: see Tuner.report; and its units' share and ceiling
     memory    bytes, by name
     """
 
@@ -25,7 +27,8 @@ class Report(dict):
             ms = "" if unit["ms"] is None else f"{unit['ms']:9.3f} ms {unit['share']:6.1%}"
             gain = "" if not unit["gain"] or unit["gain"] < 1.05 else f"  ×{unit['gain']:.1f}"
             speed = "" if unit["gflops"] is None else f"{unit['gflops']:7.1f} GFLOP/s"
-            lines.append(f"{ms:20} {speed:15} {unit['label']}  {unit['schedule']}{gain}")
+            ceiling = "" if unit["ceiling"] is None else f"{unit['ceiling']:5.0%}"
+            lines.append(f"{ms:20} {speed:15} {ceiling:6} {unit['label']}  {unit['schedule']}{gain}")
         if len(units) > _SHOWN:
             lines.append(f"… and {len(units) - _SHOWN} more")
         tried = sum(len(task["candidates"]) for task in self["tasks"])
@@ -48,6 +51,11 @@ def make_report(facts: dict, timings: dict[str, float], plan: LoadedPlan | None,
             if unit["steps"]:
                 kernels.append(_unit(plan, number, unit, total))
     tasks = plan.tuner.report() if plan is not None else []
+    for task in tasks:
+        units = [entry for entry in kernels if entry["unit"] in task["units"]]
+        shares = [entry["share"] for entry in units if entry["share"] is not None]
+        task["share"] = sum(shares) if shares else None
+        task["ceiling"] = next((entry["ceiling"] for entry in units), None)
     return Report(device=facts, timings=dict(timings), kernels=kernels, tasks=tasks, memory=dict(stats))
 
 
@@ -64,6 +72,7 @@ def _unit(plan: LoadedPlan, number: int, unit: dict, total: float) -> dict:
         "share": None,
         "gain": None,
         "gflops": None,
+        "ceiling": None,
     }
     if plan.times:
         timed = plan.times[number]
@@ -72,4 +81,7 @@ def _unit(plan: LoadedPlan, number: int, unit: dict, total: float) -> dict:
         entry["share"] = ms / total if total else 0.0
         entry["gain"] = plan.first_ms[number] / ms if ms else 1.0
         entry["gflops"] = timed["flops"] / ms / 1e6 if ms and timed["flops"] else None
+        hardware = plan.compiled.target.hardware
+        if hardware and ms:
+            entry["ceiling"] = hardware.least_ms(timed["flops"], timed["bytes"]) / ms
     return entry

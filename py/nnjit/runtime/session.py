@@ -91,16 +91,29 @@ class Session:
         await _await(self._js.keepPlan(text, _to_js(blobs), json.dumps(inputs)))
 
     async def measure(
-        self, plan: int, unit: int, candidates: list[dict], samples: int, tolerance: float
+        self,
+        plan: int,
+        unit: int,
+        candidates: list[dict],
+        samples: int,
+        tolerance: float,
+        background: bool = False,
     ) -> dict:
         """Time candidates of a unit against the incumbent, on the latest inputs, and check what they compute.
 
         candidates   as plan.candidate() makes them: {"json", "blobs"}
         tolerance    fraction of the largest magnitude in the incumbent's output
-        Returns {"incumbentMs", "results": [{"status", "ms": [...], "incumbentMs", "maxError", "message"}]}; status is
-        "ok", "wrong", "trap", "endless", "compile-error", "out-of-bounds" or "error".
+        background   give way to inferences, those that are expected soon included
+        Returns {"incumbentMs", "results": [{"status", "ms": [...], "incumbent": [...], "incumbentMs", "maxError",
+        "compileMs", "message"}]}; status is "ok", "wrong", "trap", "endless", "compile-error", "out-of-bounds" or "error".
         """
-        request = {"plan": plan, "unit": unit, "samples": samples, "tolerance": tolerance}
+        request = {
+            "plan": plan,
+            "unit": unit,
+            "samples": samples,
+            "tolerance": tolerance,
+            "background": background,
+        }
         texts, blobs = _split(candidates)
         return json.loads(await _await(self._js.measure(json.dumps(request), texts, blobs)))
 
@@ -110,13 +123,13 @@ class Session:
         units = _to_js([unit for unit, _ in replacements])
         return json.loads(await _await(self._js.swap(plan, units, texts, blobs)))
 
-    async def profile(self, plan: int, repeat: int) -> list[dict]:
-        """Median milliseconds, flops and bytes of each unit on the latest inputs."""
-        return json.loads(await _await(self._js.profile(plan, repeat)))
+    async def profile(self, plan: int, repeat: int, background: bool = False) -> list[dict]:
+        """Median milliseconds, flops and bytes of each unit on the latest inputs; `background` as in `measure`."""
+        return json.loads(await _await(self._js.profile(plan, repeat, background)))
 
-    async def microbench(self, request: str, blobs: list[bytes]) -> list[float | None]:
-        """Milliseconds of the experiments that tune.microbench.request describes; inferences are served meanwhile."""
-        return json.loads(await _await(self._js.microbench(request, _to_js(blobs))))
+    async def microbench(self, request: str, blobs: list[bytes], background: bool) -> list[float | None]:
+        """Milliseconds of the experiments that tune.microbench.request describes; `background` as in `measure`."""
+        return json.loads(await _await(self._js.microbench(request, _to_js(blobs), background)))
 
     async def stats(self) -> dict:
         """Memory in bytes, and counts."""

@@ -8,15 +8,23 @@ counts at all, and it replaces the incumbent only when it is faster by more than
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol
 
+import numpy as np
+
 from ..compiler import CompiledPlan
 from ..errors import DeviceError
 from ..ir import Kernel
+from ..lower.spec import KernelSpec
 from ..plan import Item, UnitCode, candidate
 from ..schedule.schedule import Schedule
+from ..target import Target
+from .cost_model import Analysis, CostModel, expected_gain
 
 BATCH = 4
 """Candidates measured at a time: the language border is crossed once for all of them."""
@@ -31,38 +39,52 @@ MIN_WINS = 0.7
 """Fraction of pairs of neighbouring samples that a challenger must win: on a noisy machine the best time may be luck."""
 MIN_SHARE = 0.005
 """Tasks below this fraction of an inference are not worth a measurement."""
+MIN_EXPECTED = 0.0004
+"""Nor is a task of which a measurement is expected to save less than this fraction of an inference."""
 PATIENCE = 16
 """Candidates in a row without a new best after which a task is left alone."""
+UNKNOWN_GAIN = 0.1
+"""Expected of a task's first candidates, as a part of its time, before anything is known of them."""
 
 
 class Executor(Protocol):
     """What the tuner asks of the executor (web/runtime/executor.worker.js)."""
 
     def measure(
-        self, plan: int, unit: int, candidates: list[dict], samples: int, tolerance: float
+        self, plan: int, unit: int, candidates: list[dict], samples: int, tolerance: float, background: bool
     ) -> Awaitable[dict]:
-        """{"incumbentMs", "results": [{"status", "ms", "incumbent", "incumbentMs", "maxError", "message"}]}"""
+        """{"incumbentMs", "results": [{"status", "ms", "incumbent", "maxError", "compileMs", "message"}]}; `background`:
+        give way to inferences."""
 
     def swap(self, plan: int, replacements: list[tuple[int, dict]]) -> Awaitable[Any]:
         """Replace units between two inferences."""
 
-    def profile(self, plan: int, repeat: int) -> Awaitable[list[dict]]:
+    def profile(self, plan: int, repeat: int, background: bool) -> Awaitable[list[dict]]:
         """[{"unit", "ms"}]: median time of each unit."""
 
 
 class Trial:
     """One measured candidate."""
 
-    __slots__ = ("schedule", "status", "ms", "error", "message")
+    __slots__ = ("schedule", "status", "ms", "error", "message", "generation_ms", "compile_ms")
 
     def __init__(
-        self, schedule: Schedule, status: str, ms: float | None, error: float | None, message: str
+        self,
+        schedule: Schedule,
+        status: str,
+        ms: float | None = None,
+        error: float | None = None,
+        message: str = "",
     ) -> None:
         self.schedule = schedule
         self.status = status
         self.ms = ms
         self.error = error
         self.message = message
+        self.generation_ms: float | None = None
+        """Python's time for lowering and emission."""
+        self.compile_ms: float | None = None
+        """The browser's time for compiling and instantiating."""
 
 
 class Task:
@@ -70,7 +92,7 @@ class Task:
 
     __slots__ = (
         "key", "label", "op", "units", "waiting", "hints", "tried", "trials", "default", "current", "ms", "first_ms",
-        "since_gain",
+        "since_gain", "space", "ratio", "codes",
     )  # fmt: skip
 
     def __init__(self, key: str, label: str, op: str, waiting: list[Schedule], current: Schedule) -> None:
@@ -91,6 +113,12 @@ class Task:
         """Time of one unit with the current schedule."""
         self.first_ms: float | None = None
         self.since_gain = 0
+        self.space: Space | None = None
+        """Features of the schedules; None until the task is visited."""
+        self.ratio = 0.0
+        """log(time of the current schedule / the default's)."""
+        self.codes: dict[str, Trial] = {}
+        """What was measured, by a digest of its code."""
 
     def recall(self, record: Mapping) -> None:
         """Do not measure again what an earlier visit has: `record` is that of `records`."""
@@ -106,19 +134,18 @@ class Task:
         self.hints = len(new)
 
     def take(self, count: int) -> list[Schedule]:
-        """The next schedules to measure; hints among themselves."""
+        """The next schedules to measure; hints among themselves, before the others."""
         count = min(count, self.hints or count)
         taken, self.waiting = self.waiting[:count], self.waiting[count:]
         self.hints = max(0, self.hints - count)
         return taken
 
     def record(self) -> dict:
-        """What a later visit needs to know."""
+        """What was found, for a later visit."""
         return {
             "schedule": str(self.current),
             "ms": self.ms,
             "default": self.first_ms,
-            "done": self.done,
             "tried": sorted(self.tried | {str(t.schedule) for t in self.trials if t.status != "error"}),
         }
 
@@ -126,9 +153,43 @@ class Task:
     def done(self) -> bool:
         return not self.waiting or self.since_gain >= PATIENCE
 
-    def promise(self) -> float:
-        """Milliseconds of an inference that are still worth searching."""
-        return (self.ms or 0.0) * len(self.units) / (1 + 0.25 * self.since_gain)
+    def promise(self, model: CostModel) -> float:
+        """Milliseconds of an inference that the next candidate is expected to save."""
+        gain = UNKNOWN_GAIN
+        if self.space is not None and self.waiting and not self.hints:
+            gain = max(self.space.gains(model, self.waiting, self.ratio))
+        return (self.ms or 0.0) * len(self.units) * gain / (1 + 0.1 * self.since_gain)
+
+
+class Space:
+    """A task's schedules as the cost model sees them: relative to the default."""
+
+    def __init__(
+        self, spec: KernelSpec, target: Target, schedules: list[Schedule], default: Schedule
+    ) -> None:
+        self._analysis = Analysis(spec, target)
+        self._position = {schedule: n for n, schedule in enumerate(schedules)}
+        self._default = self._vector(default)
+        self._differences: dict[Schedule, np.ndarray] = {}
+
+    def _vector(self, schedule: Schedule) -> np.ndarray:
+        # One from elsewhere is as good a guess as the first one.
+        return self._analysis.features(schedule, self._position.get(schedule, 0), len(self._position))
+
+    def difference(self, schedule: Schedule) -> np.ndarray:
+        """Features of the schedule less those of the default."""
+        found = self._differences.get(schedule)
+        if found is None:
+            found = self._differences[schedule] = self._vector(schedule) - self._default
+        return found
+
+    def gains(self, model: CostModel, schedules: list[Schedule], best: float) -> list[float]:
+        """What each schedule is expected to save over the best so far, as a part of the default's time."""
+        means, spreads = model.predict(np.array([self.difference(s) for s in schedules]))
+        return [
+            expected_gain(float(mean), float(spread), best)
+            for mean, spread in zip(means, spreads, strict=True)
+        ]
 
 
 class Tuner:
@@ -142,16 +203,21 @@ class Tuner:
         on_event: Callable[[dict], None] | None = None,
         remembered: Mapping[str, dict] | None = None,
         hints: Mapping[str, list[dict]] | None = None,
+        model: CostModel | None = None,
     ) -> None:
         self.compiled = compiled
         self.plan = plan
         self.executor = executor
         self.on_event = on_event
+        self.model = model or CostModel()
+        """What was learned on this device, by other plans too."""
         self.tasks: dict[str, Task] = {}
         self.candidates = 0
         self.stopped = False
         self.generation_ms = 0.0
         """Python's time for schedules, lowering and emission, all candidates together."""
+        self._spent = 0.0
+        """Seconds of `run`, for an estimate of what is left."""
         self._units = list(compiled.units)
         self._profiled = False
         for index, (item, unit) in enumerate(zip(compiled.items, compiled.units, strict=True)):
@@ -180,20 +246,39 @@ class Tuner:
         """Whether nothing is left that is worth measuring."""
         return self._profiled and self._next() is None
 
-    async def run(self, seconds: float) -> None:
-        """Measure for at most `seconds`; returns early when nothing promising is left, or `stopped` is set."""
-        deadline = time.monotonic() + seconds
+    def retarget(self, target: Target) -> None:
+        """Search on for a device of which more is known now; what was measured stays."""
+        self.compiled.target = target
+        self.compiled.scheduler.retarget(target)
+        for task in self.tasks.values():
+            item = self.compiled.items[task.units[0]]
+            tried = {str(t.schedule) for t in task.trials} | task.tried | {str(task.current)}
+            first = task.waiting[: task.hints]
+            if task.waiting:
+                fresh = [s for s in self.compiled.scheduler.candidates(item) if str(s) not in tried]
+                task.waiting = list(dict.fromkeys([*first, *fresh]))
+            task.space = None
+
+    async def run(self, seconds: float, background: bool = False) -> None:
+        """Measure for at most `seconds`; returns early when nothing promising is left, or `stopped` is set.
+
+        background   give way to inferences
+        """
+        begin = time.monotonic()
+        deadline = begin + seconds
         if not self._profiled:
-            await self._profile()
+            await self._profile(background)
         while not self.stopped and time.monotonic() < deadline:
             task = self._next()
             if task is None:
                 break
-            await self._try_batch(task, deadline)
+            before = time.monotonic()
+            await self._try_batch(task, deadline, background)
+            self._spent += time.monotonic() - before
         self._emit({"event": "idle", "secondsLeft": 0.0})
 
-    async def _profile(self) -> None:
-        for entry in await self.executor.profile(self.plan, 5):
+    async def _profile(self, background: bool) -> None:
+        for entry in await self.executor.profile(self.plan, 5, background):
             key = self._units[int(entry["unit"])].task
             if key is not None:
                 task = self.tasks[key]
@@ -205,44 +290,92 @@ class Tuner:
 
     def _next(self) -> Task | None:
         total = sum((t.ms or 0.0) * len(t.units) for t in self.tasks.values())
-        open_tasks = [t for t in self.tasks.values() if not t.done and t.promise() > MIN_SHARE * total]
-        return max(open_tasks, key=lambda t: (t.hints > 0, t.promise()), default=None)
+        promises = {
+            task: task.promise(self.model)
+            for task in self.tasks.values()
+            if not task.done and (task.ms or 0.0) * len(task.units) > MIN_SHARE * total
+        }
+        worth = [t for t, promise in promises.items() if t.hints or promise > MIN_EXPECTED * total]
+        return max(worth, key=lambda t: (t.hints > 0, promises[t]), default=None)
 
-    async def _try_batch(self, task: Task, deadline: float) -> None:
-        schedules = task.take(BATCH)
+    def _order(self, task: Task) -> None:
+        """Those first of which most is expected; hints stay in front."""
         item = self.compiled.items[task.units[0]]
-        begin = time.perf_counter()
-        made: list[tuple[Schedule, dict]] = []
-        for schedule in schedules:
+        if task.space is None:
+            schedules = self.compiled.scheduler.candidates(item)
+            task.space = Space(item.spec, self.compiled.target, schedules, task.default)
+        rest = task.waiting[task.hints :]
+        if rest:
+            gains = dict(zip(rest, task.space.gains(self.model, rest, task.ratio), strict=True))
+            task.waiting[task.hints :] = sorted(rest, key=lambda s: -gains[s])
+
+    def _make(self, task: Task, deadline: float) -> list[tuple[Schedule, dict, float]]:
+        """The next candidates: (schedule, code, Python's ms). None whose code was measured already."""
+        item = self.compiled.items[task.units[0]]
+        made: list[tuple[Schedule, dict, float]] = []
+        keys: set[str] = set()
+        left = task.hints or len(task.waiting)
+        while left and len(made) < BATCH and time.monotonic() < deadline:
+            left -= 1
+            (schedule,) = task.take(1)
+            begin = time.perf_counter()
             try:
                 unit = self.compiled.scheduler.unit(item, schedule)
-                made.append((schedule, candidate(unit, self.compiled.target)))
+                code = candidate(unit, self.compiled.target)
             except ValueError as error:
-                self._record(task, Trial(schedule, "refused", None, None, str(error)), deadline)
-        self.generation_ms += (time.perf_counter() - begin) * 1e3
+                self._record(task, Trial(schedule, "refused", message=str(error)), deadline)
+                continue
+            finally:
+                spent = (time.perf_counter() - begin) * 1e3
+                self.generation_ms += spent
+            key = code_key(code)
+            twin = task.codes.get(key)
+            if twin is not None or key in keys:
+                same = twin.schedule if twin else next(s for s, c, _ in made if code_key(c) == key)
+                trial = Trial(schedule, "same", twin.ms if twin else None, None, f"the code of {same}")
+                self._record(task, trial, deadline)
+                continue
+            keys.add(key)
+            made.append((schedule, code, spent))
+        return made
+
+    async def _try_batch(self, task: Task, deadline: float, background: bool) -> None:
+        self._order(task)
+        made = self._make(task, deadline)
         if not made:
             return
         answer = await self.executor.measure(
-            self.plan, task.units[0], [c for _, c in made], SAMPLES, TOLERANCE
+            self.plan, task.units[0], [code for _, code, _ in made], SAMPLES, TOLERANCE, background
         )
         best: tuple[Trial, dict] | None = None
-        for (schedule, code), result in zip(made, answer["results"], strict=True):
+        for (schedule, code, spent), result in zip(made, answer["results"], strict=True):
             if task.ms is None and answer.get("incumbentMs"):
                 task.ms = task.first_ms = float(answer["incumbentMs"])
             trial = _trial(schedule, result, task.ms)
+            trial.generation_ms, trial.compile_ms = spent, result.get("compileMs")
+            task.codes[code_key(code)] = trial
+            self._learn(task, trial)
             self._record(task, trial, deadline)
             if trial.ms is not None and (best is None or trial.ms < (best[0].ms or 0.0)):
                 best = trial, code
-        if best is not None and await self._confirmed(task, *best):
+        if best is not None and await self._confirmed(task, *best, background):
             await self._adopt(task, best[0])
         else:
             task.since_gain += len(made)
 
-    async def _confirmed(self, task: Task, trial: Trial, code: dict) -> bool:
+    def _learn(self, task: Task, trial: Trial) -> None:
+        """Let the cost model know, on the scale of the task's default."""
+        if trial.ms and task.ms and task.space is not None:
+            ratio = task.ratio + math.log(trial.ms / task.ms)
+            self.model.learn(task.space.difference(trial.schedule), ratio)
+
+    async def _confirmed(self, task: Task, trial: Trial, code: dict, background: bool) -> bool:
         """Whether the trial is faster than the incumbent by more than the noise, in a second and longer match."""
         if trial.ms is None or not task.ms or trial.ms >= task.ms * (1 - MIN_GAIN):
             return False
-        answer = await self.executor.measure(self.plan, task.units[0], [code], CONFIRM_SAMPLES, TOLERANCE)
+        answer = await self.executor.measure(
+            self.plan, task.units[0], [code], CONFIRM_SAMPLES, TOLERANCE, background
+        )
         result = answer["results"][0]
         again = _trial(trial.schedule, result, task.ms)
         pairs = list(zip(result.get("ms") or [], result.get("incumbent") or [], strict=False))
@@ -270,6 +403,8 @@ class Tuner:
             return
         for index, unit in units:
             self._units[index] = unit
+        if winner.ms and task.ms:
+            task.ratio += math.log(winner.ms / task.ms)
         task.current, task.ms, task.since_gain = winner.schedule, winner.ms, 0
         self._emit({"event": "swap", "task": task.key, "label": task.label, "schedule": str(winner.schedule)})
 
@@ -288,9 +423,17 @@ class Tuner:
                 "best": task.ms,
                 "status": trial.status,
                 "message": trial.message,
-                "secondsLeft": max(0.0, deadline - time.monotonic()),
+                "secondsLeft": self._seconds_left(deadline),
             }
         )
+
+    def _seconds_left(self, deadline: float) -> float:
+        """Until the deadline, or until all that waits is measured, at the speed so far."""
+        left = max(0.0, deadline - time.monotonic())
+        if self.candidates < BATCH or not self._spent:
+            return left
+        waiting = sum(min(len(t.waiting), PATIENCE - t.since_gain) for t in self.tasks.values() if not t.done)
+        return min(left, waiting * self._spent / self.candidates)
 
     def _emit(self, event: dict) -> None:
         if self.on_event is not None:
@@ -313,7 +456,10 @@ class Tuner:
 
     def records(self) -> dict[str, dict]:
         """Task → what a later visit starts from: schedule, tried ones, whether the search is over."""
-        return {t.key: t.record() for t in self.tasks.values() if t.trials or t.done}
+        over = self.finished
+        return {
+            t.key: {**t.record(), "done": over or t.done} for t in self.tasks.values() if t.trials or t.done
+        }
 
     def report(self) -> list[dict]:
         """For each task: what was tried, what runs now, and the gain over the default."""
@@ -331,13 +477,25 @@ class Tuner:
                 "candidates": [
                     {
                         "schedule": str(x.schedule), "ms": x.ms, "status": x.status,
-                        "error": x.error, "message": x.message,
+                        "error": x.error, "message": x.message, "generationMs": x.generation_ms,
+                        "compileMs": x.compile_ms,
                     }
                     for x in t.trials
                 ],
             }
             for t in self.tasks.values()
         ]  # fmt: skip
+
+
+def code_key(code: dict) -> str:
+    """A digest of a candidate's code, whatever its kernels and its schedule are called."""
+    body = json.loads(code["json"])
+    names = [kernel["name"] for kernel in body["kernels"]]
+    body["unit"]["schedule"] = ""
+    content = [json.dumps(body).encode(), *code["blobs"]]
+    for number, name in enumerate(names):
+        content = [part.replace(name.encode(), b"%d" % number) for part in content]
+    return hashlib.sha256(b"\0".join(content)).hexdigest()
 
 
 def _trial(schedule: Schedule, result: dict, incumbent_ms: float | None) -> Trial:

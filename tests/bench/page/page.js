@@ -204,6 +204,17 @@ const page = {
     const ceilings = await import("./ceilings.js");
     return await ceilings[what](options);
   },
+
+  /**
+   * See space.js.
+   * @param {"open" | "microbench" | "place" | "measure" | "profile"} what
+   * @param {any[]} parameters
+   */
+  async space(what, ...parameters) {
+    const space = await import("./space.js");
+    const method = /** @type {(...parameters: any[]) => Promise<unknown>} */ (space[what]);
+    return await method(...parameters);
+  },
 };
 
 /**
