@@ -103,6 +103,7 @@ _BENCH_MODES = {
     "ablation": "each pass of the code generator left out: kernel speed, Python's and the browser's time to compile",
     "stages": "from the load call to the first output: milliseconds of each stage of ours, the median of 5 loads",
     "space": "measure all schedules of kernels and a sample of a far larger space; MODEL: operators or models",
+    "candidates": "Python's and the browser's time for a candidate, by kind of kernel; MODEL: operators or models",
     "peaks": "only measure this machine's ceilings",
 }
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from nnjit_build.server import SiteServer
 from nnjit_build.site import prepare
 
-from . import ablation, curve, headline, space, stages, tables
+from . import ablation, candidates, curve, headline, space, stages, tables
 from .cases import NoCase
 from .engines import NoEngine, launch
 from .remote import Failed
@@ -27,6 +27,7 @@ _MODES: dict[str, Callable[[BenchSession], None]] = {
     "ablation": ablation.ablation,
     "stages": stages.stages,
     "space": space.spaces,
+    "candidates": candidates.candidates,
 }
 
 

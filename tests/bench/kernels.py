@@ -24,6 +24,11 @@ Arrays = dict[str, np.ndarray]
 Node = tuple[str, list[str], str, dict[str, Any]]
 
 
+def kernel_titles() -> list[str]:
+    """What the operators are called."""
+    return list(_OPERATORS)
+
+
 def kernel_cases(patterns: list[str]) -> list[Case]:
     """The operators whose titles match one of the patterns (all, if there are none). Raises NoCase when none does."""
     titles = [title for title in _OPERATORS if not patterns or any(fnmatch(title, p) for p in patterns)]

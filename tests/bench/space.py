@@ -32,7 +32,7 @@ from nnjit.tune import microbench
 from nnjit.tune.cost_model import Analysis, CostModel, spearman
 
 from .cases import Case, whole_model
-from .kernels import kernel_cases
+from .kernels import kernel_cases, kernel_titles
 from .match import PAGE
 from .remote import RemotePage
 from .rows import Row
@@ -100,15 +100,8 @@ def spaces(session: BenchSession) -> None:
 
 
 def _cases(names: Sequence[str]) -> list[Case]:
-    if not names:
-        return [case for name in KERNELS for case in kernel_cases([name])]
-    return [whole_model(name) if _is_model(name) else kernel_cases([name])[0] for name in names]
-
-
-def _is_model(name: str) -> bool:
-    from models import registry
-
-    return name.partition("@")[0] in registry.MODELS or name.endswith(".onnx")
+    operators = set(kernel_titles())
+    return [kernel_cases([n])[0] if n in operators else whole_model(n) for n in names or KERNELS]
 
 
 class _Explorer:

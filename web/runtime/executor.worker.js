@@ -40,6 +40,8 @@ const urgent = [];
 /** @type {Job[]} */
 const patient = [];
 let busy = false;
+/** Called when something urgent is asked for while something patient has its turn. @type {() => void} */
+let asked = () => {};
 
 /**
  * Run `work` when its turn comes.
@@ -51,6 +53,7 @@ function enqueue(queue, work) {
   return new Promise((resolve, reject) => {
     queue.push({ work, resolve, reject });
     if (!busy) drain();
+    else if (queue === urgent) asked();
   });
 }
 
@@ -100,25 +103,42 @@ async function pause() {
 }
 
 const courtesy = new Courtesy();
-/** How long to wait for an inference that is expected, ms. */
+/** How long to wait for an inference that is expected until asking again whether it is, ms. */
 const WAIT_MS = 2;
+
+/** Whether work in the background waits until it may go on. */
+let resting = false;
+
+/** Wait for an inference, or a moment, and serve it at once. */
+async function rest() {
+  resting = true;
+  await new Promise((resolve) => {
+    asked = () => resolve(undefined);
+    setTimeout(asked, WAIT_MS);
+  });
+  // While this waits, the executor may also wait blocked for the next inference: see lane-server.js.
+  await serveUrgent();
+  resting = false;
+}
 
 /**
  * A `pause` for work in the background: it lasts until a slice is hardly noticed.
- * @returns {() => Promise<void>}
+ * @returns {import("./types.js").Pause}
  */
 function polite() {
   let resumed = performance.now();
-  return async () => {
+  return async (idle = false) => {
+    if (idle) {
+      await pause();
+      resumed = performance.now();
+      return;
+    }
     courtesy.took(resumed, performance.now());
     await letIn();
     if (urgent.length) courtesy.asked();
     if (!courtesy.mayDelay()) {
       await serveUrgent();
-      while (!courtesy.mayBegin(performance.now())) {
-        await new Promise((resolve) => setTimeout(resolve, WAIT_MS));
-        await pause();
-      }
+      while (!courtesy.mayBegin(performance.now())) await rest();
     }
     resumed = performance.now();
   };
@@ -258,7 +278,8 @@ const channels = [];
 /** Whether the executor has nothing to do, and no message of a client is on its way. */
 function mayBlock() {
   const received = channels.reduce((sum, channel) => (sum + channel.announced) | 0, 0);
-  return !busy && !urgent.length && !patient.length && !firstRuns.size && received === device?.laneHost?.bell.announced;
+  const idle = !busy || (resting && !courtesy.mayBegin(performance.now()));
+  return idle && !urgent.length && !patient.length && !firstRuns.size && received === device?.laneHost?.bell.announced;
 }
 
 /** @param {() => boolean} awaited */

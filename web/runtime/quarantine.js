@@ -60,7 +60,7 @@ export class Quarantine {
    * Run a candidate there, and judge what it did. Call `open` before.
    * @param {Attempt} attempt
    * @param {number} limit milliseconds
-   * @param {() => Promise<void>} pause awaited again and again meanwhile
+   * @param {import("./types.js").Pause} pause awaited again and again meanwhile
    * @returns {Promise<Verdict>}
    */
   async run(attempt, limit, pause) {
@@ -77,7 +77,7 @@ export class Quarantine {
     while (!answer()) {
       await Promise.race([answered, sleep(SERVE_MS)]);
       if (answer()) break;
-      await pause();
+      await pause(true);
       if (performance.now() < deadline) continue;
       await Promise.race([answered, sleep(GRACE_MS)]);
       if (!answer()) {

@@ -126,6 +126,9 @@
  * @property {(bytes: number) => import("./lane.js").LaneOffer} openLane
  * @property {(offer: import("./lane.js").LaneOffer) => void} closeLane
  *
+ * @typedef {(idle?: boolean) => Promise<void>} Pause Lets others use the device for a moment; `idle`: it was not in use
+ *   since the last pause, and something else is waited for.
+ *
  * @typedef {object} Device What the executor asks of a device; implemented by WasmDevice and WebGpuDevice. The
  *   executor checks inputs and picks the plan before it calls `run`. It never calls two methods at once, but for `run`,
  *   `addPlan` and `swap` while a `measure` or `profile` awaits `pause()`.
@@ -137,10 +140,10 @@
  * @property {LaneHost | null} laneHost
  * @property {(awaited: () => boolean) => void} prepareNext do ahead what the next inference would wait for, until it is
  *   asked for
- * @property {(request: MeasureRequest, pause: () => Promise<void>) => Promise<{incumbentMs: number, results: Measurement[]}>} measure
+ * @property {(request: MeasureRequest, pause: Pause) => Promise<{incumbentMs: number, results: Measurement[]}>} measure
  *   awaits `pause()` between samples; other requests are served meanwhile and may overwrite the arena
- * @property {(request: {plan: number, repeat: number}, pause: () => Promise<void>) => Promise<{unit: number, ms: number}[]>} profile
- * @property {(probe: Probe, pause: () => Promise<void>) => Promise<(number | null)[]>} microbench milliseconds of each
+ * @property {(request: {plan: number, repeat: number}, pause: Pause) => Promise<{unit: number, ms: number}[]>} profile
+ * @property {(probe: Probe, pause: Pause) => Promise<(number | null)[]>} microbench milliseconds of each
  *   experiment
  * @property {(request: {plan: number, replacements: Replacement[]}) => Promise<{initMs: number}>} swap
  * @property {() => Record<string, number>} stats

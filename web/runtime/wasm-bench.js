@@ -235,7 +235,7 @@ export class Rival {
   /**
    * Run it for the first time, apart from the model's memory. Only what passes may run here.
    * @param {import("./wasm-trial.js").Trials} trials
-   * @param {() => Promise<void>} pause
+   * @param {import("./types.js").Pause} pause
    */
   async pass(trials, pause) {
     const verdict = await trials.run(this.loaded, pause);

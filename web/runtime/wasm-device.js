@@ -316,7 +316,7 @@ export class WasmDevice {
 
   /**
    * @param {import("./types.js").MeasureRequest} request
-   * @param {() => Promise<void>} pause
+   * @param {import("./types.js").Pause} pause
    */
   measure(request, pause) {
     return measure(this, request, pause);
@@ -324,7 +324,7 @@ export class WasmDevice {
 
   /**
    * @param {{plan: number, repeat: number}} request
-   * @param {() => Promise<void>} pause
+   * @param {import("./types.js").Pause} pause
    */
   profile(request, pause) {
     return profile(this, request, pause);
@@ -332,7 +332,7 @@ export class WasmDevice {
 
   /**
    * @param {import("./types.js").Probe} probe
-   * @param {() => Promise<void>} pause
+   * @param {import("./types.js").Pause} pause
    */
   microbench(probe, pause) {
     return microbench(this, probe, pause);

@@ -13,7 +13,7 @@ import { Trials } from "./wasm-trial.js";
 /**
  * @param {WasmDevice} device
  * @param {import("./types.js").MeasureRequest} request
- * @param {() => Promise<void>} pause
+ * @param {import("./types.js").Pause} pause
  * @returns {Promise<{incumbentMs: number, results: Measurement[]}>}
  */
 export async function measure(device, request, pause) {
@@ -41,7 +41,7 @@ export async function measure(device, request, pause) {
  * @param {Trials} trials
  * @param {import("./types.js").Candidate} candidate
  * @param {number} samples
- * @param {() => Promise<void>} pause
+ * @param {import("./types.js").Pause} pause
  * @returns {Promise<{measurement: Measurement, incumbentSamples: number[]}>}
  */
 async function measureOne(bench, trials, candidate, samples, pause) {
@@ -104,7 +104,7 @@ function describe(error) {
  *
  * @param {WasmDevice} device
  * @param {{plan: number, repeat: number}} request
- * @param {() => Promise<void>} pause
+ * @param {import("./types.js").Pause} pause
  * @returns {Promise<{unit: number, ms: number}[]>}
  */
 export async function profile(device, { plan: id, repeat }, pause) {

@@ -18,7 +18,7 @@ const PROGRAM_BYTES = 4096;
 /**
  * @param {WasmDevice} device
  * @param {Probe} probe
- * @param {() => Promise<void>} pause
+ * @param {import("./types.js").Pause} pause
  * @returns {Promise<(number | null)[]>} milliseconds of one execution of each experiment, the least of several
  */
 export async function microbench(device, probe, pause) {

@@ -44,7 +44,7 @@ export class Trials {
   /**
    * Run a candidate for the first time.
    * @param {LoadedPlan} loaded the plan with the candidate in place of the incumbent
-   * @param {() => Promise<void>} pause
+   * @param {import("./types.js").Pause} pause
    * @returns {Promise<Verdict & {packed: Map<Id, Uint8Array>}>} `packed`: what its init steps made
    */
   async run(loaded, pause) {

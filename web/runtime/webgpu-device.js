@@ -383,7 +383,7 @@ export class WebGpuDevice {
 
   /**
    * @param {import("./types.js").MeasureRequest} request
-   * @param {() => Promise<void>} pause
+   * @param {import("./types.js").Pause} pause
    */
   measure(request, pause) {
     return measure(this, request, pause);
@@ -391,7 +391,7 @@ export class WebGpuDevice {
 
   /**
    * @param {{plan: number, repeat: number}} request
-   * @param {() => Promise<void>} pause
+   * @param {import("./types.js").Pause} pause
    */
   profile(request, pause) {
     return profile(this, request, pause);
@@ -399,7 +399,7 @@ export class WebGpuDevice {
 
   /**
    * @param {import("./types.js").Probe} probe
-   * @param {() => Promise<void>} pause
+   * @param {import("./types.js").Pause} pause
    */
   microbench(probe, pause) {
     return microbench(this, probe, pause);

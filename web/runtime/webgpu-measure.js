@@ -23,7 +23,7 @@ import { SAMPLE_MS, Stopwatch } from "./webgpu-timing.js";
 /**
  * @param {WebGpuDevice} device
  * @param {import("./types.js").MeasureRequest} request
- * @param {() => Promise<void>} pause
+ * @param {import("./types.js").Pause} pause
  * @returns {Promise<{incumbentMs: number, results: Measurement[]}>}
  */
 export async function measure(device, request, pause) {
@@ -51,7 +51,7 @@ export async function measure(device, request, pause) {
  * @param {Bench} bench
  * @param {import("./types.js").Candidate} candidate
  * @param {number} samples
- * @param {() => Promise<void>} pause
+ * @param {import("./types.js").Pause} pause
  * @param {number[]} incumbent gains the incumbent's samples
  * @returns {Promise<Measurement>}
  */
@@ -317,7 +317,7 @@ class Runner {
  *
  * @param {WebGpuDevice} device
  * @param {{plan: number, repeat: number}} request
- * @param {() => Promise<void>} pause
+ * @param {import("./types.js").Pause} pause
  * @returns {Promise<{unit: number, ms: number}[]>}
  */
 export async function profile(device, { plan: id, repeat }, pause) {

@@ -11,7 +11,7 @@ const SAMPLES = 3;
 /**
  * @param {WebGpuDevice} device
  * @param {Probe} probe
- * @param {() => Promise<void>} pause
+ * @param {import("./types.js").Pause} pause
  * @returns {Promise<(number | null)[]>} milliseconds of one execution of each experiment, the least of several; null
  *   for one that the device cannot hold, or that a quick one before it did not call for
  */
