@@ -6,6 +6,7 @@ import { alignUp, inferenceLifetimes, placeInArena, SLACK } from "./placement.js
 import { bytesOfBuffer, specOf } from "./plan-buffers.js";
 import { inferenceSteps, written } from "./plan-edit.js";
 import { ProgramBuilder } from "./program-builder.js";
+import { ThreadChoice } from "./thread-choice.js";
 
 /** @typedef {import("./types.js").Environment} Environment */
 /** @typedef {import("./program-builder.js").Place} Place */
@@ -19,6 +20,7 @@ import { ProgramBuilder } from "./program-builder.js";
  * @property {Int32Array} words
  * @property {number[]} starts first word of each unit, and the end of the last
  * @property {boolean} shared whether any step is shared among threads
+ * @property {ThreadChoice} choice whether to share them
  * @property {number} programAddress where the pool reads the words
  * @property {(id: Id) => Place} locate
  * @property {BoundInput[]} inputs that kernels read
@@ -68,6 +70,7 @@ export function bindPlan(loaded, environment, store, threads) {
     words: builder.finish(),
     starts,
     shared: builder.shared,
+    choice: new ThreadChoice(),
     programAddress: base,
     locate,
     inputs: plan.inputs

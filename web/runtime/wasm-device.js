@@ -216,7 +216,7 @@ export class WasmDevice {
     const loaded = this.loaded(id);
     const binding = this.bind(loaded, environment);
     this.writeInputs(binding, inputs);
-    this.runUnits(loaded, binding, 0, loaded.plan.units.length, 1, loaded.latest === null);
+    this.infer(loaded, binding);
     this.remember(loaded, environment, inputs);
     this.runs += 1;
     /** @type {Record<string, Tensor>} */
@@ -235,6 +235,19 @@ export class WasmDevice {
       outputs[name] = { data, dims, type: longDtype(dtype) };
     }
     return outputs;
+  }
+
+  /**
+   * Run all units, on as many threads as are good for it.
+   * @param {LoadedPlan} loaded
+   * @param {Binding} binding
+   */
+  infer(loaded, binding) {
+    const { choice, shared } = binding;
+    const together = shared && choice.next();
+    const start = performance.now();
+    this.runUnits(loaded, binding, 0, loaded.plan.units.length, 1, { shared: together, fresh: loaded.latest === null });
+    if (shared && choice.undecided) choice.record(together, performance.now() - start);
   }
 
   /**
@@ -300,10 +313,11 @@ export class WasmDevice {
    * @param {number} first
    * @param {number} last
    * @param {number} repeat
-   * @param {boolean} [fresh] whether these kernels have not run yet
+   * @param {{shared?: boolean, fresh?: boolean}} [how] `shared`: on all threads, if any step is worth it; `fresh`:
+   *   these kernels may not have run yet
    */
-  runUnits(loaded, binding, first, last, repeat, fresh = false) {
-    const { words, starts, programAddress, shared } = binding;
+  runUnits(loaded, binding, first, last, repeat, { shared = binding.shared, fresh = false } = {}) {
+    const { words, starts, programAddress } = binding;
     try {
       this.pool.run(words, starts[first], starts[last], programAddress, repeat, shared, fresh);
     } catch (error) {

@@ -1,0 +1,59 @@
+/**
+ * Whether an inference is faster on all threads or on one. To wake a thread and to wait for it costs more than a small
+ * model has to share, by an amount that depends on the machine and on what else it does; so the first inferences are
+ * done both ways, in turns, and the clock decides.
+ */
+
+import { median } from "./timing.js";
+
+/** Inferences before the first that counts: their kernels are still in the browser's slow tier. */
+const COLD = 3;
+
+/** Inferences timed each way. */
+const SAMPLES = 5;
+
+/** An inference that takes longer than this on all threads is worth their start, ms. */
+const SURELY_WORTH_MS = 5;
+
+/** Inferences after which the choice is made anew: the load of the machine changes. */
+const VALID = 2000;
+
+export class ThreadChoice {
+  constructor() {
+    this.runs = 0;
+    /** @type {{alone: number[], together: number[]}} ms */
+    this.times = { alone: [], together: [] };
+    /** @type {boolean | null} null: not known yet */
+    this.together = null;
+  }
+
+  /** Whether to use all threads for the next inference. */
+  next() {
+    this.runs += 1;
+    if (this.together !== null && this.runs % VALID === 0) this.reset();
+    return this.together ?? (this.runs <= COLD || this.runs % 2 === 0);
+  }
+
+  /** Whether the inference at hand should be timed. */
+  get undecided() {
+    return this.together === null && this.runs > COLD;
+  }
+
+  /**
+   * @param {boolean} together how it was done
+   * @param {number} ms
+   */
+  record(together, ms) {
+    const { times } = this;
+    times[together ? "together" : "alone"].push(ms);
+    if (together && ms > SURELY_WORTH_MS) this.together = true;
+    else if (times.alone.length >= SAMPLES && times.together.length >= SAMPLES) {
+      this.together = median(times.together) <= median(times.alone);
+    }
+  }
+
+  reset() {
+    this.together = null;
+    this.times = { alone: [], together: [] };
+  }
+}
