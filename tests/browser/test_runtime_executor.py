@@ -367,44 +367,91 @@ def test_an_unknown_device_is_an_error(single: Session) -> None:
     assert "tpu" in error["message"]
 
 
-def test_every_task_of_a_shared_step_is_run_exactly_once(site: SiteServer, page: Page) -> None:
-    page.goto(site.publish("empty.html", b"<!doctype html><title>test</title>"))
-    worker = """
-    import { CONTROL, execute, HEADER, PARALLEL } from "/runtime/program.js";
-    onmessage = ({ data: { memory, thread, threads, tasks, rounds, fresh } }) => {
-      const control = new Int32Array(memory, 0, 256);
-      const program = new Int32Array(memory, 1024, HEADER + threads);
-      const seen = new Int32Array(memory, 2048);
-      const f = (low, high) => {
-        for (let i = low; i < high; i++) Atomics.add(seen, i, 1);
-        if (thread === 1) for (const end = performance.now() + 0.2; performance.now() < end; );
-      };
-      execute(program, 0, program.length, [f], thread, threads, control, rounds, fresh);
-      postMessage("done");
-    };
-    """
-    counts = page.evaluate(
-        """async ([url, cases]) => {
-          const results = [];
-          for (const [threads, tasks, rounds, fresh] of cases) {
-            const memory = new SharedArrayBuffer(2048 + 4 * tasks + 64);
-            new Int32Array(memory, 1024).set([1, 0, 0, tasks, 0]);
-            const workers = Array.from({ length: threads }, () => new Worker(url, { type: "module" }));
-            const done = workers.map((w) => new Promise((resolve) => (w.onmessage = resolve)));
-            workers.forEach((w, thread) => w.postMessage({ memory, thread, threads, tasks, rounds, fresh }));
-            await Promise.all(done);
-            workers.forEach((w) => w.terminate());
-            results.push([...new Set(new Int32Array(memory, 2048, tasks))]);
-          }
-          return results;
-        }""",
-        [
-            site.publish("share.js", worker.encode()),
-            [[2, 100, 20, False], [3, 7, 50, True], [2, 1, 10, True], [4, 1000, 5, False], [2, 333, 4, True]],
-        ],
-    )
-    assert counts == [[20], [50], [10], [5], [4]]
+TEAM = """
+import { help, lead } from "/runtime/program.js";
+onmessage = ({ data: { memory, at, thread, threads, tasks, rounds, trap } }) => {
+  const control = new Int32Array(memory);
+  const program = new Int32Array(memory, at, 2 * 6 + 1);
+  const seen = new Int32Array(memory, at + 64);
+  const count = (low, high) => {
+    for (let i = low; i < high; i++) Atomics.add(seen, i, 1);
+    if (thread === 1) for (const end = performance.now() + 0.2; performance.now() < end; );
+    if (trap === thread) throw new Error("trapped");
+  };
+  const check = (slow, low, high) => {
+    // The step before must be over when this one starts, and is counted in the last word.
+    const done = seen.subarray(0, tasks).reduce((sum, n) => sum + n, 0);
+    if (done % tasks) Atomics.add(seen, tasks, 1);
+  };
+  let outcome = "done";
+  if (thread === 0) {
+    for (let round = 0; round < rounds; round++) {
+      try {
+        lead(control, threads, program, [count, check], 1 + (round % 2), false);
+      } catch (error) {
+        outcome = `step ${error.step} of round ${round}`;
+        break;
+      }
+      if (round % 3 === 0) for (const end = performance.now() + 0.5; performance.now() < end; );
+    }
+    postMessage(outcome);
+  } else {
+    postMessage("ready");
+    help(control, 0, () => new Int32Array(memory), [count, check], thread, threads);
+  }
+};
+"""
 
+RUN_TEAM = """async ([url, cases]) => {
+  const { CONTROL_BYTES, HEADER } = await import("/runtime/program.js");
+  const results = [];
+  for (const { threads, tasks, rounds, parts, trap } of cases) {
+    const memory = new SharedArrayBuffer(CONTROL_BYTES + 65536 + 4 * tasks);
+    const records = [1, 0, 0, tasks, 0, parts, 0, 1, 1, 1, 1, 1, 99];
+    new Int32Array(memory, CONTROL_BYTES, records.length).set(records);
+    const workers = Array.from({ length: threads }, () => new Worker(url, { type: "module" }));
+    const start = (thread) => new Promise((resolve) => {
+      workers[thread].onmessage = ({ data }) => resolve(data);
+      workers[thread].postMessage({ memory, at: CONTROL_BYTES, thread, threads, tasks, rounds, trap });
+    });
+    // The last helper comes late, when the leader has long begun.
+    await Promise.all(workers.slice(1, -1).map((_, i) => start(i + 1)));
+    const led = start(0);
+    if (threads > 1) await start(threads - 1);
+    const outcome = await led;
+    workers.forEach((w) => w.terminate());
+    const seen = new Int32Array(memory, CONTROL_BYTES + 64, tasks + 1);
+    results.push([outcome, [...new Set(seen.subarray(0, tasks))], seen[tasks]]);
+  }
+  return results;
+}"""
+
+
+def run_team(site: SiteServer, page: Page, cases: list[dict]) -> list:
+    page.goto(site.publish("empty.html", b"<!doctype html><title>test</title>"))
+    return page.evaluate(RUN_TEAM, [site.publish("team.js", TEAM.encode()), cases])
+
+
+def test_every_task_of_a_shared_step_is_run_exactly_once_and_before_the_next_step(
+    site: SiteServer, page: Page
+) -> None:
+    cases = [
+        {"threads": 2, "tasks": 100, "rounds": 20, "parts": 4},
+        {"threads": 3, "tasks": 7, "rounds": 40, "parts": 4},
+        {"threads": 2, "tasks": 1, "rounds": 10, "parts": 1},
+        {"threads": 2, "tasks": 64, "rounds": 3000, "parts": 32},
+        {"threads": 4, "tasks": 1000, "rounds": 6, "parts": 2},
+        {"threads": 3, "tasks": 2, "rounds": 200, "parts": 1},
+    ]
+    # Every second round is done twice.
+    assert run_team(site, page, cases) == [["done", [case["rounds"] * 3 // 2], 0] for case in cases]
+
+
+def test_a_trap_on_any_thread_ends_the_program_when_all_parts_are_over(site: SiteServer, page: Page) -> None:
+    cases = [{"threads": 2, "tasks": 64, "rounds": 2000, "parts": 4, "trap": trap} for trap in (0, 1)]
+    for outcome, _, early in run_team(site, page, cases):
+        assert outcome.startswith("step 0 of round")
+        assert early == 0
 
 def test_new_kernels_run_every_task_once_in_many_calls(site: SiteServer, page: Page) -> None:
     page.goto(site.publish("empty.html", b"<!doctype html><title>test</title>"))

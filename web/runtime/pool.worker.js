@@ -1,9 +1,9 @@
 /**
- * A thread of the pool: instantiates the modules it is sent, then sleeps until the executor wakes it to walk a program
- * with the others. It blocks in Atomics.wait, so before every message the executor commands it back to its event loop.
+ * A thread of the pool: instantiates the modules it is sent, then sleeps until the executor wakes it to help with a
+ * program. It blocks in Atomics.wait, so for every message the executor sends it back to its event loop.
  */
 
-import { COMMAND_RUN, CONTROL, CONTROL_BYTES, execute, relax, SPINS, StepTrap } from "./program.js";
+import { CONTROL, CONTROL_BYTES, help, NOTHING } from "./program.js";
 
 /** @type {WebAssembly.Memory} */
 let memory;
@@ -15,7 +15,7 @@ let thread = 0;
 let threads = 1;
 let seen = 0;
 /** @type {Function[]} */
-const functions = [];
+const functions = [NOTHING];
 
 /**
  * @typedef {{memory: WebAssembly.Memory, thread: number, threads: number}} StartMessage
@@ -30,8 +30,8 @@ self.onmessage = (/** @type {MessageEvent<StartMessage | ModulesMessage>} */ { d
   } catch (error) {
     self.postMessage({ ready: false, message: String(error) });
   }
-  // The first message comes before any program, so nothing can be missed between it and the loop.
-  serve();
+  // The first message comes before any publication, so none can be missed between it and the loop.
+  seen = help(control, seen, wordsUpTo, functions, thread, threads);
 };
 
 /** @param {StartMessage} message */
@@ -39,7 +39,7 @@ function start(message) {
   ({ memory, thread, threads } = message);
   control = new Int32Array(memory.buffer, 0, CONTROL_BYTES / 4);
   words = new Int32Array(memory.buffer);
-  seen = Atomics.load(control, CONTROL.WAKE);
+  seen = Atomics.load(control, CONTROL.SEQUENCE);
 }
 
 /** @param {ModulesMessage["modules"][0]} entry */
@@ -48,27 +48,12 @@ function instantiate({ module, functions: names }) {
   for (const { index, name } of names) functions[index] = /** @type {Function} */ (exports[name]);
 }
 
-/** Run programs until commanded back to the event loop. */
-function serve() {
-  for (;;) {
-    for (let i = 0; i < SPINS && Atomics.load(control, CONTROL.WAKE) === seen; i++) relax();
-    Atomics.wait(control, CONTROL.WAKE, seen);
-    if (Atomics.load(control, CONTROL.WAKE) === seen) continue;
-    seen = Atomics.load(control, CONTROL.WAKE);
-    if (control[CONTROL.COMMAND] !== COMMAND_RUN) return;
-    const first = control[CONTROL.RUN_ADDRESS] >>> 2;
-    const last = first + control[CONTROL.RUN_WORDS];
-    if (last > words.length) {
-      // Growth by another thread reaches this one's `buffer` some time later, unless it asks.
-      memory.grow(0);
-      words = new Int32Array(memory.buffer);
-    }
-    try {
-      const fresh = control[CONTROL.RUN_FRESH] === 1;
-      execute(words, first, last, functions, thread, threads, control, control[CONTROL.RUN_REPEAT], fresh);
-    } catch (error) {
-      // Recorded in the control block, where thread 0 finds it.
-      if (!(error instanceof StepTrap)) throw error;
-    }
+/** @param {number} word */
+function wordsUpTo(word) {
+  if (word > words.length) {
+    // Growth by another thread reaches this one's `buffer` some time later, unless it asks.
+    memory.grow(0);
+    words = new Int32Array(memory.buffer);
   }
+  return words;
 }

@@ -1,99 +1,84 @@
 /**
- * A program is what remains of a plan when all symbols are bound: a flat Int32Array that every thread walks, with no
- * evaluation and no look-up left. Records, one after another:
+ * A program is what remains of a plan when all symbols are bound: a flat Int32Array that is walked with no evaluation
+ * and no look-up left. Records, one after another:
  *
- *     SINGLE, function index, argument count n, tasks, step number, n arguments
- *     PARALLEL, the same, one counter a thread
- *     BARRIER
+ *     SINGLE or PARALLEL, function index, argument count n, tasks, step number, parts, n arguments
  *
- * A SINGLE step is run by thread 0. A PARALLEL step is shared: thread t of T has tasks ⌊tasks·t/T⌋ … ⌊tasks·(t+1)/T⌋ − 1
- * for its own, so that it finds in its cache what it wrote the step before, and takes them a few at a time; when it is
- * done it helps the others, because one of two threads may have half a core. Threads meet at BARRIERs and at the end.
+ * One thread, the leader, walks it. A PARALLEL step is shared: of T threads, thread t has tasks ⌊tasks·t/T⌋ …
+ * ⌊tasks·(t+1)/T⌋ − 1 for its own, so that it finds in its cache what it wrote the step before, and takes them in
+ * `parts` parts; when it is done it helps the others. The leader publishes such a step, works on it like the others,
+ * and goes on when all parts are done. It waits for no thread that has taken nothing: one that sleeps, or that the
+ * system gives to somebody else, costs nothing but its help.
+ *
+ * A thread takes a part by counting up the claim word of the part's owner with a compare-and-exchange. The word carries
+ * the number of the step, so that a thread which slept over the end of a step takes nothing of another one. As long as
+ * a part is taken and not done, the step stays published and its record stays where it is.
  */
 
 export const SINGLE = 0;
 export const PARALLEL = 1;
-export const BARRIER = 2;
 
 /** Words before a record's arguments. */
-export const HEADER = 5;
+export const HEADER = 6;
 
-/**
- * Words of the control block at the start of a shared memory. RUN_* describe the program that the pool is to walk.
- */
+/** Most threads that can share a memory. */
+export const MAX_THREADS = 96;
+
+/** Words of the control block at the start of a shared memory; what is often written has a cache line for itself. */
 export const CONTROL = {
-  /** Incremented to wake the pool. */
-  WAKE: 0,
-  /** COMMAND_RUN or COMMAND_YIELD. */
-  COMMAND: 1,
-  RUN_ADDRESS: 2,
-  RUN_WORDS: 3,
-  RUN_REPEAT: 4,
-  /** 1 where kernels may be new, see FRESH_PARTS. */
-  RUN_FRESH: 5,
-  /** Threads that have arrived at the barrier. */
-  ARRIVED: 16,
-  /** Incremented when all have arrived. */
-  GENERATION: 17,
-  /** Threads that sleep at the barrier instead of spinning. */
-  SLEEPING: 18,
-  /** 1 + step number of the first step that trapped on a pool thread, 0 if none did. */
-  FAILED_STEP: 32,
+  /** Number of the latest publication; notified. */
+  SEQUENCE: 0,
+  /** Word in the memory at which the published record lies, READY or YIELD. */
+  POSITION: 1,
+  /** Threads that sleep until the next publication. */
+  SLEEPING: 16,
+  /** Parts of the published step that threads other than the leader have done; notified when the leader sleeps. */
+  DONE: 32,
+  /** 1 while the leader sleeps. */
+  LEADER_SLEEPS: 33,
+  /** 1 + step number of the first step that trapped on another thread than the leader, 0 if none did. */
+  FAILED_STEP: 34,
   /** Changed and notified by a client of the executor that has asked for something: see bell.js. */
   BELL: 48,
   /** Messages that clients of the executor have announced. */
   MESSAGES: 49,
+  /** Claim word of thread 0; those of the others follow in a cache line each. */
+  CLAIM: 64,
 };
+const CLAIM_STRIDE = 16;
 
 /** Bytes of the control block. */
-export const CONTROL_BYTES = 1024;
+export const CONTROL_BYTES = 4 * (CONTROL.CLAIM + CLAIM_STRIDE * MAX_THREADS);
 
-export const COMMAND_RUN = 1;
-/** Go back to the event loop, where a message waits. */
-export const COMMAND_YIELD = 2;
+/** Published before a program: a step follows soon. */
+const READY = -1;
+/** Published to send the threads back to their event loops, where a message waits. */
+const YIELD = -2;
 
-/** A hint to the core that this is a spin loop, where the browser offers it: one takes about 75 ns, a plain round 15. */
-export const relax = /** @type {any} */ (Atomics).pause ?? (() => {});
+/** Low bits of a claim word count the parts taken, the others are those of the step's sequence number. */
+const PART_BITS = 6;
+const PART_MASK = (1 << PART_BITS) - 1;
 
-/**
- * Rounds of polling before a thread goes to sleep, about 50 µs: to put a thread to sleep and to wake it costs as much,
- * and a longer spin takes the core from the page.
- */
-export const SPINS = "pause" in Atomics ? 600 : 3000;
-
-/**
- * Wait until all `threads` have called this.
- * @param {Int32Array} control
- * @param {number} threads
- */
-export function barrier(control, threads) {
-  const generation = Atomics.load(control, CONTROL.GENERATION);
-  if (Atomics.add(control, CONTROL.ARRIVED, 1) === threads - 1) {
-    Atomics.store(control, CONTROL.ARRIVED, 0);
-    Atomics.add(control, CONTROL.GENERATION, 1);
-    // A thread counts itself among the sleepers before it checks the generation a last time, so none is missed.
-    if (Atomics.load(control, CONTROL.SLEEPING) !== 0) Atomics.notify(control, CONTROL.GENERATION);
-    return;
-  }
-  for (let i = 0; i < SPINS; i++) {
-    if (Atomics.load(control, CONTROL.GENERATION) !== generation) return;
-    relax();
-  }
-  Atomics.add(control, CONTROL.SLEEPING, 1);
-  while (Atomics.load(control, CONTROL.GENERATION) === generation) {
-    Atomics.wait(control, CONTROL.GENERATION, generation);
-  }
-  Atomics.sub(control, CONTROL.SLEEPING, 1);
-}
-
-/** Parts in which a thread takes its own tasks of a step: how finely another thread may help. */
-const PARTS = 4;
+/** Most parts in which a thread takes its own tasks. */
+export const MAX_PARTS = 4;
 
 /**
  * Parts of a step whose kernel may be new. A browser first compiles a function in haste, and puts the optimised code in
  * its place, several times faster, only between two calls: one long call would be slow from beginning to end.
  */
 const FRESH_PARTS = 32;
+
+/** The function at slot 0 of every thread; takes any arguments and does nothing. */
+export const NOTHING = () => {};
+
+/** A hint to the core that this is a spin loop, where the browser offers it: one takes about 75 ns, a plain round 15. */
+const relax = /** @type {any} */ (Atomics).pause ?? (() => {});
+
+/**
+ * Rounds of polling before a thread goes to sleep, about 50 µs: to put a thread to sleep and to wake it costs as much,
+ * and a longer spin takes the core from the page.
+ */
+const SPINS = "pause" in Atomics ? 600 : 3000;
 
 /** Thrown for a step that trapped; `step` numbers it within its program. */
 export class StepTrap extends Error {
@@ -105,97 +90,209 @@ export class StepTrap extends Error {
 }
 
 /**
- * Walk a program as one of several threads, `repeat` times. A step that traps does not stop the walk, because the
- * other threads wait at the barriers; the remaining steps are skipped.
- *
- * @param {Int32Array} program in memory that the threads share, counters zero; anywhere when `control` is null
+ * Walk a program on this thread alone.
+ * @param {Int32Array} program
  * @param {number} start first word
  * @param {number} end word after the last
  * @param {Function[]} functions
- * @param {number} thread
- * @param {number} threads for which the program was made
- * @param {Int32Array | null} control null to walk it alone
  * @param {number} repeat
  * @param {boolean} fresh whether kernels may be new: see FRESH_PARTS
  * @throws {StepTrap}
  */
-export function execute(program, start, end, functions, thread, threads, control, repeat, fresh) {
-  /** @type {StepTrap | null} */
-  let trap = null;
+export function walk(program, start, end, functions, repeat, fresh) {
   for (let round = 0; round < repeat; round++) {
-    let at = start;
-    while (at < end) {
-      const kind = program[at];
-      if (kind === BARRIER) {
-        if (control) barrier(control, threads);
-        at += 1;
-        continue;
-      }
-      const count = program[at + 2];
-      const parallel = kind === PARALLEL;
-      if (trap === null && (parallel || thread === 0)) {
-        const f = functions[program[at + 1]];
-        try {
-          if (parallel && control) share(f, program, at, thread, threads, round, fresh ? FRESH_PARTS : PARTS);
-          else callInParts(f, program, at, fresh ? FRESH_PARTS : 1);
-        } catch (cause) {
-          trap = new StepTrap(program[at + 4], cause);
-          // Before the last barrier, so that thread 0 sees it there.
-          if (control) Atomics.compareExchange(control, CONTROL.FAILED_STEP, 0, trap.step + 1);
-        }
-      }
-      at += HEADER + count + (parallel ? threads : 0);
-    }
-    if (control) barrier(control, threads);
+    for (let at = start; at < end; at += HEADER + program[at + 2]) single(program, at, functions, fresh);
   }
-  if (trap) throw trap;
 }
 
 /**
- * Run what this thread gets of a shared step.
- *
- * A counter counts tasks taken of one thread's own, never reset: in every round each thread takes from it until it is
- * refused once, so a round adds the same to it, whoever does the work.
- *
- * @param {Function} f
- * @param {Int32Array} program
- * @param {number} at the record
- * @param {number} thread
+ * Walk a program as the leader of several threads.
+ * @param {Int32Array} control
  * @param {number} threads
- * @param {number} round
- * @param {number} parts in which a thread takes its own tasks, the same on all threads
+ * @param {Int32Array} program in the memory that the threads share
+ * @param {Function[]} functions
+ * @param {number} repeat
+ * @param {boolean} fresh whether kernels may be new: see FRESH_PARTS
+ * @throws {StepTrap} when no thread works on the program any more
  */
-function share(f, program, at, thread, threads, round, parts) {
-  const count = program[at + 2];
-  const tasks = program[at + 3];
-  const counters = at + HEADER + count;
-  for (let k = 0; k < threads; k++) {
-    const owner = (thread + k) % threads;
-    const first = Math.floor((tasks * owner) / threads);
-    const last = Math.floor((tasks * (owner + 1)) / threads);
-    const part = Math.max(1, Math.ceil((last - first) / parts));
-    const before = round * (Math.ceil((last - first) / part) + threads) * part;
-    for (;;) {
-      const low = first + Atomics.add(program, counters + owner, part) - before;
-      if (low >= last) break;
-      call(f, program, at + HEADER, count, low, Math.min(low + part, last));
+export function lead(control, threads, program, functions, repeat, fresh) {
+  const position = program.byteOffset >>> 2;
+  Atomics.store(control, CONTROL.FAILED_STEP, 0);
+  publish(control, READY, true);
+  for (let round = 0; round < repeat; round++) {
+    for (let at = 0; at < program.length; at += HEADER + program[at + 2]) {
+      if (program[at] === SINGLE) {
+        single(program, at, functions, fresh);
+        continue;
+      }
+      if (fresh) program[at + 5] = FRESH_PARTS;
+      const claim = ((Atomics.load(control, CONTROL.SEQUENCE) + 1) | 0) << PART_BITS;
+      for (let thread = 0; thread < threads; thread++) {
+        Atomics.store(control, CONTROL.CLAIM + CLAIM_STRIDE * thread, claim);
+      }
+      Atomics.store(control, CONTROL.DONE, 0);
+      // A step that is not worth more than a part may not be worth waking anybody.
+      publish(control, position + at, program[at + 5] > 1);
+      const { done, trap } = share(control, claim, program, at, functions, 0, threads);
+      awaitOthers(control, countParts(program, at, threads) - done);
+      if (trap) throw trap;
+      const failed = Atomics.load(control, CONTROL.FAILED_STEP);
+      if (failed) throw new StepTrap(failed - 1, "trapped on a pool thread");
     }
   }
+}
+
+/**
+ * Help the leader until it publishes YIELD.
+ * @param {Int32Array} control
+ * @param {number} seen latest publication that this thread has dealt with
+ * @param {(word: number) => Int32Array} memory all words of it, at least up to the given one
+ * @param {Function[]} functions
+ * @param {number} thread
+ * @param {number} threads
+ * @returns {number} the publication to go on from
+ */
+export function help(control, seen, memory, functions, thread, threads) {
+  for (;;) {
+    for (let i = 0; i < SPINS && Atomics.load(control, CONTROL.SEQUENCE) === seen; i++) relax();
+    if (Atomics.load(control, CONTROL.SEQUENCE) === seen) {
+      // It counts itself before it checks the sequence a last time, so no publication is missed.
+      Atomics.add(control, CONTROL.SLEEPING, 1);
+      Atomics.wait(control, CONTROL.SEQUENCE, seen);
+      Atomics.sub(control, CONTROL.SLEEPING, 1);
+      continue;
+    }
+    seen = Atomics.load(control, CONTROL.SEQUENCE);
+    const position = Atomics.load(control, CONTROL.POSITION);
+    if (position === YIELD) return seen;
+    if (position < 0) continue;
+    // Header and arguments: what lies there may be stale, but is used only once a part is taken.
+    const program = memory(position + HEADER + LONGEST_ARGUMENTS);
+    const { done, trap } = share(control, seen << PART_BITS, program, position, functions, thread, threads);
+    if (trap) Atomics.compareExchange(control, CONTROL.FAILED_STEP, 0, trap.step + 1);
+    if (done) {
+      Atomics.add(control, CONTROL.DONE, done);
+      if (Atomics.load(control, CONTROL.LEADER_SLEEPS)) Atomics.notify(control, CONTROL.DONE);
+    }
+  }
+}
+
+/**
+ * Send the other threads back to their event loops.
+ * @param {Int32Array} control
+ */
+export function yieldAll(control) {
+  publish(control, YIELD, true);
+}
+
+/**
+ * @param {Int32Array} control
+ * @param {number} position
+ * @param {boolean} wake whether to wake threads that sleep
+ */
+function publish(control, position, wake) {
+  Atomics.store(control, CONTROL.POSITION, position);
+  Atomics.add(control, CONTROL.SEQUENCE, 1);
+  if (wake && Atomics.load(control, CONTROL.SLEEPING)) Atomics.notify(control, CONTROL.SEQUENCE);
+}
+
+/**
+ * Wait until other threads have done `parts` parts.
+ * @param {Int32Array} control
+ * @param {number} parts
+ */
+function awaitOthers(control, parts) {
+  for (let i = 0; i < SPINS; i++) {
+    if (Atomics.load(control, CONTROL.DONE) === parts) return;
+    relax();
+  }
+  Atomics.store(control, CONTROL.LEADER_SLEEPS, 1);
+  for (;;) {
+    const done = Atomics.load(control, CONTROL.DONE);
+    if (done === parts) break;
+    Atomics.wait(control, CONTROL.DONE, done);
+  }
+  Atomics.store(control, CONTROL.LEADER_SLEEPS, 0);
+}
+
+/**
+ * Do parts of a published step until all are taken, or another step is published. After a trap the rest are taken and
+ * left undone.
+ *
+ * @param {Int32Array} control
+ * @param {number} claim the step's claim words when nothing is taken
+ * @param {Int32Array} program
+ * @param {number} at the record
+ * @param {Function[]} functions
+ * @param {number} thread
+ * @param {number} threads
+ * @returns {{done: number, trap: StepTrap | null}}
+ */
+function share(control, claim, program, at, functions, thread, threads) {
+  let done = 0;
+  /** @type {StepTrap | null} */
+  let trap = null;
+  for (let k = 0; k < threads; k++) {
+    const owner = (thread + k) % threads;
+    const tasks = program[at + 3];
+    const parts = program[at + 5];
+    const first = Math.floor((tasks * owner) / threads);
+    const last = Math.floor((tasks * (owner + 1)) / threads);
+    const size = Math.ceil((last - first) / parts);
+    const taken = CONTROL.CLAIM + CLAIM_STRIDE * owner;
+    for (;;) {
+      const word = Atomics.load(control, taken);
+      const low = first + (word & PART_MASK) * size;
+      if ((word & ~PART_MASK) !== claim || low >= last) break;
+      if (Atomics.compareExchange(control, taken, word, word + 1) !== word) continue;
+      try {
+        if (!trap) call(functions[program[at + 1]], program, at + HEADER, program[at + 2], low, Math.min(low + size, last));
+      } catch (cause) {
+        trap = new StepTrap(program[at + 4], cause);
+      }
+      done += 1;
+    }
+  }
+  return { done, trap };
+}
+
+/**
+ * @param {Int32Array} program
+ * @param {number} at the record
+ * @param {number} threads
+ */
+function countParts(program, at, threads) {
+  const tasks = program[at + 3];
+  let count = 0;
+  for (let owner = 0; owner < threads; owner++) {
+    const own = Math.floor((tasks * (owner + 1)) / threads) - Math.floor((tasks * owner) / threads);
+    if (own) count += Math.ceil(own / Math.ceil(own / program[at + 5]));
+  }
+  return count;
 }
 
 /**
  * Run all tasks of a step.
- * @param {Function} f
  * @param {Int32Array} program
  * @param {number} at the record
- * @param {number} parts
+ * @param {Function[]} functions
+ * @param {boolean} fresh
  */
-function callInParts(f, program, at, parts) {
-  const count = program[at + 2];
+function single(program, at, functions, fresh) {
+  const f = functions[program[at + 1]];
   const tasks = program[at + 3];
-  const part = Math.ceil(tasks / parts);
-  for (let low = 0; low < tasks; low += part) call(f, program, at + HEADER, count, low, Math.min(low + part, tasks));
+  const part = fresh ? Math.ceil(tasks / FRESH_PARTS) : tasks;
+  try {
+    for (let low = 0; low < tasks; low += part) {
+      call(f, program, at + HEADER, program[at + 2], low, Math.min(low + part, tasks));
+    }
+  } catch (cause) {
+    throw new StepTrap(program[at + 4], cause);
+  }
 }
+
+/** Arguments that `help` makes sure to be able to read; WebAssembly engines allow no function more. */
+const LONGEST_ARGUMENTS = 1000;
 
 /**
  * Call a kernel. Spreading an array into a call costs ten times a plain one, so the usual counts are spelled out.
@@ -209,6 +306,8 @@ function callInParts(f, program, at, parts) {
  */
 function call(f, p, i, count, low, high) {
   switch (count) {
+    case 0:
+      return f(low, high);
     case 1:
       return f(p[i], low, high);
     case 2:

@@ -8,7 +8,7 @@
  */
 
 import { compare, GUARD_BYTE, poison } from "./compare.js";
-import { execute, StepTrap } from "./program.js";
+import { StepTrap, walk } from "./program.js";
 
 /**
  * @typedef {object} Attempt
@@ -73,7 +73,7 @@ async function attempt(request) {
     return verdict(outOfMemory ? "error" : "compile-error", messageOf(error), { intact: !outOfMemory });
   }
   try {
-    execute(request.words, 0, request.words.length, functions, 0, 1, null, 1, true);
+    walk(request.words, 0, request.words.length, functions, 1, true);
   } catch (error) {
     if (!(error instanceof StepTrap)) throw error;
     return verdict("trap", error.message, { intact: false });

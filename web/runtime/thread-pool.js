@@ -1,10 +1,10 @@
 /**
- * The threads that share a WasmMemory, this one included (it is thread 0). A kernel is a slot in a table of functions
- * that is the same on every thread; a program is walked by all of them after one wake-up.
+ * The threads that share a WasmMemory, this one included: it is thread 0, and leads. A kernel is a slot in a table of
+ * functions that is the same on every thread.
  */
 
 import { DeviceError } from "./errors.js";
-import { COMMAND_RUN, COMMAND_YIELD, CONTROL, execute, StepTrap } from "./program.js";
+import { lead, NOTHING, walk, yieldAll } from "./program.js";
 
 /** @typedef {import("./wasm-memory.js").WasmMemory} WasmMemory */
 
@@ -18,7 +18,7 @@ export class ThreadPool {
     /** @type {Worker[]} */
     this.workers = [];
     /** @type {Function[]} by slot */
-    this.functions = [];
+    this.functions = [NOTHING];
     /** @type {number[]} */
     this.freeSlots = [];
   }
@@ -69,7 +69,7 @@ export class ThreadPool {
     }
     if (this.workers.length && entries.length) {
       const answers = this.workers.map((worker) => ask(worker, { modules: entries }, START_TIMEOUT));
-      this.wake(COMMAND_YIELD);
+      yieldAll(this.memory.control);
       await Promise.all(answers);
     }
     return entries.map(({ functions }) => functions.map(({ index }) => index));
@@ -86,44 +86,28 @@ export class ThreadPool {
     }
   }
 
-  /** @param {number} command */
-  wake(command) {
-    const { control } = this.memory;
-    control[CONTROL.COMMAND] = command;
-    Atomics.add(control, CONTROL.WAKE, 1);
-    Atomics.notify(control, CONTROL.WAKE);
-  }
-
   /**
-   * Walk words [start, end) of a program with all threads.
+   * Walk words [start, end) of a program, with all threads or alone.
    *
    * @param {Int32Array} words
    * @param {number} start
    * @param {number} end
    * @param {number} address where the pool may read a copy of them; 4-byte aligned
    * @param {number} repeat
-   * @param {boolean} shared whether any step is for more than this thread
+   * @param {boolean} shared whether other threads may help
    * @param {boolean} [fresh] whether kernels may be new, so that many short calls are faster than a long one
    * @throws {StepTrap}
    */
   run(words, start, end, address, repeat, shared, fresh = false) {
     const { threads, functions } = this;
     if (!this.workers.length || !shared) {
-      execute(words, start, end, functions, 0, threads, null, repeat, fresh);
+      walk(words, start, end, functions, repeat, fresh);
       return;
     }
     const { control, memory } = this.memory;
     const copy = new Int32Array(memory.buffer, address, end - start);
     copy.set(words.subarray(start, end));
-    control[CONTROL.RUN_ADDRESS] = address;
-    control[CONTROL.RUN_WORDS] = end - start;
-    control[CONTROL.RUN_REPEAT] = repeat;
-    control[CONTROL.RUN_FRESH] = fresh ? 1 : 0;
-    Atomics.store(control, CONTROL.FAILED_STEP, 0);
-    this.wake(COMMAND_RUN);
-    execute(copy, 0, copy.length, functions, 0, threads, control, repeat, fresh);
-    const failed = Atomics.load(control, CONTROL.FAILED_STEP);
-    if (failed) throw new StepTrap(failed - 1, "trapped on a pool thread");
+    lead(control, threads, copy, functions, repeat, fresh);
   }
 
   dispose() {

@@ -147,7 +147,6 @@ class Runner {
     for (const id of touched(steps)) {
       const spec = specOf(specs, id);
       const bytes = bytesOfBuffer(spec, environment);
-      const constant = spec.kind === "weight" || spec.kind === "const";
       const operand = bench.operands.get(id);
       const fixed = prepared(id) ?? device.store.address(loaded, id);
       let address = fixed ?? 0;
@@ -155,15 +154,15 @@ class Runner {
         if (operand && !writes.has(id)) address = operand.address;
         else {
           address = bench.reserve(bytes);
-          const place = { address, bytes, storage: spec.storage, constant };
+          const place = { address, bytes, storage: spec.storage };
           this.own.push({ place, from: operand ? operand.address : null });
         }
       }
-      this.places.set(id, { address, bytes, storage: spec.storage, constant });
+      this.places.set(id, { address, bytes, storage: spec.storage });
     }
     const builder = new ProgramBuilder(device.pool.threads);
     const locate = (/** @type {Id} */ id) => /** @type {Place} */ (this.places.get(id));
-    for (const step of steps) builder.add(step, plan.kernels[step.kernel], slots[step.kernel], environment, locate);
+    for (const step of steps) builder.add(step, slots[step.kernel], environment, locate);
     this.words = builder.finish();
     this.shared = builder.shared;
     this.programAddress = bench.reserve(this.words.length * 4);

@@ -48,7 +48,7 @@ export function bindPlan(loaded, environment, store, threads) {
   const { plan, slots } = loaded;
   const steps = inferenceSteps(plan);
   const base = alignUp(store.memory.top);
-  const words = steps.reduce((n, step) => n + ProgramBuilder.wordsOf(step, threads), 0);
+  const words = steps.reduce((n, step) => n + ProgramBuilder.wordsOf(step), 0);
   const { locate, end } = placeBuffers(loaded, environment, store, alignUp(base + words * 4));
   // An input that is an output as well is looked for in the arena; one that is written must be the executor's own.
   const fixed = new Set([...written(steps, plan.kernels), ...plan.outputs.map(({ buffer }) => buffer)]);
@@ -58,7 +58,7 @@ export function bindPlan(loaded, environment, store, threads) {
   for (const unit of plan.units) {
     starts.push(builder.words.length);
     for (const step of unit.steps) {
-      builder.add(step, plan.kernels[step.kernel], slots[step.kernel], environment, locate);
+      builder.add(step, slots[step.kernel], environment, locate);
     }
   }
   starts.push(builder.words.length);
@@ -114,7 +114,6 @@ function placeBuffers(loaded, environment, store, arena) {
       address: fixed ?? arena + /** @type {number} */ (offsets.get(id)),
       bytes: bytesOfBuffer(spec, environment),
       storage: spec.storage,
-      constant: spec.kind === "weight" || spec.kind === "const",
     });
   }
   const locate = (/** @type {Id} */ id) => {

@@ -10,7 +10,7 @@ import { canWait } from "./lane.js";
 import { OutputBuffers } from "./output-buffers.js";
 import { alignUp } from "./placement.js";
 import { replaceUnit } from "./plan-edit.js";
-import { StepTrap } from "./program.js";
+import { MAX_THREADS, StepTrap } from "./program.js";
 import { Quarantine } from "./quarantine.js";
 import { ThreadPool } from "./thread-pool.js";
 import { bindPlan } from "./wasm-binding.js";
@@ -76,7 +76,7 @@ export class WasmDevice {
     const notes = [];
     // Shared with the clients, too: see lane.js.
     const isolated = canShareMemory();
-    let wanted = Math.max(1, Math.floor(threads ?? defaultThreads()));
+    let wanted = Math.min(MAX_THREADS, Math.max(1, Math.floor(threads ?? defaultThreads())));
     if (wanted > 1 && !isolated) {
       wanted = 1;
       notes.push(

@@ -4,7 +4,7 @@
  */
 
 import { alignUp, SLACK } from "./placement.js";
-import { BARRIER } from "./program.js";
+import { HEADER, PARALLEL } from "./program.js";
 import { ProgramBuilder } from "./program-builder.js";
 import { repeatsFor, warmUp } from "./timing.js";
 
@@ -101,15 +101,17 @@ class Laid {
     ground.settle();
     this.epoch = ground.epoch;
     if (barriers) {
-      this.words = new Int32Array(barriers).fill(BARRIER);
+      // Steps that call NOTHING, one task for each thread.
+      const record = [PARALLEL, 0, 0, device.pool.threads, 0, 1];
+      this.words = Int32Array.from({ length: barriers * HEADER }, (_, i) => record[i % HEADER]);
       this.shared = true;
     } else if (step) {
       const builder = new ProgramBuilder(step.flops ? device.pool.threads : 1);
       const locate = (/** @type {string | number} */ id) => {
         const address = id === "in" ? ground.in : ground.out;
-        return { address, bytes: probe.bytes, storage: "f32", constant: false };
+        return { address, bytes: probe.bytes, storage: "f32" };
       };
-      builder.add(step, probe.kernels[step.kernel], slots[step.kernel], {}, locate);
+      builder.add(step, slots[step.kernel], {}, locate);
       this.words = builder.finish();
       this.shared = builder.shared;
     }

@@ -144,7 +144,7 @@ export class PersistentStore {
    */
   async runInit(loaded, steps, placed) {
     if (!steps.length) return;
-    const { specs, blobs, plan, slots } = loaded;
+    const { specs, blobs, slots } = loaded;
     const base = alignUp(this.memory.top);
     const passing = [...lifetimes(steps)]
       .filter(([id]) => placed(id) === null)
@@ -156,19 +156,18 @@ export class PersistentStore {
     const locate = (id) => {
       const spec = specOf(specs, id);
       const address = placed(id) ?? arena + /** @type {number} */ (offsets.get(id));
-      const constant = spec.kind === "weight" || spec.kind === "const";
-      return { address, bytes: sizeOf(spec), storage: spec.storage, constant };
+      return { address, bytes: sizeOf(spec), storage: spec.storage };
     };
     const filled = new Set();
     for (const step of steps) {
       for (const [id] of step.buffers) {
         if (placed(id) !== null || filled.has(id)) continue;
         filled.add(id);
-        const { address, constant } = locate(id);
-        if (constant) await this.fill(specOf(specs, id), blobs, address);
+        const spec = specOf(specs, id);
+        if (spec.kind === "weight" || spec.kind === "const") await this.fill(spec, blobs, locate(id).address);
       }
       const builder = new ProgramBuilder(this.pool.threads);
-      builder.add(step, plan.kernels[step.kernel], slots[step.kernel], {}, locate);
+      builder.add(step, slots[step.kernel], {}, locate);
       const words = builder.finish();
       this.pool.run(words, 0, words.length, base, 1, builder.shared, true);
     }

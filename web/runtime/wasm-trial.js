@@ -94,7 +94,7 @@ export class Trials {
     for (const id of touched(steps)) {
       const spec = specOf(specs, id);
       const bytes = bytesOfBuffer(spec, environment);
-      const place = { bytes, storage: spec.storage, constant: false };
+      const place = { bytes, storage: spec.storage };
       places.set(id, { ...place, address: -1 });
       if (writes.has(id) || !(bench.operands.has(id) || isPersistent(spec))) continue;
       await this.fix(loaded, id, bytes, contents);
@@ -121,7 +121,7 @@ export class Trials {
     const kernels = [...new Set(steps.map(({ kernel }) => kernel))];
     const modules = [...new Set(kernels.map((kernel) => /** @type {number} */ (plan.kernels[kernel].module)))];
     for (const step of steps) {
-      builder.add(step, plan.kernels[step.kernel], kernels.indexOf(step.kernel), environment, (id) => places.get(id));
+      builder.add(step, kernels.indexOf(step.kernel), environment, (id) => places.get(id));
     }
     /** @type {Attempt} */
     const attempt = {
