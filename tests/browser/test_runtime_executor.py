@@ -453,16 +453,17 @@ def test_a_trap_on_any_thread_ends_the_program_when_all_parts_are_over(site: Sit
         assert outcome.startswith("step 0 of round")
         assert early == 0
 
+
 def test_new_kernels_run_every_task_once_in_many_calls(site: SiteServer, page: Page) -> None:
     page.goto(site.publish("empty.html", b"<!doctype html><title>test</title>"))
     calls = page.evaluate(
         """async (root) => {
-          const { execute, SINGLE } = await import(root + "runtime/program.js");
+          const { SINGLE, walk } = await import(root + "runtime/program.js");
           const taken = (tasks, fresh) => {
             const calls = [];
             const f = (low, high) => calls.push([low, high]);
-            const program = Int32Array.of(SINGLE, 0, 0, tasks, 0);
-            execute(program, 0, program.length, [f], 0, 1, null, 1, fresh);
+            const program = Int32Array.of(SINGLE, 0, 0, tasks, 0, 1);
+            walk(program, 0, program.length, [f], 1, fresh);
             return calls;
           };
           return [taken(1000, false), taken(1000, true), taken(3, true), taken(1, true)];
