@@ -21,6 +21,10 @@ class Passes:
     """Elementwise operators in a row are one kernel (passes/fuse.py)."""
     epilogues: bool = True
     """What follows a contraction point by point is done before its result is stored (passes/fuse.py)."""
+    attention: bool = True
+    """A contraction, reductions of its rows and a contraction with those rows are one kernel (passes/chain.py).
+
+    Needs packing, register tiles and vectors."""
     packing: bool = True
     """Operands of contractions are laid out in tile order (schedule)."""
     register_tiles: bool = True
@@ -56,6 +60,11 @@ class Passes:
         if unknown:
             raise ValueError(f"there is no pass {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
         return Passes(**dict.fromkeys(names, False))
+
+    @property
+    def joins_contractions(self) -> bool:
+        """Whether contractions become one kernel: `attention` is on, and what it needs."""
+        return self.attention and self.packing and self.register_tiles and self.vectors
 
     def restrict(self, schedule: Schedule) -> Schedule:
         """The schedule without what the passes that are off would do."""

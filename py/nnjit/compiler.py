@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from . import __version__, ir
 from .errors import UnsupportedError
 from .graph.graph import Graph
-from .lower.specify import specify
+from .lower.specify import Specified, specify
 from .ops.trace import InputSpec, check_operators, trace
+from .passes.chain import chains
 from .passes.fuse import Fuser, Group, reads, storage_of
 from .plan import FORMAT, BufferTable, Emitter, Item, Scheduler, UnitCode, digest
 from .stopwatch import Stopwatch
@@ -122,13 +123,17 @@ class _Assembly:
         items: list[Item] = []
         units: list[UnitCode] = []
         emitter = Emitter(self.target)
-        for group in groups:
-            specified = specify(group, needed, self.env)
+        whole: list[tuple[list[Group], Specified | None]] = [([g], None) for g in groups]
+        if self.target.device == "wasm" and self.target.passes.joins_contractions:
+            whole = list(chains(groups, needed, fuser, self.target.scratch_bytes))
+        for members, chain in whole:
+            group = members[-1]
+            specified = chain or specify(group, needed, self.env)
             for s in specified.tensors:
                 self._buffer(s, group.static)
             root = next((c for c in group.members if c.combine), group.members[0])
-            op = root.label or ("reduce" if root.combine else "map")
-            nodes = list(dict.fromkeys(c.node for c in group.members if c.node))
+            op = "attention" if chain else root.label or ("reduce" if root.combine else "map")
+            nodes = list(dict.fromkeys(c.node for g in members for c in g.members if c.node))
             item = Item(
                 len(items), specified, group.static, _label(nodes, op), nodes[0] if nodes else "", _word(op)
             )

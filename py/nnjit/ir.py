@@ -39,6 +39,7 @@ workgroup, and `lane` the invocation in it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from .symbolic import IntExpr, forget_opaques, names_of, opaque, to_json, var
@@ -371,7 +372,7 @@ class Kernel:
         tasks: Index,
         body: list[Stmt],
         workgroup: int = 1,
-        shared: list[tuple[str, str, int]] | None = None,
+        shared: Sequence[tuple[str, str, Index]] = (),
     ) -> None:
         self.name = name
         self.buffers = buffers
@@ -379,8 +380,9 @@ class Kernel:
         self.tasks = tasks
         self.body = body
         self.workgroup = workgroup
-        self.shared = shared or []
-        """Workgroup memory: (name, dtype, elements), used like a buffer."""
+        self.shared = list(shared)
+        """(name, dtype, elements), used like a buffer: memory of the workgroup. Where `workgroup` is 1, on a CPU, it is
+        scratch memory of the task, without content when the task starts; `elements` may name symbols there."""
 
     def __str__(self) -> str:
         params = ", ".join(f"{b.name}: {b.storage}[{b.access}]" for b in self.buffers)

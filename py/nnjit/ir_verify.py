@@ -69,11 +69,11 @@ class _Verifier:
             if b.storage not in STORAGE_BYTES or b.access not in ("r", "w", "rw"):
                 raise self.fail(f"buffer {b.name} has storage {b.storage} and access {b.access}")
         for name, dtype, elements in kernel.shared:
-            if dtype not in COMPUTE_DTYPES or elements < 1:
+            counted = elements >= 1 if isinstance(elements, int) else kernel.workgroup == 1
+            if dtype not in COMPUTE_DTYPES or not counted:
                 raise self.fail(f"shared {name} is {elements} × {dtype}")
+            self.index(elements)
             self.storage[name] = dtype, "rw"
-        if kernel.shared and kernel.workgroup == 1:
-            raise self.fail("shared memory without a workgroup")
         self.index(kernel.tasks)
         self.indices.add("task")
         if kernel.workgroup > 1:

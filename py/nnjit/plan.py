@@ -14,6 +14,7 @@ from . import ir
 from .emit.wasm import emit_module
 from .emit.wgsl import emit_shader
 from .lower.blocked import lower_blocked
+from .lower.chain import Chain, block_rows, lower_chain
 from .lower.cooperative import lower_cooperative
 from .lower.lower import Lowered, Packed, least_extent, lower
 from .lower.spec import KernelSpec
@@ -85,7 +86,7 @@ class Item:
         self.label = label
         self.node = node
         self.op = op
-        self.work = work_of(self.spec)
+        self.work = self.spec.work if isinstance(self.spec, Chain) else work_of(self.spec)
         self.traffic: Index = 0
         for s in self.tensors:
             self.traffic = self.traffic + s.size * ir.STORAGE_BYTES[s.dtype]
@@ -196,9 +197,14 @@ class Scheduler:
             tiled = {axis for schedule in candidates for axis, tile in schedule.tiles if tile > 1}
             sizes: list[Index] = [d for axis, d in symbolic.items() if axis in tiled]
             sizes += [tile_count(item.spec, schedule) for schedule in candidates if schedule.winograd]
-            self._required[key] = {
+            found: dict[Index, int] = {
                 d: least_extent(item.spec.hint(d)) for d in sizes if not isinstance(d, int)
             }
+            if isinstance(item.spec, Chain) and not isinstance(item.spec.stride, int):
+                # Not more keys than scratch memory holds: minus their number is at least minus the limit.
+                most = max(block_rows(s, item.spec.row) for s in candidates)
+                found[-item.spec.stride] = -(self.target.scratch_bytes // ir.STORAGE_BYTES["f32"] // most)
+            self._required[key] = found
         return self._required[key]
 
     def retarget(self, target: Target) -> None:
@@ -214,6 +220,8 @@ class Scheduler:
         schedule = read(text)
         if schedule in self.candidates(item):
             return schedule
+        if isinstance(item.spec, Chain):
+            raise ValueError("a chain of contractions takes only the schedules of its own space")
         check(schedule, item.spec, self.target)
         reason = self._unbounded(item, schedule)
         if reason is not None:
@@ -286,11 +294,14 @@ class Scheduler:
         known = self._lowered.get(key)
         if known is None:
             name = f"{op}_{len(self._lowered)}"
-            if schedule.winograd:
-                how = lower_winograd
+            if isinstance(spec, Chain):
+                known = lower_chain(spec, schedule, self.target, name)
+            elif schedule.winograd:
+                known = lower_winograd(spec, schedule, self.target, name)
             else:
                 how = lower_blocked if schedule.block else lower_cooperative if schedule.group > 1 else lower
-            known = self._lowered[key] = how(spec, schedule, self.target, name)
+                known = how(spec, schedule, self.target, name)
+            self._lowered[key] = known
         return known
 
 
@@ -334,6 +345,8 @@ class Emitter:
             entry: dict = {"name": kernel.name, "buffers": [{"access": b.access} for b in kernel.buffers]}
             if self.target.device == "wasm":
                 entry |= {"module": 0, "export": kernel.name}
+                if kernel.shared:
+                    entry["scratch"] = True
             else:
                 entry |= {"wgsl": emit_shader(kernel, self.target), "workgroup": kernel.workgroup}
             kernels.append(entry)

@@ -72,6 +72,8 @@ class Target:
     threads: int = 1
     max_pages: int = 65536
     """Wasm: maximum of the imported memory, in pages of 64 KiB; a shared memory's import must state it."""
+    scratch_bytes: int = 1 << 18
+    """Wasm: memory that each thread has for itself."""
     vector_registers: int = 15
     """Wasm: v128 values that the engine keeps in registers."""
     max_workgroup: int = 256

@@ -78,12 +78,12 @@ def run(
     constants = {s: np.asarray(symbols[s]) for s in kernel.symbols}
     tasks = int(_Run(kernel, memory, constants, np.zeros(1, np.int64)).index(kernel.tasks)[()])
     size = kernel.workgroup
+    sizes = _Run(kernel, memory, constants, np.zeros(1, np.int64))
+    scratch = [(name, dtype, int(sizes.index(elements)[()])) for name, dtype, elements in kernel.shared]
     for part in task_slices(tasks, seed):
         invocation = np.repeat(part, size) * size + np.tile(np.arange(size), part.size)
         env = {**constants, "task": invocation // size, "lane": invocation % size}
-        shared = {
-            name: _Shared(name, dtype, elements, part.size, size) for name, dtype, elements in kernel.shared
-        }
+        shared = {name: _Shared(name, dtype, elements, part.size, size) for name, dtype, elements in scratch}
         _Run(kernel, {**memory, **shared}, env, invocation).block(kernel.body, np.ones(invocation.size, bool))
 
 

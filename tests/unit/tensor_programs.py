@@ -64,6 +64,39 @@ def softmax(m: Model, x: Tensor) -> tuple[Tensor, Tensor]:
     return m.b.elementwise(ir.div, e, reduce_axes(m, e, [x.rank - 1])), e
 
 
+def attention(
+    m: Model, heads: int, queries: int, keys: int, width: int, mask: bool = False, group: int = 1
+) -> Tensor:
+    """softmax(q kᵀ / 2 + mask) v, heads and positions interleaved in memory as models have them.
+
+    `mask` hides some keys of each query, and all keys of the last one. `group` query heads share the keys of a head.
+    """
+    q = m.b.permute(m.input(queries, heads, group, width), (1, 2, 0, 3))
+    k, v = (m.b.permute(m.input(keys, heads, width), (1, 0, 2)) for _ in range(2))
+    hidden = m.input(queries, keys, dtype="bool")
+    m.arrays[f"x{len(m.b.inputs) - 1}"][-1] = True
+    shape = (heads, group, queries, keys)
+    scores = m.b.reduce(
+        "sum", shape, (width,), lambda h, g, i, j, d: ir.mul(q.at(h, g, i, d), k.at(h, j, d)), "f32", "scores"
+    )
+    half = m.b.elementwise(lambda s: ir.mul(s, number(0.5)), scores)
+    if mask:
+        half = m.b.compute(
+            shape,
+            "f32",
+            lambda h, g, i, j: ir.select(hidden.at(i, j), number(float("-inf")), half.at(h, g, i, j)),
+        )
+    weights, _ = softmax(m, half)
+    return m.b.reduce(
+        "sum",
+        (heads, group, queries, width),
+        (keys,),
+        lambda h, g, i, d, j: ir.mul(weights.at(h, g, i, j), v.at(h, j, d)),
+        "f32",
+        "attention",
+    )
+
+
 def layer_norm(m: Model, x: Tensor) -> Tensor:
     last, width = x.rank - 1, ir.cast(ir.index(x.shape[-1]), "f32")
     mean = m.b.elementwise(lambda a: ir.div(a, width), reduce_axes(m, x, [last]))

@@ -140,8 +140,9 @@ def test_a_barrier_needs_a_workgroup() -> None:
     refuse("barrier without a workgroup", ir.Barrier())
 
 
-def test_shared_memory_needs_a_workgroup() -> None:
-    refuse("shared memory without a workgroup", shared=[("s", "f32", 64)])
+def test_only_scratch_memory_of_a_task_may_depend_on_symbols() -> None:
+    refuse("shared s is n × f32", shared=[("s", "f32", var("n"))], workgroup=64)
+    refuse("uses m, which is not known", shared=[("s", "f32", var("m"))])
 
 
 def test_a_workgroup_knows_its_lane() -> None:

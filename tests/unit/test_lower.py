@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from unit.plan_interpreter import RELAXED, WASM, WEBGPU, Machine, Model
 from unit.tensor_programs import (
+    attention,
     convolution,
     gather,
     layer_norm,
@@ -121,6 +122,9 @@ FAMILIES: dict[str, Callable[[Model], Tensor]] = {
     "grouped convolution": lambda m: convolution(m, 4, 6, 3, (4, 5), groups=2),
     "softmax": lambda m: softmax(m, m.input(6, 7))[0],
     "softmax of one row": lambda m: softmax(m, m.input(37))[0],
+    "attention with a mask": lambda m: attention(m, 3, 30, 11, 8, mask=True),
+    "attention of few rows": lambda m: attention(m, 2, 4, 21, 6, mask=True),
+    "attention of shared keys": lambda m: attention(m, 2, 7, 9, 8, group=3),
     "layer norm": lambda m: layer_norm(m, m.input(2, 3, 18)),
     "sum of rows": over([1], "sum", 6, 19),
     "maximum of columns": over([0], "max", 6, 19),
@@ -205,6 +209,14 @@ def symbolic_softmax(m: Model) -> Tensor:
     return softmax(m, m.input(5, 9, symbolic=(0, 1)))[0]
 
 
+def symbolic_attention(m: Model) -> Tensor:
+    q = m.input(3, 21, 8, symbolic=(1,))
+    k, v = (m.input(3, 17, 8, symbolic=(1,)) for _ in range(2))
+    assert m.env.eq(k.shape[1], v.shape[1])
+    weights, _ = softmax(m, matmul(m, q, k, transposed=True))
+    return matmul(m, weights, v)
+
+
 def symbolic_convolution(m: Model) -> Tensor:
     """3×3, without padding, of a picture [height, width, 8]."""
     x, w = m.input(13, 12, 8, symbolic=(0, 1)), m.weight(8, 3, 3, 8)
@@ -219,6 +231,14 @@ def symbolic_convolution(m: Model) -> Tensor:
 SYMBOLIC: dict[str, tuple[Callable[[Model], Tensor], list[list[tuple[int, ...]]]]] = {
     "matmul": (symbolic_product, [[(8, 4), (4, 4)], [(13, 7), (7, 11)], [(30, 2), (2, 8)]]),
     "convolution": (symbolic_convolution, [[(10, 11, 8)], [(17, 10, 8)], [(19, 34, 8)]]),
+    "attention": (
+        symbolic_attention,
+        [
+            [(3, 21, 8), (3, 17, 8), (3, 17, 8)],
+            [(3, 70, 8), (3, 9, 8), (3, 9, 8)],
+            [(3, 8, 8), (3, 40, 8), (3, 40, 8)],
+        ],
+    ),
     "softmax": (symbolic_softmax, [[(4, 8)], [(2, 3)], [(17, 33)]]),
 }
 

@@ -213,6 +213,11 @@ def test_a_barrier_synchronises_the_workgroup_and_shared_memory_is_declared() ->
     assert "  workgroupBarrier();\n" in shader
 
 
+def test_scratch_memory_of_a_task_is_refused() -> None:
+    with pytest.raises(VerificationError, match="memory for each task"):
+        emit_shader(Kernel("k", [Buffer("out", "f32", "w")], [], 1, [], 1, [("s", "f32", 8)]), TARGET)
+
+
 def test_double_precision_is_refused() -> None:
     with pytest.raises(UnsupportedError, match='kernel k computes in f64.*device "wasm"'):
         emit_shader(kernel([Store("out", TASK, ir.cast(ir.cast(x(), "f64"), "f32"))]), TARGET)

@@ -33,13 +33,13 @@ STORAGE = {
 
 RUN = """(({ module, memory, pages, shared, calls }) => {
   const bytesOf = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-  const limits = shared ? { initial: pages, maximum: shared, shared: true } : { initial: pages };
+  const limits = shared ? { initial: pages + 4, maximum: shared, shared: true } : { initial: pages + 4 };
   const wasmMemory = new WebAssembly.Memory(limits);
   const before = bytesOf(memory);
   const bytes = new Uint8Array(wasmMemory.buffer, 0, before.length);
   bytes.set(before);
   const compiled = new WebAssembly.Module(bytesOf(module));
-  const { exports } = new WebAssembly.Instance(compiled, { env: { memory: wasmMemory } });
+  const { exports } = new WebAssembly.Instance(compiled, { env: { memory: wasmMemory, scratch: pages * 65536 } });
   for (const [name, args] of calls) exports[name](...args);
   let text = "";
   for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.slice(i, i + 8192));

@@ -135,6 +135,8 @@ const page = new Channel(/** @type {any} */ (self), {
   dispose: async ({ id }) => {
     sessions.get(id)?.dispose();
     sessions.delete(id);
+    // Python may still be loading it, behind a kept plan; only then does it know the model.
+    await loads.get(id)?.catch(() => {});
     loads.delete(id);
     await callPython("dispose", id);
   },

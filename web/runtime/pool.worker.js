@@ -3,7 +3,7 @@
  * program. It blocks in Atomics.wait, so for every message the executor sends it back to its event loop.
  */
 
-import { CONTROL, CONTROL_BYTES, help, NOTHING } from "./program.js";
+import { CONTROL, CONTROL_BYTES, help, NOTHING, scratchOf } from "./program.js";
 
 /** @type {WebAssembly.Memory} */
 let memory;
@@ -44,7 +44,7 @@ function start(message) {
 
 /** @param {ModulesMessage["modules"][0]} entry */
 function instantiate({ module, functions: names }) {
-  const { exports } = new WebAssembly.Instance(module, { env: { memory } });
+  const { exports } = new WebAssembly.Instance(module, { env: { memory, scratch: scratchOf(thread) } });
   for (const { index, name } of names) functions[index] = /** @type {Function} */ (exports[name]);
 }
 

@@ -50,6 +50,17 @@ const CLAIM_STRIDE = 16;
 /** Bytes of the control block. */
 export const CONTROL_BYTES = 4 * (CONTROL.CLAIM + CLAIM_STRIDE * MAX_THREADS);
 
+/** Bytes after the control block that each thread has for itself: `scratch_bytes` of the compiler's Target. */
+export const SCRATCH_BYTES = 1 << 18;
+
+/**
+ * Address of a thread's scratch memory.
+ * @param {number} thread
+ */
+export function scratchOf(thread) {
+  return CONTROL_BYTES + thread * SCRATCH_BYTES;
+}
+
 /** Published before a program: a step follows soon. */
 const READY = -1;
 /** Published to send the threads back to their event loops, where a message waits. */

@@ -17,6 +17,7 @@ import { StepTrap, walk } from "./program.js";
  * @property {{address: number, data: Uint8Array<ArrayBuffer>}[]} contents what is new below `fixed`
  * @property {{address: number, bytes: number, storage: string, from: number | null}[]} own what it may write, by address;
  *   `from`: address of what is there before
+ * @property {number} scratch address of what a task needs while it runs; in `own` as well if a kernel uses it
  * @property {Uint8Array[]} modules
  * @property {{module: number, name: string}[]} functions by slot
  * @property {Int32Array} words the program (program.js), for one thread
@@ -129,8 +130,8 @@ function prepare(request) {
 }
 
 /** @param {Attempt} request */
-async function instantiate({ modules, functions }) {
-  const imports = { env: { memory: /** @type {WebAssembly.Memory} */ (memory) } };
+async function instantiate({ modules, functions, scratch }) {
+  const imports = { env: { memory: /** @type {WebAssembly.Memory} */ (memory), scratch } };
   const instances = await Promise.all(
     modules.map((bytes) => WebAssembly.instantiate(/** @type {Uint8Array<ArrayBuffer>} */ (bytes), imports)),
   );

@@ -43,7 +43,8 @@ export class Session {
     this.failCompiler = () => {};
     /** @type {Promise<(json: string) => Promise<string>>} */
     this.compiler = new Promise((resolve, reject) => {
-      this.useCompiler = resolve;
+      // Not `compile` itself: a promise asks its value whether it is another promise, and Python's may be gone by then.
+      this.useCompiler = (compile) => resolve((json) => compile(json));
       this.failCompiler = reject;
     });
     this.compiler.catch(() => {});

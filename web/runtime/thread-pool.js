@@ -4,7 +4,7 @@
  */
 
 import { DeviceError } from "./errors.js";
-import { lead, NOTHING, walk, yieldAll } from "./program.js";
+import { lead, NOTHING, scratchOf, walk, yieldAll } from "./program.js";
 
 /** @typedef {import("./wasm-memory.js").WasmMemory} WasmMemory */
 
@@ -57,7 +57,7 @@ export class ThreadPool {
     /** @type {{module: WebAssembly.Module, functions: {index: number, name: string}[]}[]} */
     const entries = [];
     for (const { module, names } of modules) {
-      const instance = await WebAssembly.instantiate(module, { env: { memory: this.memory.memory } });
+      const instance = await WebAssembly.instantiate(module, { env: { memory: this.memory.memory, scratch: scratchOf(0) } });
       const functions = names.map((name) => {
         const f = instance.exports[name];
         if (typeof f !== "function") throw new DeviceError(`A compiled module has no function ${JSON.stringify(name)}.`);

@@ -37,6 +37,7 @@
  * @property {string} [wgsl]
  * @property {number} [workgroup]
  * @property {{access: "r" | "w" | "rw"}[]} [buffers]
+ * @property {boolean} [scratch] wasm: whether it uses its thread's scratch memory
  *
  * @typedef {object} PortSpec An input or output of the model.
  * @property {string} name

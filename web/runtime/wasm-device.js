@@ -84,14 +84,14 @@ export class WasmDevice {
           "Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp.",
       );
     }
-    let memory = new WasmMemory(isolated);
+    let memory = new WasmMemory(isolated, wanted);
     let pool = new ThreadPool(memory);
     if (wanted > 1) {
       try {
         await pool.start(wanted, poolUrl);
       } catch (error) {
         notes.push(`Threads did not start, so there is one: ${error instanceof Error ? error.message : error}`);
-        memory = new WasmMemory(isolated);
+        memory = new WasmMemory(isolated, 1);
         pool = new ThreadPool(memory);
       }
     }

@@ -2,6 +2,7 @@
  * The WebAssembly.Memory of a device and who owns which bytes of it:
  *
  *     0 …            control block of the thread pool
+ *     scratch        SCRATCH_BYTES for each thread, for what a task needs while it runs
  *     persistent     weights, constants, packed weights: allocated and freed one by one
  *     top …          arena of the inference at hand, scratch of measurements: moves up when persistent data grows
  *
@@ -10,7 +11,7 @@
 
 import { OutOfMemoryError } from "./errors.js";
 import { alignUp, SLACK } from "./placement.js";
-import { CONTROL_BYTES } from "./program.js";
+import { CONTROL_BYTES, scratchOf } from "./program.js";
 
 const PAGE = 65536;
 const INITIAL_PAGES = 16;
@@ -19,14 +20,17 @@ const INITIAL_PAGES = 16;
 const MAXIMA = [65536, 32768, 16384, 8192, 4096];
 
 export class WasmMemory {
-  /** @param {boolean} shared whether threads will share it */
-  constructor(shared) {
+  /**
+   * @param {boolean} shared whether threads can share it
+   * @param {number} threads that will, each with scratch memory of its own
+   */
+  constructor(shared, threads) {
     const { memory, maxPages } = reserve(shared);
     this.memory = memory;
     this.shared = shared;
     this.maxPages = maxPages;
     /** First byte after the persistent region. */
-    this.top = CONTROL_BYTES;
+    this.top = scratchOf(threads);
     /** Counts changes of `top`: addresses above it are stale when this changed. */
     this.epoch = 0;
     this.bytes = new Uint8Array(memory.buffer);
@@ -36,6 +40,7 @@ export class WasmMemory {
     this.blocks = new Map();
     /** @type {{start: number, end: number}[]} free blocks below `top`, by address */
     this.holes = [];
+    this.ensure(this.top);
   }
 
   /**

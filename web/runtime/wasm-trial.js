@@ -10,6 +10,7 @@ import { alignUp } from "./placement.js";
 import { bytesOfBuffer, isPersistent, specOf } from "./plan-buffers.js";
 import { initSteps, touched, written } from "./plan-edit.js";
 import { ProgramBuilder } from "./program-builder.js";
+import { SCRATCH_BYTES } from "./program.js";
 
 /** @typedef {import("./wasm-bench.js").Bench} Bench */
 /** @typedef {import("./wasm-device.js").LoadedPlan} LoadedPlan */
@@ -107,6 +108,12 @@ export class Trials {
     let end = fixed;
     /** @type {Attempt["own"]} */
     const own = [];
+    const kernels = [...new Set(steps.map(({ kernel }) => kernel))];
+    const scratch = end + GUARD_BYTES;
+    if (kernels.some((kernel) => plan.kernels[kernel].scratch)) {
+      end = alignUp(scratch + SCRATCH_BYTES) + GUARD_BYTES;
+      own.push({ address: scratch, bytes: SCRATCH_BYTES, storage: "f32", from: null });
+    }
     for (const [id, place] of places) {
       const known = this.fixed.get(id);
       if (!writes.has(id) && known !== undefined) {
@@ -118,7 +125,6 @@ export class Trials {
       own.push({ address: place.address, bytes: place.bytes, storage: place.storage, from: known ?? null });
     }
     const builder = new ProgramBuilder(1);
-    const kernels = [...new Set(steps.map(({ kernel }) => kernel))];
     const modules = [...new Set(kernels.map((kernel) => /** @type {number} */ (plan.kernels[kernel].module)))];
     for (const step of steps) {
       builder.add(step, kernels.indexOf(step.kernel), environment, (id) => places.get(id));
@@ -129,6 +135,7 @@ export class Trials {
       fixed,
       contents,
       own,
+      scratch,
       modules: modules.map((module) => loaded.blobs[plan.modules[module]]),
       functions: kernels.map((kernel) => {
         const { module, name, export: exported = name } = plan.kernels[kernel];

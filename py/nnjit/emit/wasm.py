@@ -29,22 +29,30 @@ _LOOP = OP["loop"] + bytes((VOID,))
 def emit_module(kernels: list[Kernel], target: Target, names: bool = False) -> bytes:
     """One module that imports `env.memory` and exports each kernel under its name.
 
+    Where a kernel has scratch memory it also imports the i32 global `env.scratch`: the address of
+    `target.scratch_bytes` that no other thread uses.
     `names` adds a name section, for the reader of a disassembly. Raises VerificationError where a kernel asks for
     what Wasm lacks and lowering should have expanded.
     """
     functions = [_KernelEmitter(kernel, target).function(names) for kernel in kernels]
-    return assemble(functions, target.max_pages if target.shared_memory else None)
+    scratch = any(kernel.shared for kernel in kernels)
+    return assemble(functions, target.max_pages if target.shared_memory else None, scratch)
 
 
 class _KernelEmitter(ValueEmitter):
     """Emits one kernel."""
 
     def __init__(self, kernel: Kernel, target: Target) -> None:
-        if kernel.workgroup != 1 or kernel.shared:
+        if kernel.workgroup != 1 or len(kernel.shared) > 1:
             raise VerificationError(f"kernel {kernel.name} wants a workgroup, which Wasm does not have")
         buffers = {b.name: (b.storage, b.access == "r") for b in kernel.buffers}
         params = ["&" + name for name in buffers] + kernel.symbols + [_LO, _HI]
         super().__init__(buffers, params, target)
+        for name, dtype, _ in kernel.shared:
+            buffers[name] = dtype, False
+            local = self.new_local(I32, name)
+            self.out += OP["global.get"] + b"\x00" + local_set(local)
+            self.variables["&" + name] = local, 0
         self.kernel = kernel
         self.mutable = _assigned(kernel.body)
 

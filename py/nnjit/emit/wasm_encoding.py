@@ -51,7 +51,7 @@ def opcodes() -> dict[str, tuple[int, int]]:
         (0, 0x0B, "", "end br br_if"),
         (0, 0x0F, "", "return call"),
         (0, 0x1A, "", "drop select"),
-        (0, 0x20, "", "local.get local.set local.tee"),
+        (0, 0x20, "", "local.get local.set local.tee global.get"),
         (0, 0x28, "", "i32.load i64.load f32.load f64.load"),
         (0, 0x2C, "i32.", "load8_s load8_u load16_s load16_u"),
         (0, 0x30, "i64.", "load8_s load8_u load16_s load16_u load32_s load32_u"),
@@ -194,9 +194,10 @@ class Function:
         """Names of parameters and locals in order, for the name section."""
 
 
-def assemble(functions: list[Function], shared_pages: int | None) -> bytes:
+def assemble(functions: list[Function], shared_pages: int | None, scratch: bool = False) -> bytes:
     """A module that imports `env.memory` and exports every function under its name.
 
+    `scratch`: it also imports `env.scratch`, global 0, the address of memory that is the instance's own.
     `shared_pages` is the maximum of a shared memory, None for an unshared one. A name section is written when
     the functions carry names.
     """
@@ -210,7 +211,10 @@ def assemble(functions: list[Function], shared_pages: int | None) -> bytes:
         out.extend(sized(data))
 
     section(1, vector(b"\x60" + sized(p) + sized(r) for p, r in types))
-    section(2, vector([text("env") + text("memory") + b"\x02" + memory]))
+    imports = [text("env") + text("memory") + b"\x02" + memory]
+    if scratch:
+        imports.append(text("env") + text("scratch") + b"\x03" + bytes((I32, 0)))
+    section(2, vector(imports))
     section(3, vector(map(uleb, indices)))
     section(7, vector(text(f.name) + b"\x00" + uleb(i) for i, f in enumerate(functions)))
     section(10, vector(sized(_runs(f.locals) + f.code + b"\x0b") for f in functions))

@@ -104,7 +104,10 @@ class _Reader:
         lines = []
         for _ in range(self.uleb()):
             module, name = self.text(), self.text()
-            self.byte()
+            if self.byte() == 3:
+                self.take(2)
+                lines.append(f'  (import "{module}" "{name}" (global i32))')
+                continue
             flags = self.byte()
             limits = str(self.uleb()) + (f" {self.uleb()}" if flags & 1 else "")
             lines.append(f'  (import "{module}" "{name}" (memory {limits}{" shared" if flags & 2 else ""}))')
@@ -178,7 +181,7 @@ class _Reader:
         if op in ("block", "loop", "if"):
             self.byte()
             return ""
-        if op in ("br", "br_if", "call"):
+        if op in ("br", "br_if", "call") or kind == "global":
             return str(self.uleb())
         if op == "const":
             return self.constant(kind)

@@ -51,6 +51,10 @@ class _Shader(ValueWriter):
                 f"kernel {kernel.name} reads and writes {len(kernel.buffers)} buffers, and this GPU binds at most "
                 f'{target.max_storage_buffers} storage buffers to a shader; use device "wasm"'
             )
+        if kernel.shared and kernel.workgroup == 1:
+            raise VerificationError(
+                f"kernel {kernel.name} wants memory for each task, which WGSL does not have"
+            )
         for name, dtype in [(b.name, b.storage) for b in kernel.buffers] + [
             (n, d) for n, d, _ in kernel.shared
         ]:

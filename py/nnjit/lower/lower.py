@@ -103,6 +103,19 @@ def lower(spec: KernelSpec, schedule: Schedule, target: Target, name: str = "ker
     return _Lowering(spec, schedule, target, name).run()
 
 
+def lower_inside(
+    spec: KernelSpec, schedule: Schedule, target: Target, fixed: dict[str, Index], pack_name: str
+) -> tuple[list[ir.Stmt], list[Packed], Collection[ir.Expr]]:
+    """Statements that compute all points whose axes in `fixed` have those values, for a task of a larger kernel.
+
+    Also the packed operands, their buffers' names starting with `pack_name`, and the loads that these replace.
+    Intrinsics are left to `expand_body`.
+    """
+    lowering = _Lowering(spec, schedule, target, "")
+    lowering.pack_name = pack_name
+    return lowering.inside(fixed), lowering.packed, lowering.packed_loads
+
+
 _Product = tuple[ir.Expr, ir.Expr, str, str]
 """(operand, operand, operation, name of the accumulator) of a multiply-add."""
 
@@ -154,6 +167,7 @@ class _Lowering:
         self.lanes_of: dict[str, int] = {}
         self.lets: dict[ir.Expr, ir.Expr] = {}
         self.counter = 0
+        self.pack_name = "p"
         self.packed: list[Packed] = []
         self.packed_loads: dict[ir.Expr, tuple[Packed, Index]] = {}
         self.memo: dict[tuple, ir.Expr] = {}
@@ -219,6 +233,24 @@ class _Lowering:
         expand_body(body, self.target)
         kernel = ir.Kernel(self.name, buffers, spec.symbols, tasks, body)
         return Lowered(kernel, self.packed, self.requires)
+
+    def inside(self, fixed: dict[str, Index]) -> list[ir.Stmt]:
+        """Loops over all tiles of the axes that are not `fixed`, in the schedule's order."""
+        body: list[ir.Stmt] = []
+        block = body
+        starts = dict(fixed)
+        for axis in self.schedule.order or [v for v, _ in self.spec.outer]:
+            if axis in fixed:
+                continue
+            count = ceildiv(self.spec.extent(axis), self.tiles[axis])
+            starts[axis] = 0
+            if count != 1:
+                loop = ir.For(f"{axis}_c", count, [])
+                block.append(loop)
+                block = loop.body
+                starts[axis] = var(f"{axis}_c")
+        self._tile(block, starts)
+        return body
 
     def _bind(self, body: list[ir.Stmt], name: str, e: Index) -> Index:
         """`e` under a name, so that it is computed once; constants and plain variables need none."""
@@ -687,7 +719,7 @@ class _Lowering:
             linear: Index = 0
             for v, d in axes:
                 linear = linear * d + var(v)
-            name = f"p{number}"
+            name = f"{self.pack_name}{number}"
             stages = [Stage((), [], [StoreTo(name, linear, value)])]
             touched = touched_buffers(stages)
             spec = KernelSpec(
@@ -831,4 +863,4 @@ def _loads(stage: Stage) -> list[ir.Expr]:
     return [e for e in nodes(*stage.values()) if e.op == "load"]
 
 
-__all__ = ["Lowered", "Packed", "lower", "touched_buffers"]
+__all__ = ["Lowered", "Packed", "lower", "lower_inside", "touched_buffers"]

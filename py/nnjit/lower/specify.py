@@ -22,13 +22,26 @@ class Specified:
         self.tensors = tensors
 
 
-def specify(group: Group, needed: set[Compute], env: Env) -> Specified:
-    """The kernel of `group`. `needed`: the members whose elements must be in memory afterwards."""
-    return _Specifier(group, needed, env).run()
+def specify(
+    group: Group,
+    needed: set[Compute],
+    env: Env,
+    names: dict[Storage, str] | None = None,
+    merge: bool = True,
+) -> Specified:
+    """The kernel of `group`.
+
+    needed   the members whose elements must be in memory afterwards
+    names    names of buffers so far, to which this adds its own; None where the kernel stands alone
+    merge    whether neighbouring axes may become one
+    """
+    return _Specifier(group, needed, env, names).run(merge)
 
 
 class _Specifier:
-    def __init__(self, group: Group, needed: set[Compute], env: Env) -> None:
+    def __init__(
+        self, group: Group, needed: set[Compute], env: Env, names: dict[Storage, str] | None
+    ) -> None:
         self.group = group
         self.members = {c: n for n, c in enumerate(group.members)}
         self.needed = [c for c in group.members if c in needed]
@@ -37,7 +50,7 @@ class _Specifier:
         self.bounds: dict[str, tuple[int, int | None]] = dict(env.bounds)
         for v, d in (*group.outer, *group.inner):
             self.bounds[v] = (0, bounds_of(d - 1, env.bounds)[1])
-        self.names: dict[Storage, str] = {}
+        self.names: dict[Storage, str] = {} if names is None else names
         self.access: dict[Storage, str] = {}
         self.values: dict[Compute, ir.Expr] = {}
         self.operands: dict[Compute, set[Compute]] = {}
@@ -47,17 +60,17 @@ class _Specifier:
         self.level: dict[Compute, int] = {}
         """How many reductions, one after the other, must be complete before a member can be computed."""
 
-    def run(self) -> Specified:
+    def run(self, merge: bool) -> Specified:
         for c in self.group.members:
             self.operands[c] = {t for t, _ in reads(c.body) if isinstance(t, Compute) and t in self.members}
             self.level[c] = max(
                 (self.level[d] + (d.combine is not None) for d in self.operands[c]), default=0
             )
         stages = self._stages()
-        buffers = [ir.Buffer(name, s.dtype, self.access[s]) for s, name in self.names.items()]
+        buffers = [ir.Buffer(self.names[s], s.dtype, access) for s, access in self.access.items()]
         outer = tuple(self.group.outer)
         spec = KernelSpec(outer, stages, buffers, dict(self.env.hints), dict(self.env.bounds))
-        return Specified(normalize(spec), list(self.names))
+        return Specified(normalize(spec) if merge else spec, list(self.access))
 
     # -- stages -------------------------------------------------------------------------------------------------
 

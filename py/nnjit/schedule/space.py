@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from .. import ir
 from ..lower.blocked import roles_of, shared_bytes
+from ..lower.chain import KEY, LEAST_BLOCK, Chain
 from ..lower.pairs import pairable, ready
 from ..lower.spec import Index, KernelSpec, coefficient, depends, nodes
 from ..symbolic import product
@@ -17,6 +18,7 @@ from .schedule import Schedule
 from .winograd import winograd_schedules
 
 MAX_CANDIDATES = 48
+MAX_CHAINS = 12
 MAX_UNROLL = 7
 """Iterations of an innermost reduction that are unrolled whole: the width of a filter, the channels of a picture."""
 MAP_CHUNK = 1024
@@ -25,8 +27,10 @@ MAP_CHUNK = 1024
 
 def space(spec: KernelSpec, target: Target) -> list[Schedule]:
     """Distinct schedules, best guess first, never empty, at most MAX_CANDIDATES."""
+    if isinstance(spec, Chain):
+        found = _chain(spec, target)
     # Rows that a kernel reads again after writing them are not cut into tiles.
-    if spec.contraction is not None and not any(b.access == "rw" for b in spec.buffers):
+    elif spec.contraction is not None and not any(b.access == "rw" for b in spec.buffers):
         found = _contraction(spec, target)
         if not _fits_vectors(spec):
             found = [s for s in found if not s.pack] or _elementwise(spec)
@@ -39,6 +43,43 @@ def space(spec: KernelSpec, target: Target) -> list[Schedule]:
         found = _elementwise(spec)
     found = [target.passes.restrict(s) for s in found]
     return list(dict.fromkeys(found))[:MAX_CANDIDATES] or [Schedule()]
+
+
+def _chain(spec: Chain, target: Target) -> list[Schedule]:
+    """Tiles that both contractions use, and blocks of rows that waste little and whose scratch memory fits.
+
+    All blocks of a kernel have one size, and the last is moved back: 128 rows in blocks of 24 would be 144.
+    """
+    whole = spec.hint(spec.extent(spec.row))
+    narrowest = min(spec.hint(spec.extent(spec.column)), spec.hint(spec.extent(KEY)))
+    heads = 1
+    for _, d in spec.batch:
+        heads *= spec.hint(d)
+    capacity = target.scratch_bytes // ir.STORAGE_BYTES["f32"]
+    stride = spec.hint(spec.stride)
+    if not isinstance(spec.stride, int) and 2 * stride * LEAST_BLOCK <= capacity:
+        stride *= 2  # so that a longer sequence needs no other plan
+    tiles = ((6, 8), (4, 8)) if target.relaxed_simd else ((4, 8), (6, 8))
+    scored: list[tuple[float, int, Schedule]] = []
+    for rank, (m, n) in enumerate(
+        (*tiles, (2, 16), (4, 16), (6, 16), (8, 8), (3, 12), (4, 4), (2, 4), (1, 4))
+    ):
+        if n > max(4, narrowest) or m > whole:
+            continue
+        count = -(-whole // m)
+        for each in range(1, min(count, max(1, capacity // (m * stride)), 96 // m) + 1):
+            blocks = -(-count // each)
+            waste = blocks * each * m / whole
+            idle = heads * blocks < 2 * target.threads
+            cost = (1 + 0.1 * rank) * waste * (1 + 0.6 / (each * m)) * (1.5 if idle else 1)
+            schedule = Schedule(
+                tiles=((spec.row, m), (KEY, n), (spec.column, n)),
+                vector=KEY,
+                serial=((spec.row, each),),
+                unroll=4,
+            )
+            scored.append((cost, len(scored), schedule))
+    return [schedule for _, _, schedule in sorted(scored, key=lambda s: s[:2])][:MAX_CHAINS]
 
 
 def _fits_vectors(spec: KernelSpec) -> bool:

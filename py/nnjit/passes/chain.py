@@ -1,0 +1,246 @@
+"""Finding chains: a contraction, reductions over its rows, and a contraction with the outcome (see `lower.chain`).
+
+Nothing here knows attention. Three groups make a chain when each of the first two leaves one result, which only the
+next one reads, point by point; when the axes of the three correspond; and when the last contraction has rows that its
+other operand does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .. import ir
+from ..lower.chain import KEY, LEAST_BLOCK, ROW, SCRATCH, STRIDE_PAD, Chain, column_operand
+from ..lower.spec import (
+    KernelSpec,
+    Reduce,
+    Stage,
+    StoreTo,
+    depends,
+    index_substitution,
+    map_expr,
+    nodes,
+    substitute_expr,
+)
+from ..lower.specify import Specified, specify
+from ..symbolic import var
+from ..tensor.tensor import Compute, Index, Shape, Storage
+from .fuse import Fuser, Group, reads
+
+MIN_ROWS = 4
+"""Fewer rows do not share what they read of keys and values, so there is nothing to gain."""
+Rename = dict[str, Index]
+
+
+def chains(
+    groups: list[Group], needed: set[Compute], fuser: Fuser, scratch_bytes: int
+) -> Iterator[tuple[list[Group], Specified | None]]:
+    """The groups in order: [group], None for most; the three groups of a chain at the place of the last, and its spec."""
+    finder = _Finder(groups, needed, fuser, scratch_bytes)
+    found: dict[Group, tuple[list[Group], Specified]] = {}
+    taken: set[Group] = set()
+    for last in groups:
+        chain = finder.ending_with(last)
+        if chain is not None and taken.isdisjoint(chain[0]):
+            found[last] = chain
+            taken.update(chain[0])
+    for g in groups:
+        if g in found:
+            yield found[g]
+        elif g not in taken:
+            yield [g], None
+
+
+class _Finder:
+    def __init__(self, groups: list[Group], needed: set[Compute], fuser: Fuser, scratch_bytes: int) -> None:
+        self.group_of = {c: g for g in groups for c in g.members}
+        self.needed = needed
+        self.users = fuser.users
+        self.outputs = fuser.outputs
+        self.env = fuser.env
+        self.scratch_elements = scratch_bytes // ir.STORAGE_BYTES["f32"]
+
+    def ending_with(self, last: Group) -> tuple[list[Group], Specified] | None:
+        """The chain whose last contraction is `last`."""
+        if last.static or last.rows or len(last.reduces) != 1:
+            return None
+        (product,) = last.reduces
+        if product.combine != "sum" or product.body.op != "mul":
+            return None
+        for e in product.body.args:
+            if e.op != "read":
+                continue
+            weights, coords = e.attr
+            if not isinstance(weights, Compute):
+                continue
+            middle = self.group_of.get(weights)
+            if middle is None or not middle.rows or middle.static or self._left_by(middle) is not weights:
+                continue
+            if any(u is not product for u in self.users.get(weights, ())):
+                continue
+            read = [t for c in middle.members for t, _ in reads(c.body) if isinstance(t, Compute)]
+            for scores in dict.fromkeys(read):
+                first = self.group_of.get(scores)
+                if (
+                    first is not None
+                    and first is not middle
+                    and not (first.rows or first.static)
+                    and len(first.reduces) == 1
+                    and self._left_by(first) is scores
+                    and all(self.group_of.get(u) is middle for u in self.users.get(scores, ()))
+                ):
+                    spec = self._spec([first, middle, last], scores, weights, product, coords)
+                    if spec is not None:
+                        return [first, middle, last], spec
+        return None
+
+    def _left_by(self, g: Group) -> Compute | None:
+        """The one result of g that must be in memory afterwards, if it has only one."""
+        left = [c for c in g.members if c in self.needed]
+        if len(left) != 1 or left[0].into is not None or left[0] in self.outputs:
+            return None
+        return left[0] if left[0].dtype == "f32" else None
+
+    # -- axes ---------------------------------------------------------------------------------------------------
+
+    def _spec(
+        self, groups: list[Group], scores: Compute, weights: Compute, product: Compute, coords: Shape
+    ) -> Specified | None:
+        first, middle, last = groups
+        places: Rename = {f"i{n}": v for n, v in enumerate(last.coords[product])}
+        places |= {f"r{n}": var(v) for n, v in enumerate(last.reduce_vars[product])}
+        here = _placed(coords, places)
+        if len(last.reduce_vars[product]) != 1 or here is None:
+            return None
+        key = last.reduce_vars[product][0]
+        of_middle = _renaming(middle.coords[weights], here)
+        if of_middle is None or len(middle.inner) != 1 or of_middle.get(middle.inner[0][0]) != var(key):
+            return None
+        seen = {
+            _placed(at, {f"i{n}": v for n, v in enumerate(middle.coords[c])}
+                    | {f"r{n}": var(v) for n, v in enumerate(middle.reduce_vars.get(c, ())) if v})
+            for c in middle.members
+            for t, at in reads(c.body)
+            if t is scores
+        }  # fmt: skip
+        if len(seen) != 1 or None in seen:
+            return None
+        (at,) = seen
+        theirs = tuple(of_middle.get(str(v), v) if not isinstance(v, int) else v for v in at)  # type: ignore[union-attr]
+        of_first = _renaming(first.coords[scores], theirs)
+        if of_first is None or set(of_first) != {v for v, _ in first.outer}:
+            return None
+        shared = [v for v, _ in last.outer if var(v) in of_middle.values()]
+        columns = [v for v, _ in last.outer if v not in shared]
+        if len(columns) != 1 or {v for v, _ in middle.outer} != set(of_middle) - {middle.inner[0][0]}:
+            return None
+        names: dict[Storage, str] = {}
+        made = [specify(g, self.needed, self.env, names, merge=False).spec for g in groups]
+        if _reads_late(made[1], names[scores]):
+            return None
+        keys = middle.inner[0][1]
+        inner = {0: var(KEY), 1: var(middle.inner[0][0]), 2: var(key)}
+        renames = [
+            {v: var(KEY) if e == var(key) else e for v, e in of_first.items()},
+            {v: e for v, e in of_middle.items() if v != middle.inner[0][0]},
+            {},
+        ]
+        stride = keys + STRIDE_PAD
+        passed = {names[scores], names[weights]}
+        parts = [_part(spec, renames[n], passed, var(ROW) * stride + inner[n]) for n, spec in enumerate(made)]
+        row = self._row(parts, shared, columns[0])
+        if row is None or not self._fits(parts, row, keys):
+            return None
+        chain = Chain(parts, row, columns[0], keys)
+        by_name = {name: s for s, name in names.items()}
+        return Specified(chain, [by_name[b.name] for b in chain.buffers])
+
+    def _row(self, parts: list[KernelSpec], shared: list[str], column: str) -> str | None:
+        """The shared axis with most points that no operand laid out along keys or columns depends on."""
+        first, _, last = parts
+        best = None
+        for v in shared:
+            others = [
+                x
+                for part, c in ((first, KEY), (last, column))
+                if part.contraction is not None
+                for x in nodes(part.contraction[column_operand(part, c)])
+                if x.op == "load"
+            ]
+            count = self.env.hint(last.extent(v))
+            if count >= MIN_ROWS and not any(depends(x.attr[1], v) for x in others):
+                if best is None or count > best[0]:
+                    best = count, v
+        return best[1] if best else None
+
+    def _fits(self, parts: list[KernelSpec], row: str, keys: Index) -> bool:
+        first, middle, last = parts
+        if first.contraction is None or last.contraction is None or self.env.hint(keys) < 8:
+            return False
+        if any(len(p.stages[0].axes) != 1 for p in (first, last)):
+            return False
+        if any(v.dtype != "f32" for p in parts for s in p.stages for v in s.values()):
+            return False
+        return (self.env.hint(keys) + STRIDE_PAD) * LEAST_BLOCK <= self.scratch_elements
+
+
+def _placed(coords: Shape, places: Rename) -> Shape | None:
+    """Coordinates in variables of a group, when each is a variable of its own or 0."""
+    found: list[Index] = []
+    for c in coords:
+        at = c if isinstance(c, int) else places.get(str(c))
+        if at is None or (isinstance(at, int) and at != 0) or (not isinstance(at, int) and at in found):
+            return None
+        found.append(at)
+    return tuple(found)
+
+
+def _renaming(own: Shape, theirs: Shape) -> Rename | None:
+    """Variable of one group → variable of another, where both name the axes of one tensor."""
+    mapping: Rename = {}
+    for a, b in zip(own, theirs, strict=True):
+        if isinstance(a, int) != isinstance(b, int):
+            return None
+        if not isinstance(a, int):
+            mapping[str(a)] = b
+    return mapping
+
+
+def _reads_late(spec: KernelSpec, buffer: str) -> bool:
+    """Whether a stage reads `buffer` after an earlier one has stored results, which will lie in its place."""
+    written = False
+    for s in spec.stages:
+        if written and any(x.op == "load" and x.attr[0] == buffer for x in nodes(*s.values())):
+            return True
+        written = written or bool(s.stores)
+    return False
+
+
+def _part(spec: KernelSpec, rename: Rename, passed: set[str], place: Index) -> KernelSpec:
+    """`spec` with renamed axes, and with SCRATCH[place] instead of the buffers that the parts pass on."""
+    at = index_substitution(rename)
+    memo: dict[ir.Expr, ir.Expr] = {}
+
+    def leaf(x: ir.Expr) -> ir.Expr | None:
+        if x.op == "load" and x.attr[0] in passed:
+            return ir.load(SCRATCH, place, x.dtype)
+        return substitute_expr(x, rename) if x.op in ("load", "index") else None
+
+    stages = [
+        Stage(
+            tuple(s.axes),
+            [Reduce(r.name, r.combine, map_expr(r.value, leaf, memo)) for r in s.reduces],
+            [
+                StoreTo(SCRATCH, place, map_expr(w.value, leaf, memo))
+                if w.buffer in passed
+                else StoreTo(w.buffer, at(w.index), map_expr(w.value, leaf, memo))
+                for w in s.stores
+            ],
+        )
+        for s in spec.stages
+    ]
+    outer = tuple((str(rename.get(v, v)), d) for v, d in spec.outer)
+    access = {b.access for b in spec.buffers if b.name in passed}
+    kept = [b for b in spec.buffers if b.name not in passed]
+    scratch = ir.Buffer(SCRATCH, "f32", access.pop() if len(access) == 1 else "rw")
+    return KernelSpec(outer, stages, [*kept, scratch], spec.hints, spec.bounds)

@@ -1,0 +1,119 @@
+"""Contraction, reductions over its rows, contraction: when they become one kernel, and that it runs on Wasm."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from unit.plan_interpreter import RELAXED, WEBGPU, Machine, Model
+from unit.tensor_programs import attention, matmul, softmax
+from unit.wasm_engine import run_kernel
+
+from nnjit.compiler import CompiledPlan
+from nnjit.lower.chain import Chain
+from nnjit.schedule.schedule import Schedule
+from nnjit.target import Target
+from nnjit.tensor.interpret import interpret
+from nnjit.tensor.tensor import Tensor
+
+
+def operands(m: Model, queries: int, keys: int) -> tuple[Tensor, Tensor, Tensor]:
+    return m.input(2, queries, 8), m.input(2, keys, 8), m.input(2, keys, 8)
+
+
+def chained(compiled: CompiledPlan) -> bool:
+    return any(isinstance(item.spec, Chain) for item in compiled.items)
+
+
+def test_scores_and_weights_have_no_buffer() -> None:
+    m = Model()
+    compiled = m.compile([attention(m, 2, 24, 40, 8)], RELAXED)
+    assert chained(compiled)
+    scores = 2 * 24 * 40
+    assert all(spec["elements"] < scores for spec in Machine(compiled).plan["buffers"])
+
+
+def test_scores_that_the_caller_wants_are_stored() -> None:
+    m = Model()
+    q, k, v = operands(m, 9, 12)
+    scores = matmul(m, q, k, transposed=True)
+    outputs = [matmul(m, softmax(m, scores)[0], v), scores]
+    compiled = m.compile(outputs, RELAXED)
+    assert not chained(compiled)
+    for got, expected in zip(Machine(compiled).run(m.arrays), interpret(outputs, m.arrays), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_weights_that_are_used_twice_are_stored() -> None:
+    m = Model()
+    q, k, v = operands(m, 9, 12)
+    weights, _ = softmax(m, matmul(m, q, k, transposed=True))
+    assert not chained(m.compile([matmul(m, weights, v), matmul(m, weights, k)], RELAXED))
+
+
+@pytest.mark.parametrize("queries, keys", [(1, 40), (24, 7), (24, 30000)])
+def test_few_rows_few_keys_and_more_keys_than_scratch_memory_holds_are_left_alone(
+    queries: int, keys: int
+) -> None:
+    m = Model()
+    q, k, v = operands(m, queries, keys)
+    weights, _ = softmax(m, matmul(m, q, k, transposed=True))
+    assert not chained(m.compile([matmul(m, weights, v)], RELAXED))
+
+
+def test_a_gpu_keeps_three_kernels() -> None:
+    m = Model()
+    assert not chained(m.compile([attention(m, 2, 24, 40, 8)], WEBGPU))
+
+
+def test_a_plan_is_for_no_more_keys_than_scratch_memory_holds() -> None:
+    m = Model()
+    q, k, v = (m.input(2, n, 8, symbolic=(1,)) for n in (24, 40, 40))
+    assert m.env.eq(k.shape[1], v.shape[1])
+    compiled = m.compile([matmul(m, softmax(m, matmul(m, q, k, transposed=True))[0], v)], RELAXED)
+    assert chained(compiled)
+    machine = Machine(compiled)
+    for keys, fits in ((100, True), (30000, False)):
+        arrays = {
+            name: np.zeros((2, n, 8), np.float32) for name, n in zip(m.arrays, (24, keys, keys), strict=True)
+        }
+        assert (machine.fits(arrays) is not None) == fits
+
+
+def test_a_schedule_from_elsewhere_is_one_of_the_space() -> None:
+    m = Model()
+    compiled = m.compile([attention(m, 2, 24, 40, 8)], RELAXED)
+    (item,) = compiled.items
+    known = compiled.scheduler.candidates(item)[-1]
+    assert compiled.scheduler.admit(item, str(known)) == known
+    with pytest.raises(ValueError, match="its own space"):
+        compiled.scheduler.admit(item, str(Schedule(unroll=4)))
+
+
+@pytest.mark.parametrize("target", [RELAXED, Target()], ids=["relaxed", "plain"])
+def test_kernels_run_on_wasm_with_scratch_memory(target: Target) -> None:
+    m = Model(3)
+    out = attention(m, 3, 31, 19, 8, mask=True)
+    compiled = m.compile([out], target)
+    machine = Machine(compiled)
+    machine.run(m.arrays)
+    expected = interpret([out], m.arrays)[0].reshape(-1)
+    assert np.isnan(expected).any() and np.isfinite(expected).any()
+    (item,) = compiled.items
+    for schedule in compiled.scheduler.candidates(item)[::4]:
+        unit = compiled.scheduler.unit(item, schedule)
+        machine.run_unit(unit, 0)
+        arrays = {name: a.view(bool) if a.dtype == np.uint8 else a for name, a in machine.memory.items()}
+        for step in unit.steps:
+            named = zip(step.kernel.buffers, step.buffers, strict=True)
+            names = {b.name: n for b, n in named}
+            extra = {spec["id"]: np.zeros(spec["elements"], np.float32) for spec in unit.buffers}
+            given = {b: arrays.get(n, extra.get(n)) for b, n in names.items()}
+            got = run_kernel(step.kernel, given, target=target)  # type: ignore[arg-type]
+            arrays |= {names[b.name]: got[b.name] for b in step.kernel.buffers if b.access != "r"}
+        np.testing.assert_allclose(
+            arrays[unit.steps[-1].buffers[_output(unit.steps[-1].kernel)]], expected, 1e-5, 1e-5
+        )
+
+
+def _output(kernel) -> int:  # type: ignore[no-untyped-def]
+    return next(n for n, b in enumerate(kernel.buffers) if b.access != "r")
