@@ -493,7 +493,6 @@ def test_a_later_visit_starts_with_the_kernels_that_an_earlier_one_found(client:
       await new Promise((done) => setTimeout(done, 300));
       model.dispose();
       return {
-        known: model.facts.hardware ?? null,
         hardware: device.hardware,
         tasks: tasks.map(({ schedule, candidates }) => ({ schedule, measured: candidates.length })),
       };
@@ -501,8 +500,8 @@ def test_a_later_visit_starts_with_the_kernels_that_an_earlier_one_found(client:
     forget(client)
     visits = [client.js(visit, url), client.js(visit, url)]
     first, second = (v["tasks"] for v in visits)
-    assert visits[0]["known"] is None
-    assert visits[1]["known"] == visits[1]["hardware"] == visits[0]["hardware"] is not None
+    # Measured again, no rate would be the same to the last digit.
+    assert visits[1]["hardware"] == visits[0]["hardware"] is not None
     assert any(task["measured"] for task in first)
     assert [task["schedule"] for task in second] == [task["schedule"] for task in first]
     assert not any(task["measured"] for task in second)

@@ -17,6 +17,7 @@ from unit.ir_interpreter import STORAGE, WASM, KernelFault, poison, run
 from nnjit import ir
 from nnjit.compiler import CompiledPlan, _Assembly
 from nnjit.plan import UnitCode
+from nnjit.stopwatch import Stopwatch
 from nnjit.target import Target
 from nnjit.tensor.build import Builder
 from nnjit.tensor.env import Env
@@ -93,7 +94,7 @@ class Model:
     ) -> CompiledPlan:
         graph: Any = SimpleNamespace(outputs=[SimpleNamespace(name=f"y{n}") for n in range(len(outputs))])
         stored = [self.b.materialize(t) for t in outputs]
-        return _Assembly(graph, self.env, self.b, stored, target, schedules or {}).run()
+        return _Assembly(graph, self.env, self.b, stored, target, schedules or {}, Stopwatch()).run()
 
 
 class Machine:

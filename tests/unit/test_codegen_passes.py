@@ -25,7 +25,8 @@ A = RNG.standard_normal((21, 33)).astype(np.float32)
 
 @cache
 def model() -> bytes:
-    """Two convolutions, one depthwise, one with a clipped result, and a dense layer with GELU, LayerNorm and softmax; no size is a multiple of 4."""
+    """Two convolutions, one depthwise, one with a clipped result, a dense layer with GELU, LayerNorm and softmax, and
+    attention of the dense layer's input to itself; no size is a multiple of 4."""
     weights = {
         "w": RNG.standard_normal((10, 6, 3, 3)).astype(np.float32),
         "each": RNG.standard_normal((6, 1, 3, 3)).astype(np.float32),
@@ -47,12 +48,18 @@ def model() -> bytes:
         helper.make_node("Mul", ["erf", "biased"], ["gelu"]),
         helper.make_node("LayerNormalization", ["gelu", "scale", "bias"], ["normal"]),
         helper.make_node("Softmax", ["normal"], ["z"], axis=-1),
+        helper.make_node("Transpose", ["a"], ["keys"], perm=[1, 0]),
+        helper.make_node("MatMul", ["a", "keys"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["shares"], axis=-1),
+        helper.make_node("MatMul", ["shares", "a"], ["mixed"]),
         # A chain that no contraction begins and no row ends, and that adds up what it moves.
         helper.make_node("Mul", ["x", "x"], ["squares"]),
         helper.make_node("Tanh", ["squares"], ["v"]),
     ]
     ports = [helper.make_tensor_value_info(n, TensorProto.FLOAT, t.shape) for n, t in (("x", X), ("a", A))]
-    results = [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ("y", "d", "z", "v")]
+    results = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ("y", "d", "z", "v", "mixed")
+    ]
     stored = [numpy_helper.from_array(array, name) for name, array in weights.items()]
     graph = helper.make_graph(nodes, "all", ports, results, stored)
     opset = helper.make_opsetid("", 17)

@@ -28,7 +28,9 @@ class WasmMachine(Machine):
     ) -> None:
         # Several steps may fill one buffer: what it holds already must survive.
         buffers = [ir.Buffer(b.name, b.storage, "r" if b.access == "r" else "rw") for b in kernel.buffers]
-        filled = ir.Kernel(kernel.name, buffers, kernel.symbols, kernel.tasks, kernel.body)
+        filled = ir.Kernel(
+            kernel.name, buffers, kernel.symbols, kernel.tasks, kernel.body, shared=kernel.shared
+        )
         arrays = {
             b.name: self._array(name, b.access != "r", inference)
             for name, b in zip(names, kernel.buffers, strict=True)
