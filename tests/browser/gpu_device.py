@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 SCRIPT = """
+import { LastingGpu } from "/runtime/lasting-gpu.js";
 import { WebGpuDevice } from "/runtime/webgpu-device.js";
 import { WeightFiles } from "/runtime/weights.js";
 
@@ -34,9 +35,9 @@ const candidatesOf = (c) => ({ ...c, blobs: c.blobs.map(bytesOf) });
 const pause = () => new Promise((resolve) => setTimeout(resolve, 0));
 
 window.gpu = {
-  async open() {
+  async open(lasting) {
     window.device?.dispose();
-    window.device = await WebGpuDevice.open();
+    window.device = await (lasting ? LastingGpu : WebGpuDevice).open();
     return window.device.facts;
   },
   setFile: (data) => window.device.setFiles(new WeightFiles({ "": bytesOf(data).buffer })),
@@ -77,9 +78,10 @@ def text(data: bytes) -> str:
 class Gpu:
     """A WebGpuDevice in a page."""
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: Page, lasting: bool = False) -> None:
+        """`lasting`: as a LastingGpu, which survives the loss of its device."""
         self.page = page
-        self.facts = self.call("open")
+        self.facts = self.call("open", lasting)
 
     def call(self, method: str, *args: Any) -> Any:
         result = self.page.evaluate("([name, args]) => window.call(name, args)", [method, list(args)])

@@ -333,6 +333,16 @@ def test_a_remembered_schedule_beyond_the_space_is_where_a_later_plan_starts() -
         assert str(again.units[0].schedule) == runs
 
 
+def test_what_took_the_device_with_it_is_never_tried() -> None:
+    compiled = layers()
+    deadly = choices(compiled)[1:4]
+    key = compiled.units[0].task
+    executor = FakeExecutor(compiled, lambda s: 2.0)
+    tune(compiled, executor, hints=hints(compiled, deadly[0]), fatal={f"{key} {s}" for s in deadly})
+    assert len(executor.measured) > 8
+    assert not set(executor.measured) & set(deadly)
+
+
 # The schedule of tuning
 
 

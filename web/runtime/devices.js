@@ -16,8 +16,8 @@ export async function openDevice({ device, threads, poolUrl, quarantineUrl }) {
     );
   }
   if (device === "webgpu") {
-    const { WebGpuDevice } = await import("./webgpu-device.js");
-    return WebGpuDevice.open();
+    const { LastingGpu } = await import("./lasting-gpu.js");
+    return LastingGpu.open();
   }
   if (device === "wasm" || device === "auto") return WasmDevice.open({ threads: threads ?? null, poolUrl, quarantineUrl });
   throw new DeviceError(`There is no device ${JSON.stringify(device)}: choose "auto", "wasm" or "webgpu".`);

@@ -28,13 +28,14 @@ function open() {
  * @template T
  * @param {IDBTransactionMode} mode
  * @param {(store: IDBObjectStore) => () => T} ask gives what reads the result once the transaction is complete
+ * @param {IDBTransactionDurability} [durability]
  * @returns {Promise<T>}
  */
-async function transact(mode, ask) {
+async function transact(mode, ask, durability = "default") {
   const database = await open();
   try {
     return await new Promise((resolve, reject) => {
-      const transaction = database.transaction(STORE, mode);
+      const transaction = database.transaction(STORE, mode, { durability });
       const result = ask(transaction.objectStore(STORE));
       transaction.oncomplete = () => resolve(result());
       transaction.onerror = () => reject(transaction.error);
@@ -67,14 +68,15 @@ export async function read(...prefix) {
 /**
  * Keep records, in place of older ones under the same keys.
  * @param {string} entries JSON: [[key, text], …]
+ * @param {IDBTransactionDurability} [durability] "strict": they outlive a crash of the machine
  * @returns {Promise<boolean>} whether they are kept
  */
-export async function write(entries) {
+export async function write(entries, durability) {
   try {
     await transact("readwrite", (store) => {
       for (const [key, text] of JSON.parse(entries)) store.put(text, key);
       return () => undefined;
-    });
+    }, durability);
     return true;
   } catch {
     return false;

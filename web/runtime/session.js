@@ -35,6 +35,8 @@ export class Session {
     this.progress = options.onProgress ?? (() => {});
     this.aborter = new AbortController();
     this.started = performance.now();
+    /** @type {string | undefined} set by Python: see MeasureRequest */
+    this.journal = undefined;
     /** @type {Record<string, number>} milliseconds of what is over */
     this.timings = {};
     /** @type {(compile: (json: string) => Promise<string>) => void} for Python; `compile` answers with JSON: {} or {error} */
@@ -245,7 +247,7 @@ export class Session {
    */
   async measure(request, candidates, blobs) {
     const whole = candidates.map((text, i) => ({ ...JSON.parse(text), blobs: blobs[i] }));
-    return JSON.stringify(await this.executor.measure({ ...JSON.parse(request), candidates: whole }));
+    return JSON.stringify(await this.executor.measure({ ...JSON.parse(request), journal: this.journal, candidates: whole }));
   }
 
   /**

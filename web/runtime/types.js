@@ -18,6 +18,7 @@
  * @property {string} label
  * @property {string} node
  * @property {string} op
+ * @property {string} [schedule] as text
  * @property {Step[]} init run once, when the weights are in place
  * @property {Step[]} steps run at each inference
  *
@@ -66,7 +67,7 @@
  * @property {Uint8Array[]} blobs
  *
  * @typedef {object} Measurement
- * @property {"ok" | "wrong" | "trap" | "endless" | "compile-error" | "out-of-bounds" | "error"} status
+ * @property {"ok" | "wrong" | "trap" | "endless" | "lost" | "compile-error" | "out-of-bounds" | "error"} status
  * @property {number[]} ms one entry a sample: milliseconds of one execution of the unit
  * @property {number[]} incumbent the incumbent's samples, each taken just before the candidate's of the same place
  * @property {number | null} incumbentMs median of the incumbent's samples taken between the candidate's
@@ -81,6 +82,7 @@
  * @property {number} samples per candidate
  * @property {number} tolerance fraction of the largest magnitude in the incumbent's output
  * @property {boolean} [background] give way to inferences: see courtesy.js
+ * @property {string} [journal] key of this device in the store, where candidates that take the device with them are kept
  *
  * @typedef {object} Experiment One microbenchmark: a step on buffers "in" and "out", or a number of barriers.
  * @property {Step} [step] `flops` 0: on one thread, else on all

@@ -45,15 +45,26 @@ export class GpuContext {
     /** @type {NnjitError | null} why nothing works any more */
     this.failure = null;
     this.disposed = false;
-    /** @type {Promise<never>} rejects when the device is lost */
-    this.lost = device.lost.then(({ reason, message }) => {
-      this.failure ??= new DeviceError(
-        `The GPU device was lost (${reason}): ${message || "the browser says no more"}. Load the model again, or use ` +
-          `the device "wasm".`,
-      );
-      throw this.failure;
-    });
+    /** Whether it still runs a shader that does not end: then to destroy the device would wait for it. */
+    this.hung = false;
+    /** @type {(error: NnjitError) => void} */
+    let reject = () => {};
+    /** @type {Promise<never>} rejects when the device is lost or given up */
+    this.lost = new Promise((_, rejectLost) => (reject = rejectLost));
     this.lost.catch(() => {});
+    /** Let nothing more be done with the device. @param {NnjitError} error */
+    this.giveUp = (error) => {
+      this.failure ??= error;
+      reject(this.failure);
+    };
+    device.lost.then(({ reason, message }) => {
+      const why = message || "the browser says no more";
+      this.giveUp(
+        new DeviceError(
+          `The GPU device was lost (${reason}): ${why}. Load the model again, or use the device "wasm".`,
+        ),
+      );
+    });
     device.addEventListener("uncapturederror", (event) => {
       this.failure ??= asTyped(event.error, "using the GPU");
     });
@@ -113,6 +124,31 @@ export class GpuContext {
         ? ['WebGPU runs on a software adapter here, which is slow: the device "wasm" is the better choice.']
         : [],
     };
+  }
+
+  /** Whether nothing works any more, though nobody wanted that. */
+  get broken() {
+    return this.failure !== null && !this.disposed;
+  }
+
+  /**
+   * Await work that must not take longer than `ms`: if it does, the device is given up.
+   * @template T
+   * @param {number} ms
+   * @param {Promise<T>} work
+   * @returns {Promise<T>}
+   * @throws {DeviceError} when the time is over
+   */
+  async within(ms, work) {
+    const timer = setTimeout(() => {
+      this.hung = true;
+      this.giveUp(new DeviceError(`A kernel did not end within ${(ms / 1000).toFixed(1)} s: the GPU device was given up.`));
+    }, ms);
+    try {
+      return await work;
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   /** Throw if the device is lost or has reported an error that nobody asked about. */
@@ -269,8 +305,10 @@ export class GpuContext {
   }
 
   dispose() {
+    // One that was lost before stays so: that is what its last calls are told.
+    this.disposed = this.failure === null;
     this.failure ??= new DeviceError("The model was disposed of: load it again.");
-    this.device.destroy();
+    if (!this.hung) this.device.destroy();
   }
 }
 

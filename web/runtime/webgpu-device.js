@@ -95,22 +95,30 @@ export class WebGpuDevice {
    * @param {Plan} plan
    * @param {Uint8Array[]} blobs
    */
-  async addPlan(plan, blobs) {
+  addPlan(plan, blobs) {
+    return this.adopt({ id: this.nextPlan, plan, blobs, latest: null });
+  }
+
+  /**
+   * The same for a plan that has a number and a latest inference: one of a device that was lost.
+   * @param {Pick<LoadedPlan, "id" | "plan" | "blobs" | "latest">} known
+   */
+  async adopt({ id, plan, blobs, latest }) {
     const start = performance.now();
     /** @type {LoadedPlan} */
     const loaded = {
-      id: this.nextPlan,
+      id,
       plan,
       blobs,
       kernels: await this.pipelines.compile(plan.kernels),
       specs: new Map(plan.buffers.map((buffer) => [buffer.id, buffer])),
       keys: new Map(),
       bindings: new Map(),
-      latest: null,
+      latest,
     };
     const compiled = performance.now();
     await this.placePersistent(loaded);
-    this.nextPlan += 1;
+    this.nextPlan = Math.max(this.nextPlan, id + 1);
     this.plans.set(loaded.id, loaded);
     return { plan: loaded.id, compileMs: compiled - start, initMs: performance.now() - compiled };
   }

@@ -7,6 +7,7 @@
 
 import { compare, GUARD_BYTES, guardIntact, poison, setGuard } from "./compare.js";
 import { bytesOfBuffer, isPersistent, specOf } from "./plan-buffers.js";
+import { remove, write } from "./kernel-store.js";
 import { boundaryOf, touched, written } from "./plan-edit.js";
 import { firstInputs } from "./seeded-inputs.js";
 import { isHopeless, median } from "./timing.js";
@@ -19,6 +20,10 @@ import { SAMPLE_MS, Stopwatch } from "./webgpu-timing.js";
 /** @typedef {import("./webgpu-program.js").Place} Place */
 /** @typedef {import("./types.js").Measurement} Measurement */
 /** @typedef {string | number} Id */
+
+/** A candidate's first execution has so many milliseconds, and as many times what the incumbent takes. */
+const LEAST_MS = 3000;
+const TIMES_INCUMBENT = 50;
 
 /**
  * @param {WebGpuDevice} device
@@ -37,10 +42,10 @@ export async function measure(device, request, pause) {
     await bench.incumbent.warmUp();
     for (const candidate of request.candidates) {
       await pause();
-      results.push(await measureOne(bench, candidate, request.samples, pause, incumbent));
-      device.context.check();
+      if (device.context.broken) results.push(untried(candidate));
+      else results.push(await recorded(request.journal, candidate, () => measureOne(bench, candidate, request.samples, pause, incumbent)));
     }
-    if (!incumbent.length) incumbent.push(await bench.incumbent.sample());
+    if (!incumbent.length) incumbent.push(device.context.broken ? bench.incumbent.ms : await bench.incumbent.sample());
   } finally {
     bench.close();
   }
@@ -67,6 +72,11 @@ async function measureOne(bench, candidate, samples, pause, incumbent) {
   /** @param {Measurement["status"]} status @param {string} message @returns {Measurement} */
   const outcome = (status, message) => {
     const own = incumbent.slice(before);
+    const { broken, hung, failure } = bench.device.context;
+    if (broken) {
+      status = hung ? "endless" : "lost";
+      message = failure?.message ?? message;
+    }
     return { status, ms, incumbent: own, incumbentMs: own.length ? median(own) : null, maxError, compileMs, message };
   };
   /** @type {LoadedPlan} */
@@ -95,6 +105,33 @@ async function measureOne(bench, candidate, samples, pause, incumbent) {
   } finally {
     runner?.dispose();
   }
+}
+
+/**
+ * Try a candidate with a mark in the store as long as it runs. If it takes the device or the page with it, the mark
+ * stays, and it is never tried again: nnjit/runtime/kernel_store.py.
+ *
+ * @param {string | undefined} journal the device's key; none: no mark
+ * @param {import("./types.js").Candidate} candidate
+ * @param {() => Promise<Measurement>} work
+ */
+async function recorded(journal, { unit }, work) {
+  if (journal === undefined) return work();
+  const key = ["fatal", journal, `${unit.task} ${unit.schedule}`];
+  await write(JSON.stringify([[key, JSON.stringify({ label: unit.label })]]), "strict");
+  const result = await work();
+  if (result.status !== "lost" && result.status !== "endless") await remove(...key);
+  return result;
+}
+
+/**
+ * What is said of a candidate whose turn did not come, because the device was lost before.
+ * @param {import("./types.js").Candidate} candidate
+ * @returns {Measurement}
+ */
+function untried({ unit }) {
+  const message = `the device was lost before ${unit.label} was tried`;
+  return { status: "error", ms: [], incumbent: [], incumbentMs: null, maxError: null, compileMs: 0, message };
 }
 
 /** @param {unknown} error */
@@ -174,7 +211,8 @@ class Bench {
    * @returns {Promise<{status: "ok" | "wrong" | "out-of-bounds", maxError: number | null, message: string}>}
    */
   async check(runner) {
-    const { contents, outside } = await runner.runOnce();
+    const limit = LEAST_MS + TIMES_INCUMBENT * this.incumbent.ms;
+    const { contents, outside } = await this.device.context.within(limit, runner.runOnce());
     if (outside !== null) {
       return { status: "out-of-bounds", maxError: null, message: `the candidate wrote past the end of buffer ${outside}` };
     }

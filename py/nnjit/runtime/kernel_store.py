@@ -102,7 +102,7 @@ class KernelStore:
         return hints_for(groups, facts)
 
     async def fatal(self, device: str) -> set[str]:
-        """Units, as `task schedule`, that must not be tried on this device."""
+        """Units, as `task schedule`, that must not be tried on this device: one was tried and not survived."""
         return {key[2] for key, _ in await self._read("fatal", device)}
 
     async def export(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from ..compiler import CompiledPlan
 from ..emit.wasm import emit_module
@@ -32,10 +32,11 @@ class LoadedPlan:
         remembered: Mapping[str, dict],
         hints: Findings,
         model: CostModel,
+        fatal: Collection[str],
     ) -> None:
         self.id = id
         self.compiled = compiled
-        self.tuner = Tuner(compiled, id, self, on_event, remembered, hints, model)
+        self.tuner = Tuner(compiled, id, self, on_event, remembered, hints, model, fatal)
         self._session = session
         body = json.loads(compiled.json)
         self.units: list[dict] = body["units"]

@@ -293,6 +293,8 @@ class Model:
         self._hints: Findings = {}
         """Task → what was fast on devices like this one."""
         self._cost_model = CostModel()
+        self._fatal: set[str] = set()
+        """Candidates, as `task schedule`, with which the device was lost."""
 
     async def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """One inference: arrays by name in, arrays by name out.
@@ -440,6 +442,7 @@ class Model:
             self._memory,
             self._hints,
             self._cost_model,
+            self._fatal,
         )
         self._plans[loaded.id] = self._current = loaded
         self._inputs = inputs
@@ -473,6 +476,9 @@ class Model:
         if hardware is not None:
             self._use_hardware(Hardware.of(hardware))
         self._hints = await store.hints(self.facts)
+        if self.device == "webgpu":
+            self._fatal = await store.fatal(device_key(self.facts))
+            self._session.keep_journal(device_key(self.facts))
         for task, findings in hints_for(
             _shared_groups(await self._session.shared_kernels()), self.facts
         ).items():
@@ -507,6 +513,8 @@ class Model:
 
     def _tune_event(self, event: dict) -> None:
         kind = event.get("event")
+        if event.get("status") in ("lost", "endless"):
+            self._fatal.add(f"{event['task']} {event['schedule']}")
         if kind in ("swap", "idle") and not self._disposed:
             asyncio.ensure_future(self._remember())
         if kind == "swap":

@@ -65,6 +65,10 @@ class Session:
         """The model file; readable until `place`."""
         return ByteSource(await _await(self._js.modelBytes()))
 
+    def keep_journal(self, key: str) -> None:
+        """Mark candidates as fatal, under the device's key, while they are tried."""
+        self._js.journal = key
+
     async def shared_kernels(self) -> str:
         """The kernel file that the site ships, or an empty text."""
         return await _await(self._js.sharedKernels())
@@ -105,7 +109,8 @@ class Session:
         tolerance    fraction of the largest magnitude in the incumbent's output
         background   give way to inferences, those that are expected soon included
         Returns {"incumbentMs", "results": [{"status", "ms": [...], "incumbent": [...], "incumbentMs", "maxError",
-        "compileMs", "message"}]}; status is "ok", "wrong", "trap", "endless", "compile-error", "out-of-bounds" or "error".
+        "compileMs", "message"}]}; status is "ok", "wrong", "trap", "endless", "lost" (the GPU), "compile-error",
+        "out-of-bounds" or "error".
         """
         request = {
             "plan": plan,

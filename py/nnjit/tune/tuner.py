@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -204,6 +204,7 @@ class Tuner:
         remembered: Mapping[str, dict] | None = None,
         hints: Mapping[str, list[dict]] | None = None,
         model: CostModel | None = None,
+        fatal: Collection[str] = (),
     ) -> None:
         self.compiled = compiled
         self.plan = plan
@@ -211,6 +212,8 @@ class Tuner:
         self.on_event = on_event
         self.model = model or CostModel()
         """What was learned on this device, by other plans too."""
+        self.fatal = fatal
+        """`task schedule` of what must never be tried."""
         self.tasks: dict[str, Task] = {}
         self.candidates = 0
         self.stopped = False
@@ -318,6 +321,8 @@ class Tuner:
         while left and len(made) < BATCH and time.monotonic() < deadline:
             left -= 1
             (schedule,) = task.take(1)
+            if f"{task.key} {schedule}" in self.fatal:
+                continue
             begin = time.perf_counter()
             try:
                 unit = self.compiled.scheduler.unit(item, schedule)
