@@ -8,8 +8,9 @@ import math
 import numpy as np
 import pytest
 from unit.plan_interpreter import Model
-from unit.tensor_programs import matmul, softmax
+from unit.tensor_programs import attention, matmul, softmax
 
+from nnjit.lower.chain import Chain
 from nnjit.lower.spec import KernelSpec
 from nnjit.schedule.schedule import Schedule, parse
 from nnjit.schedule.space import space
@@ -59,12 +60,29 @@ def test_a_single_task_leaves_other_threads_idle() -> None:
     assert feature("idle", spec, "tile o0=3 o1=8; vector o1") == 0
 
 
+def attention_kernel() -> KernelSpec:
+    made = Model()
+    compiled = made.compile([attention(made, 2, 24, 40, 8)], RELAXED)
+    return max((item.spec for item in compiled.items), key=lambda spec: isinstance(spec, Chain))
+
+
+def test_blocks_of_attention_are_told_apart() -> None:
+    spec = attention_kernel()
+    analysis = Analysis(spec, RELAXED)
+    schedules = space(spec, RELAXED)
+    assert len({tuple(analysis.features(s)) for s in schedules}) > len(schedules) // 2
+
+
 def test_every_schedule_of_a_space_has_finite_features() -> None:
     made = Model()
     rows, _ = softmax(made, made.input(7, 33))
     compiled = made.compile([rows])
-    for spec in (product(), compiled.items[0].spec):
+    chain = attention_kernel()
+    assert isinstance(chain, Chain)
+    for spec in (product(), compiled.items[0].spec, chain):
         for target in (RELAXED, Target(device="webgpu")):
+            if spec is chain and target.device == "webgpu":
+                continue
             analysis = Analysis(spec, target)
             schedules = space(spec, target)
             vectors = [analysis.features(s, n, len(schedules)) for n, s in enumerate(schedules)]

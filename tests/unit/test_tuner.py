@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from unit.plan_interpreter import Model
-from unit.tensor_programs import matmul, relu
+from unit.plan_interpreter import RELAXED, Model
+from unit.tensor_programs import attention, matmul, relu
 
 from nnjit.compiler import CompiledPlan
 from nnjit.errors import DeviceError
@@ -104,6 +104,14 @@ def tune(compiled: CompiledPlan, executor: FakeExecutor, **events: Any) -> Tuner
 
 def choices(compiled: CompiledPlan) -> list[str]:
     return [str(s) for s in compiled.scheduler.candidates(compiled.items[0])]
+
+
+def test_attention_is_tuned_like_any_kernel() -> None:
+    m = Model()
+    compiled = m.compile([attention(m, 2, 24, 40, 8)], RELAXED)
+    executor = FakeExecutor(compiled, lambda s: 1.0)
+    assert tune(compiled, executor).finished
+    assert any("key=" in text for text in executor.measured)
 
 
 def test_equal_layers_are_one_task() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..ir import Expr
+from ..lower.chain import Chain
 from ..lower.spec import KernelSpec, coefficient, depends, nodes
 from ..schedule.schedule import Schedule
 from ..target import Target
@@ -57,6 +58,9 @@ class Analysis:
     """What all schedules of one kernel have in common; `features` adds what a schedule makes of it."""
 
     def __init__(self, spec: KernelSpec, target: Target) -> None:
+        if isinstance(spec, Chain):
+            # Both contractions have one tile: what the first says of a schedule holds for the chain.
+            spec = spec.parts[0]
         self.target = target
         self.extents = {axis: max(1, spec.hint(d)) for axis, d in spec.outer}
         sizes = [math.prod(max(1, spec.hint(d)) for _, d in stage.axes) for stage in spec.stages]
