@@ -34,7 +34,7 @@ from nnjit.tune.cost_model import Analysis, CostModel, spearman
 from .cases import Case, whole_model
 from .kernels import kernel_cases, kernel_titles
 from .match import PAGE
-from .remote import RemotePage
+from .remote import Failed, RemotePage
 from .rows import Row
 from .session import BenchSession
 from .verify import error
@@ -268,6 +268,10 @@ def summarise(measured: Measured, model: CostModel) -> Row:
     """A row for one kernel. The model has learned from the kernels before, and learns from this one."""
     lite = measured.ranked(measured.lite)
     large = measured.ranked([*measured.lite, *measured.sampled])
+    if not lite:
+        raise Failed(
+            f"no schedule of {measured.title} could be measured: {next(iter(measured.failed.values()))}"
+        )
     best_lite, best_large = measured.times[lite[0]], measured.times[large[0]]
     order = [s for s in measured.lite if s in measured.times]
     times = [measured.times[s] for s in order]

@@ -19,7 +19,7 @@ const bytesOf = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 export async function open({ root, device, threads }) {
   const { Executor } = await import(`${root}/runtime/executor.js`);
   executor?.dispose();
-  const urls = { executor: `${root}/runtime/executor.worker.js`, pool: `${root}/runtime/pool.worker.js` };
+  const urls = Object.fromEntries(["executor", "pool", "quarantine"].map((name) => [name, `${root}/runtime/${name}.worker.js`]));
   executor = new Executor(urls, () => Promise.reject(new Error("the plan does not fit the inputs")));
   return await executor.open({ device, threads });
 }
