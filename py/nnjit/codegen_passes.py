@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 
+from .ir import LANES
 from .schedule.schedule import Schedule
-
-LANES = 4
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Passes:
     unrolling: bool = True
     """Several iterations of an innermost reduction, with accumulators of their own (schedule)."""
     streaming: bool = True
-    """Multiply-adds in the order in which the operands of one side are needed only once (lower/lower.py)."""
+    """Multiply-adds in the order in which the operands of one side are needed only once (lower/stages.py)."""
     relaxed_simd: bool = True
     """Fused multiply-adds and lane selects of relaxed SIMD, where the engine has them (emit/wasm_values.py)."""
     hoisting: bool = True

@@ -56,6 +56,11 @@ COMPUTE_OF = {
     "i16": "i32", "u16": "i32", "i8": "i32", "u8": "i32", "bool": "bool",
 }  # fmt: skip
 
+LANES = 4
+"""Lanes of a vector."""
+VECTOR_DTYPES = ("f32", "i32", "u32", "bool")
+"""Dtypes of which there are vectors."""
+
 _WIDTH = {"i32": 32, "u32": 32, "i64": 64}
 
 COMPARISONS = frozenset(("eq", "ne", "lt", "le", "gt", "ge"))

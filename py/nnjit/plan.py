@@ -16,9 +16,11 @@ from .emit.wgsl import emit_shader
 from .lower.blocked import lower_blocked
 from .lower.chain import Chain, block_rows, lower_chain
 from .lower.cooperative import lower_cooperative
-from .lower.lower import Lowered, Packed, least_extent, lower
+from .lower.lower import Lowered, lower
+from .lower.packing import Packed
 from .lower.spec import KernelSpec
 from .lower.specify import Specified
+from .lower.tiling import least_extent
 from .lower.winograd import lower_winograd, tile_count
 from .schedule.legal import check, read
 from .schedule.schedule import Schedule

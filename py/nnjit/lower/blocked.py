@@ -15,11 +15,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .. import ir
+from ..ir import LANES, VECTOR_DTYPES
 from ..schedule.schedule import Schedule
 from ..symbolic import ceildiv, floordiv, minimum, mod, product, var
 from ..target import Target
-from .lower import LANES, VECTOR_DTYPES, Lowered, _Lowering, _Point, _register, expand_body
+from .loops import bind
+from .lower import Lowered
+from .mathlib import expand_body
 from .spec import Axes, Index, KernelSpec, coefficient, depends, substitute_expr, symbols_of
+from .stages import StageLoops
+from .tiling import Tiling
+from .values import Point
 
 DTYPES = ("f32", "i32")
 
@@ -83,12 +89,16 @@ def lower_blocked(spec: KernelSpec, schedule: Schedule, target: Target, name: st
     return _Blocked(spec, roles, schedule, target, name).run()
 
 
-class _Blocked(_Lowering):
+class _Blocked:
     def __init__(self, spec: KernelSpec, roles: Roles, schedule: Schedule, target: Target, name: str) -> None:
         column, extent = roles.columns[-1]
         whole = isinstance(extent, int) and extent % LANES == 0
         tiled = Schedule(tiles=((column, LANES),), vector=column) if whole else Schedule()
-        super().__init__(spec, tiled, target, name)
+        self.spec = spec
+        self.target = target
+        self.name = name
+        self.tiling = Tiling(spec, tiled)
+        self.stages = StageLoops(spec, tiled, target, self.tiling)
         self.roles = roles
         self.group = schedule.block[0] * schedule.block[1]
         self.across, self.m, self.n, self.k = schedule.block[1:]
@@ -103,9 +113,9 @@ class _Blocked(_Lowering):
         spec, roles = self.spec, self.roles
         body: list[ir.Stmt] = []
         across, down = ceildiv(self.columns, self.width), ceildiv(self.rows, self.height)
-        rest = self._bind(body, "block", floordiv(ir.TASK, across))
-        first_column = self._bind(body, "column", mod(ir.TASK, across) * self.width)
-        first_row = self._bind(body, "row", mod(rest, down) * self.height)
+        rest = bind(body, "block", floordiv(ir.TASK, across))
+        first_column = bind(body, "column", mod(ir.TASK, across) * self.width)
+        first_row = bind(body, "row", mod(rest, down) * self.height)
         batch = self._decode(body, floordiv(rest, down), roles.batch, "")
         accumulators = self._accumulators(body)
         loop = ir.For("chunk", ceildiv(self.terms, self.k), [])
@@ -117,21 +127,21 @@ class _Blocked(_Lowering):
         loop.body.append(ir.Barrier())
         points = self._points(body, batch, first_row, first_column, accumulators)
         for stage in spec.stages[1:]:
-            self._stage(body, stage, points)
+            self.stages.lower(body, stage, points)
         expand_body(body, self.target)
         shared = [("left", self.dtype, self.height * self.k), ("right", self.dtype, self.width * self.k)]
         tasks = product([d for _, d in roles.batch]) * across * down
         kernel = ir.Kernel(self.name, list(spec.buffers), symbols_of(spec), tasks, body, self.group, shared)
-        return Lowered(kernel, [], self.requires)
+        return Lowered(kernel, [], self.tiling.requires)
 
     def _decode(self, body: list[ir.Stmt], flat: Index, axes: Axes, suffix: str) -> dict[str, Index]:
         """Positions along `axes` of the flat position `flat` over all of them."""
         found: dict[str, Index] = {}
         for n, (axis, extent) in enumerate(reversed(axes)):
             first = n == len(axes) - 1
-            found[axis] = self._bind(body, f"{axis}{suffix}", flat if first else mod(flat, extent))
+            found[axis] = bind(body, f"{axis}{suffix}", flat if first else mod(flat, extent))
             if not first:
-                flat = self._bind(body, f"{axis}{suffix}_q", floordiv(flat, extent))
+                flat = bind(body, f"{axis}{suffix}_q", floordiv(flat, extent))
         return found
 
     def _accumulators(self, body: list[ir.Stmt]) -> dict[tuple[int, int], ir.Expr]:
@@ -150,11 +160,11 @@ class _Blocked(_Lowering):
         per_row = self.k // LANES
 
         def element(inner: list[ir.Stmt], number: Index) -> tuple[Index, ir.Expr]:
-            row = self._bind(inner, "l_row", floordiv(number, per_row))
-            term = self._bind(inner, "l_term", mod(number, per_row) * LANES)
+            row = bind(inner, "l_row", floordiv(number, per_row))
+            term = bind(inner, "l_term", mod(number, per_row) * LANES)
             at = _within(first_row + row, self.rows, self.height)
-            fixed = batch | self._decode(inner, self._bind(inner, "l_at", at), self.roles.rows, "_l")
-            start = self._bind(inner, "l_start", var("chunk") * self.k + term)
+            fixed = batch | self._decode(inner, bind(inner, "l_at", at), self.roles.rows, "_l")
+            start = bind(inner, "l_start", var("chunk") * self.k + term)
             value = self._four(
                 inner, self.roles.left, self.roles.inner, start, self.terms, self.k, fixed, "_l"
             )
@@ -166,15 +176,15 @@ class _Blocked(_Lowering):
         per_term = self.width // LANES
 
         def element(inner: list[ir.Stmt], number: Index) -> tuple[Index, ir.Expr]:
-            term = self._bind(inner, "r_term", floordiv(number, per_term))
-            column = self._bind(inner, "r_column", mod(number, per_term) * LANES)
+            term = bind(inner, "r_term", floordiv(number, per_term))
+            column = bind(inner, "r_column", mod(number, per_term) * LANES)
             at: Index = var("chunk") * self.k + term
             within = None
             if not _divides(self.k, self.terms):
                 within = ir.binary("lt", ir.index(at), ir.index(self.terms))
                 at = minimum(at, self.terms - 1)
-            fixed = batch | self._decode(inner, self._bind(inner, "r_at", at), self.roles.inner, "_r")
-            start = self._bind(inner, "r_start", first_column + column)
+            fixed = batch | self._decode(inner, bind(inner, "r_at", at), self.roles.inner, "_r")
+            start = bind(inner, "r_start", first_column + column)
             value = self._four(
                 inner, self.roles.right, self.roles.columns, start, self.columns, self.width, fixed, "_r"
             )
@@ -221,12 +231,12 @@ class _Blocked(_Lowering):
             return ir.select(inside, value, ir.const(0, self.dtype)) if zero else value
 
         if isinstance(extent, int) and extent % LANES == 0:
-            at = self._bind(body, f"first{suffix}", _within(start, total, size, LANES))
+            at = bind(body, f"first{suffix}", _within(start, total, size, LANES))
             mapping = fixed | self._decode(body, at, axes, suffix + "v")
             return or_zero(_neighbours(operand, axis, mapping), start)
         lanes = []
         for lane in range(LANES):
-            at = self._bind(body, f"at{lane}{suffix}", _within(start + lane, total, size))
+            at = bind(body, f"at{lane}{suffix}", _within(start + lane, total, size))
             mapping = fixed | self._decode(body, at, axes, f"{suffix}{lane}")
             lanes.append(or_zero(substitute_expr(operand, mapping), start + lane))
         return ir.pack((lanes[0], lanes[1], lanes[2], lanes[3]))
@@ -267,27 +277,29 @@ class _Blocked(_Lowering):
         first_row: Index,
         first_column: Index,
         accumulators: dict[tuple[int, int], ir.Expr],
-    ) -> list[_Point]:
+    ) -> list[Point]:
         """The results of an invocation: vectors of four columns where rows of columns divide into such, else scalars."""
         rows = []
         for i in range(self.m):
             at = _within(first_row + floordiv(ir.LANE, self.across) * self.m + i, self.rows, self.height)
-            rows.append(self._decode(body, self._bind(body, f"row{i}", at), self.roles.rows, f"_{i}"))
+            rows.append(self._decode(body, bind(body, f"row{i}", at), self.roles.rows, f"_{i}"))
         column = first_column + mod(ir.LANE, self.across) * LANES
-        step = LANES if self.outer_vector else 1
+        step = LANES if self.tiling.vector else 1
         points = []
         for j in range(self.n // LANES):
             for lane in range(0, LANES, step):
                 number = j * LANES + lane
                 at = _within(column + j * self.across * LANES + lane, self.columns, self.width, step)
-                at = self._bind(body, f"column{number}", at)
+                at = bind(body, f"column{number}", at)
                 columns = self._decode(body, at, self.roles.columns, f"_c{number}")
                 for i in range(self.m):
-                    point = _Point(batch | rows[i] | columns, f"_{i}_{number}")
-                    register = _register(self.spec.stages[0].reduces[0], point, 0)
+                    point = Point(batch | rows[i] | columns, f"_{i}_{number}")
+                    register = point.register(self.spec.stages[0].reduces[0].name)
                     total = accumulators[i, j]
-                    body.append(ir.Declare(register, total if self.outer_vector else ir.extract(total, lane)))
-                    self.lanes_of[register] = step
+                    body.append(
+                        ir.Declare(register, total if self.tiling.vector else ir.extract(total, lane))
+                    )
+                    self.stages.values.lanes_of[register] = step
                     points.append(point)
         return points
 
@@ -326,6 +338,3 @@ def _widened(operand: ir.Expr, mapping: dict[str, Index]) -> ir.Expr:
         return ir.cast(_widened(operand.args[0], mapping), operand.dtype)
     scalar = substitute_expr(operand, mapping)
     return ir.load(scalar.attr[0], scalar.attr[1], scalar.dtype, LANES)
-
-
-__all__ = ["lower_blocked", "roles_of", "shared_bytes"]

@@ -18,7 +18,9 @@ from .. import ir
 from ..schedule.schedule import Schedule
 from ..symbolic import ceildiv, floordiv, minimum, mod, product, var
 from ..target import Target
-from .lower import Lowered, Packed, expand_body, lower_inside, touched_buffers
+from .lower import Lowered, lower_inside
+from .mathlib import expand_body
+from .packing import Packed
 from .spec import (
     Index,
     KernelSpec,
@@ -30,6 +32,7 @@ from .spec import (
     nodes,
     substitute_expr,
     symbols_of,
+    touched_buffers,
 )
 
 SCRATCH = "scratch"

@@ -11,7 +11,9 @@ from .. import ir
 from ..schedule.schedule import Schedule
 from ..symbolic import floordiv, mod, product, var
 from ..target import Target
-from .lower import COMBINE, Lowered, expand_body, identity
+from .accumulators import COMBINE, identity
+from .lower import Lowered
+from .mathlib import expand_body
 from .spec import Index, KernelSpec, Reduce, Stage, StoreTo, substitute_expr, symbols_of
 
 

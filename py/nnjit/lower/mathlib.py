@@ -6,7 +6,24 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import UnsupportedError
-from ..ir import INTRINSICS, Expr, add, binary, cast, const, expr, extract, pack, value_index
+from ..ir import (
+    INTRINSICS,
+    Assign,
+    Declare,
+    Expr,
+    For,
+    If,
+    Stmt,
+    Store,
+    add,
+    binary,
+    cast,
+    const,
+    expr,
+    extract,
+    pack,
+    value_index,
+)
 from ..symbolic import IntExpr, substitute, values_of
 from ..target import Target
 from . import math_f32, math_f64
@@ -30,6 +47,25 @@ def expand(e: Expr, target: Target, native: frozenset[str] = frozenset()) -> Exp
 def expander(target: Target, native: frozenset[str] = frozenset()) -> Callable[[Expr], Expr]:
     """`expand` for many expressions that share parts: each part is rewritten once."""
     return _Expander(target, native).rewrite
+
+
+def expand_body(body: list[Stmt], target: Target) -> None:
+    """`expand` for all values of a kernel's statements, in place."""
+    _expand_body(body, expander(target))
+
+
+def _expand_body(body: list[Stmt], rewrite: Callable[[Expr], Expr]) -> None:
+    for s in body:
+        if isinstance(s, Declare):
+            s.init = rewrite(s.init)
+        elif isinstance(s, (Assign, Store)):
+            s.value = rewrite(s.value)
+        elif isinstance(s, For):
+            _expand_body(s.body, rewrite)
+        elif isinstance(s, If):
+            s.condition = rewrite(s.condition)
+            _expand_body(s.then, rewrite)
+            _expand_body(s.orelse, rewrite)
 
 
 def _dot(a: Expr, b: Expr) -> Expr:

@@ -122,6 +122,3 @@ def _read_elsewhere(spec: KernelSpec, e: ir.Expr) -> bool:
     later = nodes(*(v for s in spec.stages[1:] for v in s.values()))
     stored = {w.buffer for s in spec.stages for w in s.stores}
     return name in stored or any(x.op == "load" and x.attr[0] == name for x in later)
-
-
-__all__ = ["pair_axis", "pairable", "paired", "ready"]

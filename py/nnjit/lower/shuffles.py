@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 from .. import ir
 
-LANES = 4
 Lanes = tuple[int, int, int, int]
 
 

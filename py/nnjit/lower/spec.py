@@ -12,7 +12,7 @@ The spec's text is the key of a tuning task: equal texts are equal kernels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 
 from .. import ir
 from ..symbolic import (
@@ -21,9 +21,6 @@ from ..symbolic import (
     bounds_of,
     evaluate,
     names_of,
-    product,
-    recombine,
-    substitute,
     values_of,
 )
 
@@ -233,34 +230,31 @@ def _substituter(
     return at, whole
 
 
+def every_value(stages: list[Stage], skip: Collection[ir.Expr] = ()) -> Iterator[ir.Expr]:
+    """All values of the stages and those below, each once, those that indices load too; without `skip` and below."""
+    seen: set[ir.Expr] = set(skip)
+    stack = [v for s in stages for v in s.values()]
+    stack += [v for s in stages for w in s.stores for v in values_of(w.index)]
+    while stack:
+        e = stack.pop()
+        if e not in seen:
+            seen.add(e)
+            yield e
+            stack += e.args
+            for index in e.indices():
+                stack += values_of(index)
+
+
 def indices_of(spec: KernelSpec) -> set[Index]:
     """Every index expression that the spec evaluates."""
-    found: set[Index] = set()
-    seen: set[ir.Expr] = set()
+    found = {w.index for s in spec.stages for w in s.stores}
+    return found.union(*[e.indices() for e in every_value(spec.stages)])
 
-    def walk(e: ir.Expr) -> None:
-        if e in seen:
-            return
-        seen.add(e)
-        if e.op == "index":
-            add(e.attr)
-        elif e.op == "load":
-            add(e.attr[1])
-        for a in e.args:
-            walk(a)
 
-    def add(i: Index) -> None:
-        found.add(i)
-        for value in values_of(i):
-            walk(value)
-
-    for s in spec.stages:
-        for r in s.reduces:
-            walk(r.value)
-        for w in s.stores:
-            add(w.index)
-            walk(w.value)
-    return found
+def touched_buffers(stages: list[Stage], skip: Collection[ir.Expr] = ()) -> set[str]:
+    """Buffers that the stages read, in indices too, or write; loads in `skip` do not count."""
+    found = {w.buffer for s in stages for w in s.stores}
+    return found | {e.attr[0] for e in every_value(stages, skip) if e.op == "load"}
 
 
 def coefficient(e: Index, v: str) -> Index | None:
@@ -315,22 +309,6 @@ def expr_depends(e: ir.Expr, names: set[str], memo: dict[ir.Expr, bool]) -> bool
     return known
 
 
-def normalize(spec: KernelSpec) -> KernelSpec:
-    """Outer axes in the order of the result's memory, neighbours merged wherever every access is linear across them."""
-    store = next(w for s in reversed(spec.stages) for w in s.stores)
-
-    def stride(axis: tuple[str, Index]) -> int:
-        c = coefficient(store.index, axis[0])
-        return spec.hint(c) if c is not None else 0
-
-    spec.outer = tuple(sorted(spec.outer, key=stride, reverse=True))
-    spec = _merge(spec, None)
-    for n in range(len(spec.stages)):
-        spec = _merge(spec, n)
-    spec.symbols = symbols_of(spec)
-    return spec
-
-
 def symbols_of(spec: KernelSpec) -> list[str]:
     """Names of the variables in extents and indices that are no axes, sorted."""
     every = [*spec.outer, *(a for s in spec.stages for a in s.axes)]
@@ -339,48 +317,3 @@ def symbols_of(spec: KernelSpec) -> list[str]:
     for e in (*(d for _, d in every), *indices_of(spec)):
         found |= names_of(e)
     return sorted(found - axes)
-
-
-def _merge(spec: KernelSpec, stage: int | None) -> KernelSpec:
-    """Merge neighbouring axes: the outer ones, or those of all stages that loop over the same axes as `stage`."""
-    while True:
-        axes = spec.outer if stage is None else spec.stages[stage].axes
-        indices = indices_of(spec)
-        for (a, _), (b, extent) in zip(axes, axes[1:], strict=False):
-            if all(_mergeable(i, a, b, extent) for i in indices):
-                _merge_pair(spec, a, b, extent)
-                break
-        else:
-            return spec
-
-
-def _mergeable(e: Index, a: str, b: str, extent: Index) -> bool:
-    ca, cb = coefficient(e, a), coefficient(e, b)
-    return ca is not None and cb is not None and ca == cb * extent
-
-
-def _merge_pair(spec: KernelSpec, a: str, b: str, extent: Index) -> None:
-    """Axis a·extent + b takes the name b: every index is linear in it with b's coefficient, so a just becomes 0."""
-
-    def merged(axes: Axes) -> Axes:
-        if not any(v == a for v, _ in axes):
-            return axes
-        da = next(d for v, d in axes if v == a)
-        return tuple((v, da * d if v == b else d) for v, d in axes if v != a)
-
-    zero: dict[str, Index] = {a: 0}
-    memo: dict[ir.Expr, ir.Expr] = {}
-    spec.outer = merged(spec.outer)
-    for s in spec.stages:
-        s.axes = merged(s.axes)
-        for r in s.reduces:
-            r.value = substitute_expr(r.value, zero, memo)
-        for w in s.stores:
-            w.index = substitute(w.index, zero)
-            w.value = substitute_expr(w.value, zero, memo)
-
-
-__all__ = [
-    "KernelSpec", "Reduce", "Stage", "StoreTo", "coefficient", "depends", "expr_depends", "map_expr", "nodes",
-    "normalize", "product", "recombine", "substitute_expr",
-]  # fmt: skip

@@ -7,7 +7,8 @@ from ..passes.fuse import Group, reads, storage_of
 from ..symbolic import IntExpr, Opaque, bounds_of, recombine, substitute, var
 from ..tensor.env import Env
 from ..tensor.tensor import Alias, Compute, Index, Shape, Storage, Tensor
-from .spec import KernelSpec, Reduce, Stage, StoreTo, nodes, normalize
+from .normalize import normalize
+from .spec import KernelSpec, Reduce, Stage, StoreTo, nodes
 
 COSTLY = frozenset((*ir.INTRINSICS, "div", "sqrt"))
 
@@ -235,6 +236,3 @@ def _linear(tensor: Tensor, coords: Shape) -> Index:
         for stride, c in zip(tensor.strides(), coords, strict=True):
             linear = linear + c * stride
     return recombine(linear) if isinstance(linear, IntExpr) else linear
-
-
-__all__ = ["Specified", "specify"]

@@ -21,10 +21,12 @@ from collections.abc import Sequence
 from itertools import product as cartesian
 
 from .. import ir
+from ..ir import LANES
 from ..schedule.schedule import Schedule
 from ..symbolic import ceildiv, floordiv, minimum, product, substitute, var
 from ..target import Target
-from .lower import LANES, Lowered, Packed, lower, touched_buffers
+from .lower import Lowered, lower
+from .packing import Packed
 from .spec import (
     Index,
     KernelSpec,
@@ -35,6 +37,7 @@ from .spec import (
     map_expr,
     substitute_expr,
     symbols_of,
+    touched_buffers,
 )
 
 TAPS = 3
@@ -412,6 +415,3 @@ def _combination(terms: list[tuple[float, ir.Expr]]) -> ir.Expr:
         else:
             total = ir.fma(ir.const(c, "f32"), x, total)
     return total
-
-
-__all__ = ["Convolution", "convolution_of", "lower_winograd", "tile_count"]

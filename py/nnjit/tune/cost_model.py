@@ -16,13 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from ..ir import Expr
+from ..ir import LANES, Expr
 from ..lower.chain import Chain
 from ..lower.spec import KernelSpec, coefficient, depends, nodes
 from ..schedule.schedule import Schedule
 from ..target import Target
 
-LANES = 4
 ELEMENT = 4
 """Bytes of one: most are float32."""
 

@@ -1,0 +1,272 @@
+"""Stages of a spec as loops: what a task does for all points of its tile, one stage after the other.
+
+A stage without axes stores. Another one declares its accumulators and runs its loops, the last axis unrolled:
+
+    vector axis among the outer ones    every iteration computes all points, each of four lanes
+    vector == "inner"                   four iterations at a time: vector accumulators, then the vectors that unrolling
+                                        left over, the lanes combined, then a scalar tail
+    axes whose iterations together are  no loop at all: every operand that several of them use is loaded once
+    no more than `unroll`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product as cartesian
+
+from .. import ir
+from ..ir import LANES, VECTOR_DTYPES
+from ..schedule.schedule import Schedule
+from ..symbolic import floordiv, mod, var
+from ..target import Target
+from .accumulators import (
+    COMBINE,
+    PRODUCTS,
+    Product,
+    by_operand,
+    combine_copies,
+    combine_lanes,
+    identity,
+)
+from .loops import nest
+from .spec import Axes, Index, KernelSpec, Reduce, Stage, StoreTo, coefficient, depends, nodes
+from .tiling import Tiling
+from .values import Point, PointValues, Shift
+
+MOST_COPIES = 16
+"""Accumulators of one reduction in all points together up to which unrolled iterations get copies of their own."""
+
+
+class StageLoops:
+    """Emits the stages of `spec` for the points of a tile. `values` says what its expressions are there."""
+
+    __slots__ = ("schedule", "target", "outer_vector", "values", "_lets", "_counter")
+
+    def __init__(self, spec: KernelSpec, schedule: Schedule, target: Target, tiling: Tiling) -> None:
+        self.schedule = schedule
+        self.target = target
+        self.outer_vector = tiling.vector
+        self.values = PointValues(spec, tiling, target)
+        self._lets: dict[ir.Expr, ir.Expr] = {}
+        """Operands of the iteration at hand that are in locals."""
+        self._counter = 0
+
+    def lower(self, block: list[ir.Stmt], stage: Stage, points: list[Point]) -> None:
+        """Append what `stage` does at all `points`."""
+        if not stage.axes:
+            self.values.enter_stage(self.outer_vector, points)
+            self._lets = {}
+            for p in points:
+                self._store_all(block, stage.stores, p)
+        elif not self.outer_vector and self._vectorizes(stage):
+            self._along_vectors(block, stage, points)
+        else:
+            self._across_points(block, stage, points)
+
+    def _across_points(self, block: list[ir.Stmt], stage: Stage, points: list[Point]) -> None:
+        """One iteration of the last axis at a time, or `unroll` of them; points may be vectors."""
+        self.values.enter_stage(self.outer_vector, points)
+        copies = self._copies(points)
+        self._declare(block, stage, points, copies)
+        unroll = self.schedule.unroll
+        whole = _whole(stage.axes, unroll)
+        body = nest(block, stage.axes[: -max(1, len(whole))])
+        if whole:
+            self._iterations(body, stage, points, [dict(at) for at in cartesian(*whole)], 1)
+        else:
+            v, d = stage.axes[-1]
+            self._main_loop(body, stage, points, unroll, 1, copies)
+            if unroll > 1 and not (isinstance(d, int) and d % unroll == 0):
+                self._scalar_loop(body, stage, points, d - mod(d, unroll), mod(d, unroll))
+        combine_copies(block, stage.reduces, points, copies)
+
+    def _along_vectors(self, block: list[ir.Stmt], stage: Stage, points: list[Point]) -> None:
+        """Four iterations of the last axis at a time, or `unroll` times four; points are scalar."""
+        v, d = stage.axes[-1]
+        self.values.enter_stage(v, points)
+        copies = self._copies(points)
+        self._declare(block, stage, points, copies)
+        step = LANES * self.schedule.unroll
+        body = nest(block, stage.axes[:-1])
+        self._main_loop(body, stage, points, step, LANES, copies)
+        if step > LANES:
+            done = d - mod(d, step)
+            left = floordiv(d - done, LANES)
+            if not (isinstance(left, int) and left == 0):
+                loop = nest(body, [(f"{v}_w", left)])
+                self._iterations(loop, stage, points, [{v: done + var(f"{v}_w") * LANES}], 1)
+        combine_lanes(block, stage.reduces, points, copies, self.values.lanes_of)
+        self.values.enter_stage("", points)
+        done = d - mod(d, LANES)
+        left = d - done
+        if not (isinstance(left, int) and left == 0):
+            self._scalar_loop(nest(block, stage.axes[:-1]), stage, points, done, left)
+
+    def _copies(self, points: list[Point]) -> int:
+        """How many accumulators a reduction gets at each point."""
+        unroll = self.schedule.unroll
+        return unroll if not self.outer_vector and len(points) * unroll <= MOST_COPIES else 1
+
+    def _declare(self, block: list[ir.Stmt], stage: Stage, points: list[Point], copies: int) -> None:
+        """Declare the accumulators."""
+        axis = self.values.vector_axis
+        for r in stage.reduces:
+            for p in points:
+                for copy in range(copies):
+                    init = identity(r)
+                    wide = bool(axis) and (axis != self.outer_vector or self.values.varies(r.value, p))
+                    register = p.register(r.name, copy)
+                    self.values.lanes_of[register] = LANES if wide else 1
+                    block.append(ir.Declare(register, ir.splat(init) if wide else init))
+
+    def _main_loop(
+        self, body: list[ir.Stmt], stage: Stage, points: list[Point], step: int, lanes: int, copies: int
+    ) -> None:
+        """The last axis in steps of `step` iterations, `lanes` of them at once."""
+        v, d = stage.axes[-1]
+        count = floordiv(d, step)
+        if isinstance(count, int) and count == 0:
+            return
+        unrolled = f"{v}_u"
+        shifts: list[Shift] = [{v: var(unrolled) * step + n * lanes} for n in range(step // lanes)]
+        if step == 1:
+            unrolled, shifts = v, [{}]
+        self._iterations(nest(body, [(unrolled, count)]), stage, points, shifts, copies)
+
+    def _scalar_loop(
+        self, body: list[ir.Stmt], stage: Stage, points: list[Point], done: Index, left: Index
+    ) -> None:
+        """The `left` last iterations of the last axis, from `done` on, one by one."""
+        v = stage.axes[-1][0]
+        loop = nest(body, [(f"{v}_s", left)])
+        self._iterations(loop, stage, points, [{v: done + var(f"{v}_s")}], 1)
+
+    # -- iterations ---------------------------------------------------------------------------------------------
+
+    def _iterations(
+        self, body: list[ir.Stmt], stage: Stage, points: list[Point], shifts: Sequence[Shift], copies: int
+    ) -> None:
+        """One or several iterations of the innermost loop, for every point; equal loads are done once."""
+        self._lets = {}
+        products: list[Product] = []
+        for n, shift in enumerate(shifts):
+            self.values.forget(points)
+            for p in points:
+                for r in stage.reduces:
+                    self._accumulate(body, r, p, shift, n % copies, products)
+                if stage.stores:
+                    self._multiply_add(body, products)
+                    products = []
+                for w in stage.stores:
+                    self._store(body, w, p, shift)
+        self._multiply_add(body, products)
+
+    def _accumulate(
+        self, body: list[ir.Stmt], r: Reduce, p: Point, shift: Shift, copy: int, products: list[Product]
+    ) -> None:
+        """Take one more term in; a product waits in `products` to be put in order with the others."""
+        register = p.register(r.name, copy)
+        if r.combine == "sum" and r.value.op in PRODUCTS.get(r.value.dtype, ()):
+            a, b = (self.values.value(x, p, shift) for x in r.value.args)
+            if max(a.lanes, b.lanes) == LANES:
+                a, b = ir.splat(a), ir.splat(b)
+            products.append(Product(a, b, r.value.op, register))
+            return
+        value = self.values.value(r.value, p, shift)
+        old = ir.local(register, r.value.dtype, self.values.lanes_of[register])
+        body.append(ir.Assign(register, ir.binary(COMBINE[r.combine], old, value)))
+
+    def _multiply_add(self, body: list[ir.Stmt], products: list[Product]) -> None:
+        """Add the products up, in an order that needs few registers."""
+        for group in by_operand(products) if self.target.passes.streaming else [products]:
+            for one in group:
+                a, b = self._shared(body, one.a), self._shared(body, one.b)
+                old = ir.local(one.register, one.a.dtype, self.values.lanes_of[one.register])
+                body.append(ir.Assign(one.register, one.added_to(old, a, b)))
+
+    def _shared(self, body: list[ir.Stmt], e: ir.Expr) -> ir.Expr:
+        """A load (splatted or not) that several points use goes into a local of its own."""
+        core = e.args[0] if e.op == "splat" else e
+        if core.op != "load" and core.op != "cast":
+            return e
+        known = self._lets.get(e)
+        if known is None:
+            known = self._lets[e] = self._held(body, e)
+        return known
+
+    def _held(self, body: list[ir.Stmt], e: ir.Expr) -> ir.Expr:
+        """`e` in a fresh local."""
+        name = f"x{self._counter}"
+        self._counter += 1
+        body.append(ir.Declare(name, e))
+        return ir.local(name, e.dtype, e.lanes)
+
+    # -- stores -------------------------------------------------------------------------------------------------
+
+    def _store_all(self, block: list[ir.Stmt], stores: list[StoreTo], p: Point) -> None:
+        """The stores of a stage without axes; those under one condition together, with every value known before."""
+        if all(w.condition is None for w in stores):
+            for w in stores:
+                self._store(block, w, p, {})
+            return
+        groups: dict[ir.Expr | None, list[ir.Stmt]] = {None: []}
+        for w in stores:
+            held = self._held(block, self.values.value(w.value, p, {}))
+            self._store(groups.setdefault(w.condition, []), w, p, {}, held)
+        block.extend(groups.pop(None))
+        for condition, body in groups.items():
+            assert condition is not None
+            block.append(ir.If(self.values.scalar(condition, p, {}), body, []))
+
+    def _store(
+        self, body: list[ir.Stmt], w: StoreTo, p: Point, shift: Shift, value: ir.Expr | None = None
+    ) -> None:
+        """Store at a point: one element, one vector, or lane by lane where the elements are no neighbours."""
+        if value is None:
+            value = self.values.value(w.value, p, shift)
+        at = self.values.place(p, shift)
+        v = self.values.vector_axis
+        if not v or not (depends(w.index, v) or value.lanes == LANES):
+            body.append(ir.Store(w.buffer, at(w.index), value))
+            return
+        if coefficient(w.index, v) == 1 and value.dtype in VECTOR_DTYPES:
+            body.append(ir.Store(w.buffer, at(w.index), ir.splat(value)))
+            return
+        if value.op != "local" and value.lanes == LANES:
+            value = self._held(body, value)
+        for lane in range(LANES):
+            element = ir.extract(value, lane) if value.lanes == LANES else value
+            body.append(ir.Store(w.buffer, self.values.place(p, shift, lane)(w.index), element))
+
+    def _vectorizes(self, stage: Stage) -> bool:
+        """Whether running four iterations of the last axis at once pays: most loads touch neighbours along it."""
+        if self.schedule.vector != "inner" or self.target.device != "wasm":
+            return False
+        axis = stage.axes[-1][0]
+        good = bad = 0
+        for r in stage.reduces:
+            if r.value.dtype not in ("f32", "i32"):
+                return False
+        for e in nodes(*stage.values()):
+            if e.op == "load":
+                step = coefficient(e.attr[1], axis)
+                if step is None or not (isinstance(step, int) and step in (0, 1)):
+                    bad += 1
+                else:
+                    good += step == 1
+        for w in stage.stores:
+            if coefficient(w.index, axis) != 1 or w.value.dtype not in VECTOR_DTYPES:
+                return False
+        return good > bad
+
+
+def _whole(axes: Axes, unroll: int) -> list[list[tuple[str, Index]]]:
+    """The last axes whose iterations together are no more than `unroll`, each as its (axis, index) pairs."""
+    found: list[list[tuple[str, Index]]] = []
+    count = 1
+    for v, d in reversed(axes):
+        if not isinstance(d, int) or count * d > unroll:
+            break
+        count *= d
+        found.insert(0, [(v, n) for n in range(d)])
+    return found
