@@ -102,6 +102,7 @@ _BENCH_MODES = {
     "headline": "models and operators: up to how many times faster than each peer, and than untuned, within 30 s",
     "ablation": "each pass of the code generator left out: kernel speed, Python's and the browser's time to compile",
     "stages": "from the load call to the first output: milliseconds of each stage of ours, the median of 5 loads",
+    "visits": "a first visit with --tune seconds of tuning, and a second one: from opening the page to the first output",
     "space": "measure all schedules of kernels and a sample of a far larger space; MODEL: operators or models",
     "candidates": "Python's and the browser's time for a candidate, by kind of kernel; MODEL: operators or models",
     "peaks": "only measure this machine's ceilings",

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from nnjit_build.server import SiteServer
 from nnjit_build.site import prepare
 
-from . import ablation, candidates, curve, headline, space, stages, tables
+from . import ablation, candidates, curve, headline, space, stages, tables, visits
 from .cases import NoCase
 from .engines import NoEngine, launch
 from .remote import Failed
@@ -26,6 +26,7 @@ _MODES: dict[str, Callable[[BenchSession], None]] = {
     "headline": headline.headline,
     "ablation": ablation.ablation,
     "stages": stages.stages,
+    "visits": visits.visits,
     "space": space.spaces,
     "candidates": candidates.candidates,
 }

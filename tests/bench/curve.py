@@ -1,8 +1,9 @@
 """Latency over time after the first inference, while the model tunes itself in the background.
 
 Two questions: after how many seconds is it as fast as it gets, and how much does tuning slow down the inferences that
-go on meanwhile? The second one is answered in windows with tuning on and paused, in turns, so that the kernels that were
-swapped in between do not look like the one or the other.
+go on meanwhile? Both are answered at checkpoints, where tuning pauses and the clock of the curve stops: the model runs in
+turns with another one that was loaded beside it and is never tuned, and what counts is the ratio of the two. So a
+machine that drifts within the minute makes no model look tuned, or slower.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from __future__ import annotations
 import json
 import statistics
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from nnjit_build import side_environment
 
 from .cases import whole_model
-from .match import Match, Result
+from .match import OURS, Match
 from .rows import Column, heading, line, ms
 from .session import BenchSession
 
@@ -33,20 +34,23 @@ DEFAULT = (
 SECONDS = 60.0
 """Of the curve, where tuning does not come to its end earlier."""
 WITHIN = 1.03
-_WINDOWS = 5
-_SMOOTH_SECONDS = 1.0
 _PLOTTING = ("matplotlib==3.10.8",)
+
+Checkpoint = Mapping[str, Any]
+"""See background.js."""
 
 COLUMNS = (
     Column("", "first", "our_first_ms", ms),
-    Column("", "start", "start_ms", ms),
-    Column("", "final", "final_ms", ms),
-    Column("s until", "≤ 1.03×", "seconds_to_final", "{:.1f}".format),
-    Column("tuning", "over", "over", lambda over: "yes" if over else "no"),
+    Column("in turns", "untuned", "untuned_ms", ms),
+    Column("", "tuned", "tuned_ms", ms),
+    Column("", "gain", "gain", "{:.2f}".format),
+    Column("s until", "≤ 1.03×", "seconds_to_final", "{:.0f}".format),
+    Column("tuning", "seconds", "seconds", "{:.0f}".format),
+    Column("", "over", "over", lambda over: "yes" if over else "no"),
+    Column("", "tasks", "tasks", str),
     Column("", "cand.", "candidates", str),
-    Column("median", "tuning", "tuning_ms", ms),
-    Column("", "alone", "alone_ms", ms),
-    Column("", "ratio", "disturbance", "{:.2f}".format),
+    Column("", "swaps", "swapped", str),
+    Column("while t.", "÷ paused", "disturbance", "{:.2f}".format),
 )
 
 
@@ -55,68 +59,69 @@ def curves(session: BenchSession) -> None:
     options = session.options
     names = options.models or DEFAULT
     width = max(map(len, names))
-    print(heading(COLUMNS, width, ""), flush=True)
+    print(heading(COLUMNS, width, "", 0), flush=True)
     options.curve.mkdir(parents=True, exist_ok=True)
     for name in names:
         row = session.keep(_curve(session, name))
-        print(line(COLUMNS, row, width), flush=True)
+        print(line(COLUMNS, row, width, "", 0), flush=True)
         if row["status"] == "ok":
             _draw(row, options.curve / f"{name.partition('@')[0]}.svg")
 
 
 def _curve(session: BenchSession, name: str) -> dict[str, Any]:
-    case = whole_model(name)
     with session.arena() as arena:
-        match = Match(arena, case)
-        ours, taken = match.tuned_in_background(SECONDS)
+        match = Match(arena, whole_model(name))
+        found = match.tuned_in_background(SECONDS)
     row: dict[str, Any] = {"model": name}
-    if taken is None:
-        return row | {"status": "failed", "reason": ours.problem}
-    with session.arena() as arena:  # another page: nothing that the first one tuned is remembered in it
-        other, windows = Match(arena, case).disturbed(_WINDOWS)
-    if windows is None:
-        return row | {"status": "failed", "reason": other.problem}
-    final = lower_quartile(taken["final"])
+    ours = match.results[OURS]
+    if found is None:
+        problems = [result.problem for result in match.results.values() if result.problem]
+        return row | {"status": "failed", "reason": "; ".join(problems)}
+    checkpoints = found["checkpoints"]
+    last = checkpoints[-1]
+    swaps = [event["at"] for event in found["events"] if event["status"] == "swapped"]
+    tried = [task for task in ours.facts["tasks"] if task["candidates"]]
     return row | {
         "status": "ok",
         "our_load_ms": ours.create,
         "our_first_ms": ours.first,
-        "start_ms": statistics.median(ms for _, ms in taken["points"][:5]),
-        "final_ms": statistics.median(taken["final"]),
-        "seconds_to_final": seconds_until(taken["points"], WITHIN * final),
-        "over": taken["over"],
-        "candidates": _candidates(ours),
+        "untuned_ms": statistics.median(last["untuned"]),
+        "tuned_ms": statistics.median(last["own"]),
+        "gain": 1 / relative(last),
+        "seconds_to_final": seconds_to_final(checkpoints),
+        "seconds": last["at"],
+        "over": found["over"],
+        "tasks": len(tried),
+        "candidates": sum(len(task["candidates"]) for task in tried),
+        "swapped": len(swaps),
         "max_relative_error": ours.error.relative,
-        "tuning_ms": statistics.median(ms for pair in windows for ms in pair["tuning"]),
-        "alone_ms": statistics.median(ms for pair in windows for ms in pair["alone"]),
-        "disturbance": disturbance(windows),
-        "points": taken["points"],
-        "swaps": [event["at"] for event in taken["events"] if event["status"] == "swapped"],
+        "disturbance": disturbance(checkpoints),
+        "points": found["points"],
+        "swaps": swaps,
+        "checkpoints": [
+            {"at": one["at"], "relative": relative(one), "disturbance": disturbance([one])}
+            for one in checkpoints
+        ],
     }
 
 
-def _candidates(ours: Result) -> int:
-    return sum(len(task["candidates"]) for task in ours.facts["tasks"])
+def relative(checkpoint: Checkpoint) -> float:
+    """Time of an inference over that of the untuned model in the same turn, the median of all turns."""
+    pairs = zip(checkpoint["own"], checkpoint["untuned"], strict=True)
+    return statistics.median(own / untuned for own, untuned in pairs)
 
 
-def lower_quartile(times: Sequence[float]) -> float:
-    """What inferences take that nothing disturbs: noise and tuning only ever add time."""
-    return statistics.quantiles(times, n=4, method="inclusive")[0] if len(times) > 1 else times[0]
+def seconds_to_final(checkpoints: Sequence[Checkpoint]) -> float:
+    """Of tuning until the first checkpoint where the model is within 3 % of its speed at the last one; 0: before any."""
+    final = WITHIN * relative(checkpoints[-1])
+    if final >= 1:
+        return 0.0
+    return next(one["at"] for one in checkpoints if relative(one) <= final)
 
 
-def seconds_until(points: Sequence[Sequence[float]], ms: float) -> float | None:
-    """When the lower quartile of the last second's inferences (three at least) was first at most `ms`; None: never."""
-    for n in range(2, len(points)):
-        now = points[n][0]
-        recent = [time for at, time in points[: n + 1] if at > now - _SMOOTH_SECONDS]
-        if lower_quartile(recent if len(recent) > 2 else [time for _, time in points[n - 2 : n + 1]]) <= ms:
-            return now
-    return None
-
-
-def disturbance(windows: Sequence[dict[str, list[float]]]) -> float | None:
-    """Median latency while tuning over that right after, the median of all pairs of windows."""
-    ratios = [statistics.median(w["tuning"]) / statistics.median(w["alone"]) for w in windows]
+def disturbance(checkpoints: Sequence[Checkpoint]) -> float | None:
+    """Median latency while tuning over that right after it was paused, the median of all checkpoints."""
+    ratios = [statistics.median(one["tuning"]) / statistics.median(one["alone"]) for one in checkpoints]
     return statistics.median(ratios) if ratios else None
 
 

@@ -1,18 +1,16 @@
 """The headline: how many times faster than each peer, and than our own untuned default, after so many seconds of tuning.
 
-Whole models against the peers that read ONNX, single operators against all. The gain over the default is corrected for
-the machine's drift by what the peer took in the two matches.
+Whole models against the peers that read ONNX, single operators against all; the default takes part in every match.
 """
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from typing import Any
 
 from .cases import DEFAULT, Case
 from .kernels import named_cases
-from .match import OURS, Arena, Match, Result
+from .match import Arena, Match
 from .rivals import Rival
 from .rows import Column, geometric_mean, heading, make_row, ms
 from .session import BenchSession
@@ -55,18 +53,7 @@ def _play(session: BenchSession, arena: Arena, rivals: Sequence[Rival], case: Ca
     results = Match(arena, case).play(session.options.repeat, session.options.tune)
     for rival in rivals:
         row = make_row(case, rival, results)
-        if row["status"] == "ok":
-            row["gain"] = gain(results[OURS], results[rival.name])
-            row["operator"] = case.operator is not None
-        session.add(COLUMNS, row, width)
-
-
-def gain(ours: Result, theirs: Result) -> float | None:
-    """Our untuned time over our tuned time, each relative to the rival's of the same match; None without tuning."""
-    if not (ours.tuned and theirs.tuned):
-        return None
-    before = statistics.median(ours.untuned) / statistics.median(theirs.untuned)
-    return before / (statistics.median(ours.tuned) / statistics.median(theirs.tuned))
+        session.add(COLUMNS, row | {"operator": case.operator is not None}, width)
 
 
 def summary(rows: Sequence[dict[str, Any]], seconds: float) -> list[str]:

@@ -21,6 +21,8 @@ from .rivals import Rival
 from .verify import Error, Wrong, error
 
 OURS = "nnjit"
+UNTUNED = "nnjit untuned"
+"""Ours once more, as it was loaded: beside a tuned one in the same page, so that the machine's drift is in neither."""
 PAGE = Path(__file__).with_name("page")
 _PAUSE_MS = 20.0
 
@@ -33,9 +35,8 @@ class Result:
     start     the library brought up, a tiny model included
     create    the model loaded, with the library up
     first     the first inference
-    untuned   samples of the first match (the contestant's only state, if it does not tune)
-    tuned     samples of the match after tuning
-    device    ours: what the executor took in each sample of the last match
+    samples   of the match; if there was tuning, after it
+    device    ours: what the executor took in each sample
     error     the largest over all answers that were checked
     facts     see `facts` in page.js
     """
@@ -44,20 +45,14 @@ class Result:
     start: float | None = None
     create: float | None = None
     first: float | None = None
-    untuned: list[float] = field(default_factory=list)
-    tuned: list[float] = field(default_factory=list)
+    samples: list[float] = field(default_factory=list)
     device: list[float] = field(default_factory=list)
     error: Error = Error()
     tune_seconds: float = 0.0
     facts: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def last(self) -> list[float]:
-        """The samples of the latest match."""
-        return self.tuned or self.untuned
-
     def median(self) -> float:
-        return statistics.median(self.last)
+        return statistics.median(self.samples)
 
 
 class Arena:
@@ -120,19 +115,25 @@ class Match:
         self.results |= {name: Result(problem=problem) for name, problem in arena.refused.items()}
 
     def play(self, repeat: int, tune_seconds: float) -> dict[str, Result]:
-        """Results by contestant; `tune_seconds` 0: without tuning."""
+        """Results by contestant; with `tune_seconds` ours has tuned itself before, and UNTUNED takes part."""
         inputs = self._publish_inputs()
+        tuning = tune_seconds > 0
+        if tuning:
+            self._join_untuned()
         for name in self._standing():
             self._attempt(name, self._load, inputs)
-        self._compete(repeat, "untuned")
-        if tune_seconds > 0 and OURS in self._standing():
+        if tuning and OURS in self._standing():
             self._attempt(OURS, self._tune, tune_seconds)
-            self._compete(repeat, "tuned")
+        self._compete(repeat)
         for name in self._standing():
             self._attempt(name, self._look)
         for name in self.arena.started:
             self._attempt(name, lambda name: self.arena.call("dispose", name))
         return self.results
+
+    def _join_untuned(self) -> None:
+        if UNTUNED not in self.results:
+            self.join(UNTUNED, {})
 
     def join(self, name: str, settings: dict[str, Any]) -> None:
         """Let nnjit take part once more, with other settings."""
@@ -148,30 +149,28 @@ class Match:
         """Let a contestant tune itself, and check its answer."""
         self._attempt(name, self._tune, seconds)
 
-    def tuned_in_background(self, seconds: float) -> tuple[Result, dict[str, Any] | None]:
-        """Ours, tuning itself while it runs without a break for at most `seconds`; see `curve` in background.js."""
-        return self._alone("background", "curve", seconds)
-
-    def disturbed(self, windows: int) -> tuple[Result, list[dict[str, list[float]]] | None]:
-        """Ours, in `windows` pairs of windows while it tunes itself and right after; see background.js."""
-        return self._alone("off", "disturbance", windows)
-
-    def _alone(self, tune: str, what: str, parameter: float) -> tuple[Result, Any]:
-        """(our result, what a function of the page found); None where an answer was wrong or something failed."""
+    def tuned_in_background(self, seconds: float) -> dict[str, Any] | None:
+        """Ours, tuning itself while it runs without a break for at most `seconds`, beside UNTUNED: see `curve` in
+        background.js. None where an answer was wrong or something failed: see `results`."""
         found = None
+        inputs = self._publish_inputs()
 
         def look(name: str) -> None:
             nonlocal found
-            found = self.arena.call(what, name, parameter)
+            result = self.results[name]
+            result.create = self.arena.call("create", name, self._task(inputs, "background"))
+            found = self.arena.call("curve", name, UNTUNED, seconds)
+            result.first = found["first"]
             self._check(name)
             self._look(name)
 
-        self._attempt(OURS, self._load, self._publish_inputs(), tune)
-        if OURS in self._standing():
+        self._join_untuned()
+        self._attempt(UNTUNED, self._load, inputs)
+        if UNTUNED in self._standing():
             self._attempt(OURS, look)
-        self._attempt(OURS, lambda name: self.arena.call("dispose", name))
-        result = self.results[OURS]
-        return result, found if result.problem is None else None
+        for name in (OURS, UNTUNED):
+            self._attempt(name, lambda name: self.arena.call("dispose", name))
+        return found if len(self._standing()) == len(self.results) else None
 
     def _standing(self) -> list[str]:
         return [name for name, result in self.results.items() if result.problem is None]
@@ -193,17 +192,18 @@ class Match:
             for name, array in self.case.expected.inputs.items()
         }
 
-    def _load(self, name: str, inputs: dict[str, Any], tune: str = "off") -> None:
+    def _task(self, inputs: dict[str, Any], tune: str = "off") -> dict[str, Any]:
         # A folder of its own for each contestant: none may find what another one left in the browser's cache.
         folder = self.arena.server.publish_folder(self.case.model.parent)
         url = folder + quote(self.case.model.name)
-        task = {"url": url, "operator": self._operator(), "inputs": inputs, "tune": tune}
+        return {"url": url, "operator": self._operator(), "inputs": inputs, "tune": tune}
+
+    def _load(self, name: str, inputs: dict[str, Any]) -> None:
         result = self.results[name]
-        result.create = self.arena.call("create", name, task)
+        result.create = self.arena.call("create", name, self._task(inputs))
         result.first = self.arena.call("first", name)
         self._check(name)
-        if tune == "off":
-            self.arena.call("warm", name)
+        self.arena.call("warm", name)
 
     def _operator(self) -> dict[str, Any] | None:
         operator = self.case.operator
@@ -219,13 +219,13 @@ class Match:
         }
         return operator | {"constants": constants}
 
-    def _compete(self, repeat: int, state: str) -> None:
+    def _compete(self, repeat: int) -> None:
         names = self._standing()
         if OURS not in names:
             return
         samples = self.arena.call("alternate", names, repeat, _PAUSE_MS)
         for name in names:
-            setattr(self.results[name], state, samples[name]["wall"])
+            self.results[name].samples = samples[name]["wall"]
             self.results[name].device = [ms for ms in samples[name]["device"] if ms is not None]
             self._attempt(name, self._check)
 

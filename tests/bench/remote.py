@@ -46,6 +46,11 @@ class RemotePage:
             raise Failed(failure)
         return answer.get("value")
 
+    def reload(self) -> None:
+        """Open the page anew, with what the browser remembers of it. Raises Failed when it does not come up."""
+        self._calls.put(("reload", []))
+        self._answer(_START_SECONDS)  # the new page's report
+
     def close(self) -> None:
         """Close the page, which gives the browser's memory back."""
         self._window.close()

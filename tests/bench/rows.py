@@ -10,7 +10,7 @@ from typing import Any
 
 from .cases import Case
 from .ceilings import Ceilings
-from .match import OURS, Result
+from .match import OURS, UNTUNED, Result
 from .rivals import Rival
 
 Row = dict[str, Any]
@@ -21,6 +21,7 @@ def make_row(case: Case, rival: Rival, results: dict[str, Result]) -> Row:
 
     status  "ok", or "failed" with `reason`, and then no measurement at all
     ratio   rival's median over ours, of the same match, ours tuned if it was: above 1 we are faster
+    gain    median of ours untuned over tuned, of the same match; None without tuning
     our_…   device_ms: of a call, what the executor took; kernel_ms: of that, the kernels, by the profile
     """
     row: Row = {
@@ -29,8 +30,9 @@ def make_row(case: Case, rival: Rival, results: dict[str, Result]) -> Row:
         "rival_version": rival.version,
         "rival_import": rival.entry,
     }
-    ours, theirs = results[OURS], results[rival.name]
-    problems = [f"{name}: {one.problem}" for name, one in ((OURS, ours), (rival.name, theirs)) if one.problem]
+    ours, theirs, untuned = results[OURS], results[rival.name], results.get(UNTUNED)
+    taking_part = ((OURS, ours), (UNTUNED, untuned), (rival.name, theirs))
+    problems = [f"{name}: {one.problem}" for name, one in taking_part if one and one.problem]
     if problems:
         return row | {"status": "failed", "reason": "; ".join(problems)}
     return row | {
@@ -38,14 +40,15 @@ def make_row(case: Case, rival: Rival, results: dict[str, Result]) -> Row:
         "our_start_ms": ours.start,
         "our_load_ms": ours.create,
         "our_first_ms": ours.first,
-        "our_untuned_ms": statistics.median(ours.untuned),
-        "our_tuned_ms": statistics.median(ours.tuned) if ours.tuned else None,
+        "our_untuned_ms": (untuned or ours).median(),
+        "our_tuned_ms": ours.median() if untuned else None,
+        "gain": untuned.median() / ours.median() if untuned else None,
         "our_device_ms": statistics.median(ours.device),
         "our_kernel_ms": _kernel_ms(ours.facts["kernels"]),
         "our_max_error_of_tolerance": ours.error.of_tolerance,
         "our_max_relative_error": ours.error.relative,
         "our_peak_bytes": ours.facts["peakBytes"],
-        "our_samples_ms": ours.last,
+        "our_samples_ms": ours.samples,
         "tune_seconds": ours.tune_seconds,
         "candidates": sum(len(task["candidates"]) for task in ours.facts["tasks"]),
         "rival_start_ms": theirs.start,
@@ -55,7 +58,7 @@ def make_row(case: Case, rival: Rival, results: dict[str, Result]) -> Row:
         "rival_max_error_of_tolerance": theirs.error.of_tolerance,
         "rival_max_relative_error": theirs.error.relative,
         "rival_peak_bytes": theirs.facts["peakBytes"],
-        "rival_samples_ms": theirs.last,
+        "rival_samples_ms": theirs.samples,
         "ratio": theirs.median() / ours.median(),
     }
 

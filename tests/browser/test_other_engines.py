@@ -36,4 +36,4 @@ def test_gives_the_answers_of_onnxruntime(site: SiteServer, tmp_path: Path, name
         ours = Match(arena, case).play(repeat=2, tune_seconds=1)[OURS]
     assert ours.problem is None
     assert ours.facts["device"]["threads"] == threads
-    assert len(ours.tuned) == 2
+    assert len(ours.samples) == 2

@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from bench import ceilings, curve, headline, kernels
 from bench.cases import Case, NoCase, whole_model
 from bench.engines import Chromium
-from bench.match import OURS, Arena, Match, Result
+from bench.match import OURS, UNTUNED, Arena, Match, Result
 from bench.rivals import rival
 from bench.rows import MODEL_COLUMNS, geometric_mean, line, make_row
 from bench.verify import Wrong, error
@@ -125,14 +125,13 @@ def test_a_match_measures_right_answers_and_refuses_wrong_ones(site: SiteServer,
         wrong = Match(arena, wrong_case).play(repeat=2, tune_seconds=0)[OURS]
     finally:
         arena.close()
-    assert right.problem is None and len(right.untuned) == 2 and right.error.of_tolerance <= 1
-    assert wrong.problem is not None and not wrong.untuned
+    assert right.problem is None and len(right.samples) == 2 and right.error.of_tolerance <= 1
+    assert wrong.problem is not None and not wrong.samples
 
 
-def test_the_gain_over_the_default_is_freed_of_the_machines_drift() -> None:
-    ours, theirs = result(4), result(10)
-    ours.tuned, theirs.tuned = [4.0], [20.0]  # the machine became half as fast, and we did not
-    assert headline.gain(ours, theirs) == pytest.approx(2.0)
+def test_the_gain_over_the_default_is_that_of_one_match() -> None:
+    row = make_row(CASE, ORT, {OURS: result(4), UNTUNED: result(5), "ort-web": result(8)})
+    assert (row["our_untuned_ms"], row["our_tuned_ms"], row["gain"], row["ratio"]) == (5.0, 4.0, 1.25, 2.0)
 
 
 def test_the_headline_names_the_best_case_of_each_peer() -> None:
@@ -151,14 +150,20 @@ def test_the_headline_names_the_best_case_of_each_peer() -> None:
     ]
 
 
-def test_the_curve_reaches_its_final_speed_when_a_quarter_of_the_recent_inferences_is_as_fast() -> None:
-    slow = [[0.1 * n, 10.0] for n in range(20)]
-    fast = [[2 + 0.1 * n, 5.0] for n in range(20)]
-    reached = curve.seconds_until([*slow, *fast], 5.1)
-    assert reached is not None and 2.2 <= reached <= 2.5
-    assert curve.seconds_until(slow, 5.1) is None
+def checkpoint(at: float, own: list[float], untuned: list[float]) -> dict[str, Any]:
+    return {"at": at, "own": own, "untuned": untuned, "tuning": [1.2 * own[0]], "alone": own}
 
 
-def test_the_disturbance_compares_neighbouring_windows() -> None:
-    windows = [{"tuning": [12.0, 12.0], "alone": [10.0]}, {"tuning": [6.0], "alone": [5.0, 5.0, 9.0]}]
-    assert curve.disturbance(windows) == pytest.approx(1.2)
+def test_the_curve_ends_where_tuning_has_gained_what_it_gains_however_the_machine_drifts() -> None:
+    slower_machine = [20.0, 20.0, 20.0]
+    points = [
+        checkpoint(2.0, [10.0, 10.0], [10.0, 10.0]),
+        checkpoint(4.0, [10.2, 10.2, 30.0], slower_machine),
+        checkpoint(7.0, [5.0, 5.0], [10.0, 10.0]),
+    ]
+    assert curve.seconds_to_final(points) == 4.0
+    assert curve.seconds_to_final(points[:1]) == 0.0
+
+
+def test_the_disturbance_compares_what_was_right_before_and_after_a_pause() -> None:
+    assert curve.disturbance([checkpoint(2.0, [10.0], [10.0])]) == pytest.approx(1.2)

@@ -515,8 +515,10 @@ class Model:
         kind = event.get("event")
         if event.get("status") in ("lost", "endless"):
             self._fatal.add(f"{event['task']} {event['schedule']}")
-        if kind in ("swap", "idle") and not self._disposed:
+        if kind != "candidate" and not self._disposed:
             asyncio.ensure_future(self._remember())
+        if kind == "paused":
+            return  # Whoever paused it knows, and it is not over.
         if kind == "swap":
             self._swapped = True
         elif kind == "idle" and self._swapped and not self._disposed:

@@ -278,7 +278,7 @@ class Tuner:
             before = time.monotonic()
             await self._try_batch(task, deadline, background)
             self._spent += time.monotonic() - before
-        self._emit({"event": "idle", "secondsLeft": 0.0})
+        self._emit({"event": "paused" if self.stopped else "idle", "secondsLeft": 0.0})
 
     async def _profile(self, background: bool) -> None:
         for entry in await self.executor.profile(self.plan, 5, background):

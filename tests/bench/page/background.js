@@ -2,61 +2,75 @@
 
 /** @typedef {import("./page.js").Session} Session */
 /** @typedef {() => Promise<{wall: number}>} Inference */
+/**
+ * What was found at one moment of tuning, while it was paused for that; all times in ms.
+ * @typedef {object} Checkpoint
+ * @property {number} at seconds of tuning before it
+ * @property {number[]} tuning inferences in the last moments before the pause
+ * @property {number[]} alone inferences right after, without a break as before
+ * @property {number[]} own inferences in turns with those in `untuned`
+ * @property {number[]} untuned of the same model, loaded beside it and never tuned
+ */
 
-/** Inferences are still counted for so long after tuning has come to its end. */
-const AFTERWARDS_MS = 3000;
-/** The final speed is taken from at least so many inferences, and so much time. */
-const FINAL_RUNS = 15;
-const FINAL_MS = 3000;
-/** Length of a window with or without tuning, at least, and inferences in it. */
+/** Seconds of tuning after which there is a checkpoint; the last one comes at the end. */
+const CHECKPOINTS = [2, 4, 7, 10, 15, 20, 30, 45];
+/** Inferences on each side of a checkpoint: for so long, and so many at least. */
 const WINDOW_MS = 1500;
 const WINDOW_RUNS = 5;
+/** Pairs of a checkpoint, and of the last one: for so long, and so many at least. */
+const PAIRS_MS = [1500, 4000];
+const PAIRS = [7, 15];
+/** Before an inference of the other model: until the threads of the one before rest. */
+const PAUSE_MS = 20;
 
 /**
- * Run without a break for at most `seconds`, or until tuning is over, then with tuning paused.
- * @param {Session} session that tunes in the background
+ * Run without a break until tuning is over, or for `seconds` of it. At checkpoints tuning pauses, and the clock stops.
+ * @param {Session} session that tunes in the background, and has not run yet
  * @param {Inference} inference
+ * @param {Inference} untuned of the same model, loaded beside it without tuning
  * @param {number} seconds
- * @returns {Promise<{points: number[][], events: {at: number, status: string}[], final: number[], over: boolean}>}
- *   points: [seconds since the start, ms] of each inference; events: seconds and what happened; final: ms of inferences
- *   undisturbed; over: whether tuning had come to its end by itself
+ * @returns {Promise<{first: number, points: number[][], events: {at: number, status: string}[], checkpoints: Checkpoint[],
+ *   over: boolean}>} points: [seconds since the first inference, ms] of each later one; events: seconds and what
+ *   happened; over: whether tuning had come to its end by itself
  */
-export async function curve(session, inference, seconds) {
-  const begin = performance.now();
+export async function curve(session, inference, untuned, seconds) {
+  const first = (await inference()).wall;
+  let begin = performance.now();
+  const clock = () => (performance.now() - begin) / 1000;
+  /** @type {number[][]} */
   const points = [];
-  let end = begin + 1000 * seconds;
-  let over = false;
-  while (performance.now() < end) {
-    const { wall } = await inference();
-    points.push([(performance.now() - begin) / 1000, wall]);
-    if (!over && session.events?.at(-1)?.status === "done") {
-      over = true;
-      end = Math.min(end, performance.now() + AFTERWARDS_MS);
-    }
-  }
-  await session.pause?.();
-  const final = await window(inference, FINAL_MS, FINAL_RUNS);
-  const events = (session.events ?? []).map(({ at, status }) => ({ at: (at - begin) / 1000, status }));
-  return { points, events, final, over };
-}
+  /** @type {{at: number, status: string}[]} */
+  const events = [];
+  /** @type {Checkpoint[]} */
+  const checkpoints = [];
+  const heard = session.events ?? [];
 
-/**
- * Milliseconds of inferences while tuning goes on, and right after it was paused, in `windows` pairs; fewer when tuning
- * comes to its end.
- * @param {Session} session that was loaded with tuning off, and has run
- * @param {Inference} inference
- * @param {number} windows
- * @returns {Promise<{tuning: number[], alone: number[]}[]>}
- */
-export async function disturbance(session, inference, windows) {
-  const pairs = [];
-  for (let n = 0; n < windows && session.events?.at(-1)?.status !== "done"; n++) {
-    await session.resume?.();
-    const tuning = await window(inference, WINDOW_MS, WINDOW_RUNS);
+  /** @param {boolean} last */
+  async function checkpoint(last) {
     await session.pause?.();
-    pairs.push({ tuning, alone: await window(inference, WINDOW_MS, WINDOW_RUNS) });
+    for (const { at, status } of heard.slice(events.length)) events.push({ at: (at - begin) / 1000, status });
+    const stopped = performance.now();
+    const at = clock();
+    const recent = points.filter(([when]) => when > at - WINDOW_MS / 1000 - 1).map(([, ms]) => ms);
+    const alone = await window(inference, WINDOW_MS, WINDOW_RUNS);
+    const pairs = await inTurns(inference, untuned, PAIRS_MS[Number(last)], PAIRS[Number(last)]);
+    checkpoints.push({ at, tuning: recent, alone, ...pairs });
+    if (!last) await session.resume?.();
+    begin += performance.now() - stopped;
   }
-  return pairs;
+
+  const due = CHECKPOINTS.filter((at) => at < 0.9 * seconds);
+  let over = false;
+  while (!over && clock() < seconds) {
+    const { wall } = await inference();
+    points.push([clock(), wall]);
+    over = heard.at(-1)?.status === "done";
+    if (over || clock() < due[0] || !due.length) continue;
+    due.shift();
+    await checkpoint(false);
+  }
+  await checkpoint(true);
+  return { first, points, events, checkpoints, over };
 }
 
 /** @param {Inference} inference @param {number} ms @param {number} runs */
@@ -64,5 +78,20 @@ async function window(inference, ms, runs) {
   const times = [];
   const end = performance.now() + ms;
   while (times.length < runs || performance.now() < end) times.push((await inference()).wall);
+  return times;
+}
+
+/** Pairs of inferences, the one first and the other first in turns. @param {Inference} inference @param {Inference} untuned
+ * @param {number} ms @param {number} pairs */
+async function inTurns(inference, untuned, ms, pairs) {
+  /** @type {{own: number[], untuned: number[]}} */
+  const times = { own: [], untuned: [] };
+  const end = performance.now() + ms;
+  for (let n = 0; n < pairs || performance.now() < end; n++) {
+    for (const own of n % 2 ? [true, false] : [false, true]) {
+      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+      times[own ? "own" : "untuned"].push((await (own ? inference : untuned)()).wall);
+    }
+  }
   return times;
 }

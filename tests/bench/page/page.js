@@ -164,14 +164,22 @@ const page = {
     return await sessionOf(name).code?.();
   },
 
-  /** Latencies while tuning goes on: see background.js. @param {string} name @param {number} seconds */
-  async curve(name, seconds) {
-    return await background.curve(sessionOf(name), () => inference(name), seconds);
+  /** Latencies while `name` tunes itself, beside `untuned`: see background.js. @param {string} name @param {string} untuned
+   * @param {number} seconds */
+  async curve(name, untuned, seconds) {
+    return await background.curve(sessionOf(name), () => inference(name), () => inference(untuned), seconds);
   },
 
-  /** See background.js. @param {string} name @param {number} windows */
-  async disturbance(name, windows) {
-    return await background.disturbance(sessionOf(name), () => inference(name), windows);
+  /** See visit.js. @param {any} visited @param {number} tune */
+  async visit(visited, tune) {
+    const { visit } = await import("./visit.js");
+    return await visit(visited, tune);
+  },
+
+  /** Open the page anew; the answer is the new page's. */
+  reload() {
+    location.reload();
+    return new Promise(() => {});
   },
 
   /** The last inference's outputs, their bytes in base64. @param {string} name */

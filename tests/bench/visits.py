@@ -1,0 +1,90 @@
+"""Two visits to a page with a model: what a browser that was there before saves, and whether it is tuned at once.
+
+Each visit begins with an empty page: the runtime's modules, Pyodide, the model, everything is fetched or found in the
+browser's cache, and the clock runs from opening the page. The first one is tuned; the second must run the same schedules
+from its first inference on, and measure nothing.
+"""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from .cases import whole_model
+from .match import PAGE
+from .remote import Failed, RemotePage
+from .rows import Column, Row, heading, line, ms
+from .session import BenchSession
+from .verify import Wrong, error
+
+DEFAULT = ("mobilenet-v2", "deit-tiny", "minilm-l6@batch=1,sequence=128", "roberta-base@batch=1,sequence=128")
+
+COLUMNS = (
+    Column("visit 1", "first s", "first_s", "{:.2f}".format),
+    Column("", "untuned", "untuned_ms", ms),
+    Column("", "cand.", "candidates", str),
+    Column("", "tuned", "tuned_ms", ms),
+    Column("visit 2", "first s", "again_first_s", "{:.2f}".format),
+    Column("", "from 1st", "again_ms", ms),
+    Column("", "cand.", "again_candidates", str),
+    Column("", "same", "same", lambda same: "yes" if same else "no"),
+)
+"""`same`: the second visit runs the schedules that the first one found."""
+
+
+def visits(session: BenchSession) -> None:
+    """A row for each model."""
+    names = session.options.models or DEFAULT
+    width = max(map(len, names))
+    print(heading(COLUMNS, width, "", 0), flush=True)
+    for name in names:
+        try:
+            row = _visits(session, name)
+        except (Failed, Wrong) as problem:
+            row = {"model": name, "status": "failed", "reason": str(problem)}
+        print(line(COLUMNS, session.keep(row), width, "", 0), flush=True)
+
+
+def _visits(session: BenchSession, name: str) -> Row:
+    case = whole_model(name)
+    server, options = session.server, session.options
+    scripts = server.publish_folder(PAGE)
+    html = f'<!doctype html><title>bench</title><script type="module" src="{scripts}page.js"></script>'
+    visited: dict[str, Any] = {
+        "root": server.url,
+        "device": options.device,
+        "threads": session.facts["threads"],
+        "url": server.publish_folder(case.model.parent) + quote(case.model.name),
+        "inputs": {
+            name: {
+                "url": server.publish("input.bin", np.ascontiguousarray(array).tobytes()),
+                "dims": list(array.shape),
+                "type": array.dtype.name,
+            }
+            for name, array in case.expected.inputs.items()
+        },
+    }
+    page = RemotePage(session.engine, server, server.publish("bench.html", html.encode()))
+    try:
+        first = page.call("visit", visited, options.tune)
+        page.reload()
+        second = page.call("visit", visited, 0)
+    finally:
+        page.close()
+    for one in (first, second):
+        error(one["outputs"], case.expected)
+    return {
+        "model": name,
+        "status": "ok",
+        "first_s": first["firstAt"] / 1000,
+        "untuned_ms": statistics.median(first["untuned"]),
+        "candidates": first["candidates"],
+        "tuned_ms": statistics.median(first["tuned"]) if first["tuned"] else None,
+        "again_first_s": second["firstAt"] / 1000,
+        "again_ms": statistics.median(second["untuned"]),
+        "again_candidates": second["candidates"],
+        "same": second["schedules"] == first["schedules"],
+    }
