@@ -3,7 +3,7 @@
  * program. It blocks in Atomics.wait, so for every message the executor sends it back to its event loop.
  */
 
-import { CONTROL, CONTROL_BYTES, help, NOTHING, scratchOf } from "./program.js";
+import { CONTROL, CONTROL_BYTES, help, NOTHING, scratchOf, TOUCH, toucher } from "./program.js";
 
 /** @type {WebAssembly.Memory} */
 let memory;
@@ -39,6 +39,7 @@ function start(message) {
   ({ memory, thread, threads } = message);
   control = new Int32Array(memory.buffer, 0, CONTROL_BYTES / 4);
   words = new Int32Array(memory.buffer);
+  functions[TOUCH] = toucher(memory);
   seen = Atomics.load(control, CONTROL.SEQUENCE);
 }
 

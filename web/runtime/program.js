@@ -82,6 +82,45 @@ const FRESH_PARTS = 32;
 /** The function at slot 0 of every thread; takes any arguments and does nothing. */
 export const NOTHING = () => {};
 
+/** The slot of a thread's `toucher`. */
+export const TOUCH = 1;
+
+/** 32-bit words of a cache line. */
+const LINE = 16;
+
+/**
+ * A function like a kernel's that does nothing but read memory: what it reads comes into the caches of the thread, and what
+ * was there before leaves them. Task n reads the n-th of as many `bytes`.
+ * @param {WebAssembly.Memory} memory
+ */
+export function toucher(memory) {
+  let words = new Int32Array(memory.buffer);
+  let sum = 0;
+  return (/** @type {number} */ address, /** @type {number} */ bytes, /** @type {number} */ low, /** @type {number} */ high) => {
+    const start = address >>> 2;
+    const step = bytes >>> 2;
+    if (start + step * high > words.length) {
+      // Growth by another thread reaches this one's `buffer` some time later, unless it asks.
+      memory.grow(0);
+      words = new Int32Array(memory.buffer);
+    }
+    const end = Math.min(words.length, start + step * high);
+    for (let i = start + step * low; i < end; i += LINE) sum = (sum + words[i]) | 0;
+    return sum;
+  };
+}
+
+/**
+ * The record of a step in which each of `threads` threads reads its part of some memory.
+ * @param {number} address
+ * @param {number} bytes
+ * @param {number} threads
+ */
+export function touchStep(address, bytes, threads) {
+  const part = 4 * LINE * Math.ceil(bytes / (4 * LINE * threads));
+  return [threads > 1 ? PARALLEL : SINGLE, TOUCH, 2, threads, 0, 1, address, part];
+}
+
 /** A hint to the core that this is a spin loop, where the browser offers it: one takes about 75 ns, a plain round 15. */
 const relax = /** @type {any} */ (Atomics).pause ?? (() => {});
 

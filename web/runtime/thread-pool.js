@@ -4,7 +4,7 @@
  */
 
 import { DeviceError } from "./errors.js";
-import { lead, NOTHING, scratchOf, walk, yieldAll } from "./program.js";
+import { lead, NOTHING, scratchOf, toucher, walk, yieldAll } from "./program.js";
 
 /** @typedef {import("./wasm-memory.js").WasmMemory} WasmMemory */
 
@@ -18,7 +18,7 @@ export class ThreadPool {
     /** @type {Worker[]} */
     this.workers = [];
     /** @type {Function[]} by slot */
-    this.functions = [NOTHING];
+    this.functions = [NOTHING, toucher(memory.memory)];
     /** @type {number[]} */
     this.freeSlots = [];
   }

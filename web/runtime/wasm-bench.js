@@ -2,12 +2,17 @@
  * One unit of a plan on the bench: its operands are copied out of a replayed inference into scratch memory above the
  * arena, so that inferences served meanwhile disturb nothing; incumbent and candidates run there on the same data, each
  * with results and temporaries of its own, poisoned and guarded.
+ *
+ * Before an execution is timed the caches are made what they are in an inference when the unit's turn comes: the rest of
+ * the model has gone through them, and what the units before have left is there. Executed again and again, a kernel
+ * would find its weights where they never are, and schedules would win that lose in the model.
  */
 
 import { compare, GUARD_BYTES, guardIntact, poison, setGuard } from "./compare.js";
 import { alignUp } from "./placement.js";
 import { bytesOfBuffer, isPersistent, specOf } from "./plan-buffers.js";
 import { boundaryOf, replaceUnit, touched, written } from "./plan-edit.js";
+import { touchStep } from "./program.js";
 import { ProgramBuilder } from "./program-builder.js";
 import { firstInputs } from "./seeded-inputs.js";
 import { sizeOf } from "./wasm-persistent.js";
@@ -16,6 +21,11 @@ import { sizeOf } from "./wasm-persistent.js";
 /** @typedef {import("./wasm-device.js").LoadedPlan} LoadedPlan */
 /** @typedef {import("./program-builder.js").Place} Place */
 /** @typedef {string | number} Id */
+
+/** Bytes that leave nothing of what was in a core's own caches. */
+const SWEEP_BYTES = 2 << 20;
+/** Most pieces of a sample that are timed apart. */
+const PIECES = 20;
 
 /** One unit of a plan, with its operands and the incumbent's results on them. */
 export class Bench {
@@ -63,12 +73,43 @@ export class Bench {
       device.memory.bytes.copyWithin(address, place.address, place.address + place.bytes);
       this.operands.set(id, { place, address });
     }
+    this.prepareAging();
     this.captured = device.disturbances;
     this.epoch = device.memory.epoch;
     this.incumbent = new Runner(this, loaded, () => null);
     this.incumbent.time(1);
     for (const id of this.boundary.results) this.references.set(id, this.incumbent.bytesOf(id));
     this.mark = this.scratch;
+  }
+
+  /** Lay out what `age` does, for all threads and for one. */
+  prepareAging() {
+    const { device, loaded } = this;
+    const { memory, pool } = device;
+    const { environment } = this.latest;
+    const ids = new Set(loaded.plan.units.flatMap(({ steps }) => [...touched(steps)]));
+    let bytes = 0;
+    for (const id of ids) bytes += bytesOfBuffer(specOf(loaded.specs, id), environment);
+    // A small model leaves in the caches what a large one sweeps out.
+    bytes = Math.min(SWEEP_BYTES * pool.threads, bytes);
+    const sweep = this.reserve(bytes);
+    // Pages that nothing was written to are all the same one.
+    setGuard(memory.bytes.subarray(sweep, sweep + bytes));
+    this.aging = [pool.threads, 1].map((threads) => {
+      const steps = [touchStep(sweep, threads > 1 ? bytes : bytes / pool.threads, threads)];
+      for (const { place, address } of this.operands.values()) steps.push(touchStep(address, place.bytes, threads));
+      return Int32Array.from(steps.flat(), (word) => word | 0);
+    });
+    this.agingAddress = this.reserve(this.aging[0].length * 4);
+  }
+
+  /**
+   * Bring the caches into the state in which an inference has them when it comes to the unit.
+   * @param {boolean} shared whether the unit runs on all threads
+   */
+  age(shared) {
+    const words = /** @type {Int32Array[]} */ (this.aging)[Number(!shared)];
+    this.device.pool.run(words, 0, words.length, /** @type {number} */ (this.agingAddress), 1, shared);
   }
 
   /**
@@ -180,15 +221,23 @@ class Runner {
   }
 
   /**
-   * Milliseconds of one execution, of `repeat` in one go.
+   * Milliseconds of one execution, of `repeat` ones: each as in an inference, but for those too short for the clock,
+   * which follow each other.
    * @param {number} repeat
    * @throws {import("./program.js").StepTrap}
    */
   time(repeat) {
-    const { pool } = this.bench.device;
-    const start = performance.now();
-    pool.run(this.words, 0, this.words.length, this.programAddress, repeat, this.shared);
-    return (performance.now() - start) / repeat;
+    const { bench } = this;
+    const { pool } = bench.device;
+    const piece = Math.ceil(repeat / PIECES);
+    let spent = 0;
+    for (let left = repeat; left > 0; left -= piece) {
+      bench.age(this.shared);
+      const start = performance.now();
+      pool.run(this.words, 0, this.words.length, this.programAddress, Math.min(piece, left), this.shared);
+      spent += performance.now() - start;
+    }
+    return spent / repeat;
   }
 
   /**
