@@ -87,10 +87,11 @@ class _Tiles:
             steps = ceildiv(count, chunk)
             tasks = tasks * steps
             last = n == len(grid) - 1
-            number = rest if last else mod(rest, steps)
-            if steps == 1:
-                number = 0
-            if not last:
+            if steps in (0, 1):  # No elements, no tasks: any number will do.
+                number: Index = 0
+            else:
+                number = rest if last else mod(rest, steps)
+            if not last and steps != 0:
                 rest = floordiv(rest, steps)
                 if not isinstance(rest, int) and variables(rest) - {"task"} == set() and n + 2 < len(grid):
                     rest = bind(body, f"{axis}_q", rest)

@@ -71,10 +71,7 @@ def mod(ctx: Context, node: Node, x: Tensor, y: Tensor) -> Tensor:
 
     def f(a: ir.Expr, b: ir.Expr) -> ir.Expr:
         if x.dtype in FLOATS:
-            quotient = ir.unary("trunc", ir.div(a, b))
-            # With an infinite divisor the quotient is 0, and 0 · ∞ is no number.
-            small = ir.binary("eq", quotient, like(a, 0))
-            remainder = ir.select(small, a, ir.sub(a, ir.mul(b, quotient)))
+            remainder = _float_remainder(a, b)
         else:
             remainder = safe_division("rem", a, b, x.dtype in SIGNED)
         if truncating or x.dtype[0] == "u":
@@ -86,6 +83,35 @@ def mod(ctx: Context, node: Node, x: Tensor, y: Tensor) -> Tensor:
 
     fold = known.mod_trunc if truncating else known.mod_floor
     return pointwise(ctx, f, lambda a, b: fold(ctx.env, a, b), x, y, exact=False)
+
+
+def _float_remainder(a: ir.Expr, b: ir.Expr) -> ir.Expr:
+    """a − b · trunc(a / b), exact while the quotient has at most as many bits as a mantissa."""
+    size, step = ir.unary("abs", a), ir.unary("abs", b)
+    quotient = ir.unary("trunc", ir.div(size, step))
+    rest = _minus_product(size, step, quotient)
+    # A quotient just below a whole number was rounded up to it.
+    rest = ir.select(ir.binary("lt", rest, like(a, 0)), ir.add(rest, step), rest)
+    # With an infinite divisor 0 · ∞ would be no number.
+    rest = ir.select(ir.binary("lt", size, step), size, rest)
+    return ir.select(ir.binary("lt", a, like(a, 0)), ir.unary("neg", rest), rest)
+
+
+def _minus_product(a: ir.Expr, b: ir.Expr, c: ir.Expr) -> ir.Expr:
+    """a − b · c for a product near a: the product without rounding as a sum of two (T. J. Dekker, 1971)."""
+    splitter = like(a, (1 << (27 if a.dtype == "f64" else 12)) + 1)
+
+    def halves(v: ir.Expr) -> tuple[ir.Expr, ir.Expr]:
+        scaled = ir.mul(v, splitter)
+        high = ir.sub(scaled, ir.sub(scaled, v))
+        return high, ir.sub(v, high)
+
+    product = ir.mul(b, c)
+    (b1, b2), (c1, c2) = halves(b), halves(c)
+    error = ir.sub(ir.mul(b1, c1), product)
+    for p, q in ((b1, c2), (b2, c1), (b2, c2)):
+        error = ir.add(error, ir.mul(p, q))
+    return ir.sub(ir.sub(a, product), error)
 
 
 @operator("Pow")

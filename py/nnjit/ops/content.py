@@ -130,11 +130,11 @@ def mod_trunc(env: Env, a: Element, b: Element) -> Element:
 
 
 def minimum(env: Env, a: Element, b: Element) -> Element:
-    return a if compare(env, "le", a, b) else b
+    return a if a != a or compare(env, "le", a, b) else b
 
 
 def maximum(env: Env, a: Element, b: Element) -> Element:
-    return a if compare(env, "ge", a, b) else b
+    return a if a != a or compare(env, "ge", a, b) else b
 
 
 def compare(env: Env, op: str, a: Element, b: Element) -> bool:

@@ -128,13 +128,14 @@ def sign(ctx: Context, node: Node, x: Tensor) -> Tensor:
 
 @operator("IsNaN")
 def is_nan(ctx: Context, node: Node, x: Tensor) -> Tensor:
-    # By bits, where that is possible: a shader compiler may assume that there are no NaNs.
-    def f(v: ir.Expr) -> ir.Expr:
-        if v.dtype != "f32":
-            return ir.binary("ne", v, v)
-        return ir.binary("gt", _magnitude_bits(v), ir.const(0x7F800000, "u32"))
+    return pointwise(ctx, no_number, None, x, dtype="bool")
 
-    return pointwise(ctx, f, None, x, dtype="bool")
+
+def no_number(v: ir.Expr) -> ir.Expr:
+    """Whether v is NaN: by its bits, where that is possible, as a shader compiler may assume that there are no NaNs."""
+    if v.dtype != "f32":
+        return ir.binary("ne", v, v)
+    return ir.binary("gt", _magnitude_bits(v), ir.const(0x7F800000, "u32"))
 
 
 @operator("IsInf")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from ..symbolic import IntExpr
 from ..tensor.tensor import Compute, Index, Shape, Tensor
 from . import content as known
 from .cast import cast_to
+from .elementwise import no_number
 from .registry import Context, operator
 
 
@@ -33,6 +34,22 @@ def wrapped(element: ir.Expr, extent: Index) -> ir.Expr:
     """An index as an i32, negative ones counted from the end."""
     i = ir.cast(element, "i32")
     return ir.select(ir.binary("lt", i, ir.const(0, "i32")), ir.add(i, ir.index(extent)), i)
+
+
+def check_range(ctx: Context, indices: Tensor, extents: Sequence[Index]) -> None:
+    """Raise ModelFormatError for a known index that leaves its axis; the last axis of `indices` goes over `extents`.
+
+    One extent serves all. Unknown indices are limited to the axis when they are used.
+    """
+    if indices.content is None:
+        return
+    rows = indices.content.reshape(-1, len(extents))
+    for column, extent in zip(rows.T, extents, strict=True):
+        numbers = [i for i in column if isinstance(i, int)]
+        least_extent = max((i + 1 if i >= 0 else -i for i in numbers), default=0)
+        if not ctx.env.ge(extent, least_extent):
+            worst = next(i for i in numbers if least_extent in (i + 1, -i))
+            raise ctx.malformed(f"index {worst} is out of range for an axis of {ctx.env.hint(extent)}")
 
 
 def least(a: ir.Expr, b: ir.Expr) -> ir.Expr:
@@ -74,6 +91,7 @@ def _known_gather(ctx: Context, x: Tensor, indices: Tensor, axis: int, dims: Sha
     """Gathering at known places: folded where x is known too, a view where there is one place."""
     content = ctx.content(indices, "indices")
     extent = x.shape[axis]
+    check_range(ctx, indices, [extent])
     if x.content is not None and isinstance(extent, int):
         places = known.apply(lambda i: ctx.env.fix(i), content).astype(np.int64)
         if places.size and (places.min() < -extent or places.max() >= extent):
@@ -94,6 +112,7 @@ def _known_gather(ctx: Context, x: Tensor, indices: Tensor, axis: int, dims: Sha
 def gather_elements(ctx: Context, node: Node, x: Tensor, indices: Tensor) -> Tensor:
     """result[i, j] = x[indices[i, j], j] for axis 0, and so on."""
     axis = ctx.axis(ctx.attr_int("axis", 0), x.rank)
+    check_range(ctx, indices, [x.shape[axis]])
 
     def element(*c: Index) -> ir.Expr:
         return x.at(*c[:axis], index_at(indices.at(*c), x.shape[axis]), *c[axis + 1 :])
@@ -107,6 +126,7 @@ def gather_nd(ctx: Context, node: Node, x: Tensor, indices: Tensor) -> Tensor:
     batch = ctx.attr_int("batch_dims", 0)
     width = ctx.env.fix(indices.shape[-1])
     outer = indices.rank - 1
+    check_range(ctx, indices, x.shape[batch : batch + width])
 
     def element(*c: Index) -> ir.Expr:
         at = [index_at(indices.at(*c[:outer], n), x.shape[batch + n]) for n in range(width)]
@@ -138,6 +158,7 @@ def one_hot(ctx: Context, node: Node, indices: Tensor, depth: Tensor, values: Te
 def top_k(ctx: Context, node: Node, x: Tensor, count: Tensor | None = None) -> list[Tensor]:
     """The k largest (or smallest) elements along an axis, in order, and their indices; of equals the first comes first.
 
+    NaN counts as greater than all numbers, as in PyTorch; ONNX says nothing of it.
     By counting: an element's rank is the number of elements that come before it. That takes extent² steps a row.
     """
     axis = ctx.axis(ctx.attr_int("axis", -1), x.rank)
@@ -153,8 +174,13 @@ def top_k(ctx: Context, node: Node, x: Tensor, count: Tensor | None = None) -> l
     def precedes(*c: Index) -> ir.Expr:
         mine, other = x.at(*c[:-1]), x.at(*moved(c[:-1], c[-1]))
         earlier = ir.binary("lt", ir.index(c[-1]), ir.index(c[axis]))
-        equal_before = ir.binary("and", ir.binary("eq", other, mine), earlier)
-        comes_first = ir.binary("or", ir.binary(before, other, mine), equal_before)
+        equal, ahead = ir.binary("eq", other, mine), ir.binary(before, other, mine)
+        if x.dtype in known.FLOATS:
+            theirs, ours = no_number(other), no_number(mine)
+            equal = ir.binary("or", equal, ir.binary("and", theirs, ours))
+            winner, loser = (theirs, ours) if before == "gt" else (ours, theirs)
+            ahead = ir.binary("or", ahead, ir.binary("and", winner, ir.unary("not", loser)))
+        comes_first = ir.binary("or", ahead, ir.binary("and", equal, earlier))
         return ir.select(comes_first, ir.const(1, "i32"), ir.const(0, "i32"))
 
     rank = ctx.b.reduce("sum", x.shape, (extent,), precedes, "i32", "rank")

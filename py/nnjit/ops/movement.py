@@ -122,11 +122,13 @@ def _slice(
 
 
 def slice_extent(ctx: Context, start: Index, end: Index, step: int, extent: Index) -> tuple[Index, Index]:
-    """(first element, number of elements) of start:end:step on an axis of `extent`, as numpy reads it."""
-    low: Index = 0 if step > 0 else -1
+    """(first element, number of elements) of start:end:step on an axis of `extent`.
+
+    ONNX clamps what numpy does not: going backwards, a start in front of the axis is its first element.
+    """
     high: Index = extent if step > 0 else extent - 1
 
-    def clamped(at: Index) -> Index:
+    def clamped(at: Index, low: int) -> Index:
         if isinstance(at, int) and abs(at) >= _FAR:
             return high if at > 0 else low
         if ctx.env.lt(at, 0):
@@ -134,7 +136,9 @@ def slice_extent(ctx: Context, start: Index, end: Index, step: int, extent: Inde
             return at if ctx.env.ge(at, low) else low
         return high if ctx.env.ge(at, high) else at
 
-    first, last = clamped(start), clamped(end)
+    first, last = clamped(start, 0), clamped(end, 0 if step > 0 else -1)
+    if extent == 0:
+        return 0, 0
     distance = last - first if step > 0 else first - last
     if not ctx.env.gt(distance, 0):
         return 0, 0
@@ -247,14 +251,14 @@ def _reflected(s: Index, d: Index, near: bool) -> Index:
         distance = maximum(s, s * -1)
         return minimum(distance, (d - 1) * 2 - distance)
     period = (d - 1) * 2
-    phase = mod(s + period * 64, period)
+    phase = mod(s, period)
     return minimum(phase, period - phase)
 
 
 _SOURCES: dict[str, Callable[[Index, Index, bool], Index]] = {
     "reflect": _reflected,
     "edge": lambda s, d, near: minimum(maximum(s, 0), d - 1),
-    "wrap": lambda s, d, near: mod(s + d if near else s + d * 64, d),
+    "wrap": lambda s, d, near: mod(s, d),
 }
 """mode → f(element relative to the first of x, extent, whether pads are at most the extent less 1)."""
 

@@ -14,7 +14,7 @@ from .. import ir
 from ..graph.graph import Node
 from ..symbolic import IntExpr, product
 from ..tensor.tensor import Index, Shape, Tensor
-from .indexing import least, neutral_element, wrapped
+from .indexing import check_range, least, neutral_element, wrapped
 from .registry import Context, operator
 
 _REDUCTIONS: dict[str, tuple[str, Callable[[ir.Expr, ir.Expr], ir.Expr]]] = {
@@ -30,6 +30,7 @@ _REDUCTIONS: dict[str, tuple[str, Callable[[ir.Expr, ir.Expr], ir.Expr]]] = {
 def scatter_elements(ctx: Context, node: Node, x: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
     """x with x[indices[i, j], j] set to updates[i, j] for axis 0, and so on; the last update of an element wins."""
     axis = ctx.axis(ctx.attr_int("axis", 0), x.rank)
+    check_range(ctx, indices, [x.shape[axis]])
     smaller = [a for a in range(x.rank) if a != axis and not ctx.env.eq(updates.shape[a], x.shape[a])]
 
     def place(c: Shape, k: Index) -> list[Index]:
@@ -53,6 +54,7 @@ def scatter_nd(ctx: Context, node: Node, x: Tensor, indices: Tensor, updates: Te
     """x with the slices at tuples of indices set to slices of `updates`; the last update of a slice wins."""
     width = ctx.env.fix(indices.shape[-1])
     outer = indices.shape[:-1]
+    check_range(ctx, indices, x.shape[:width])
     folded = _known_scatter_nd(ctx, x, indices, updates, width)
     if folded is not None:
         return folded

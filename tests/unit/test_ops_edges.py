@@ -1,0 +1,66 @@
+"""Operators at the edges of what ONNX allows, against onnxruntime: ends of axes, NaN, remainders that nearly vanish."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+from unit.one_operator import agrees_with_onnxruntime, evaluated, model, random
+
+from nnjit.errors import ModelFormatError
+
+
+@pytest.mark.parametrize("start, end", [(-5, -9), (-4, -9), (9, -9), (-9, 9), (-1, -9)])
+def test_a_slice_backwards_clamps_its_start_to_the_first_element(start: int, end: int) -> None:
+    numbers = [np.array([n]) for n in (start, end, 0, -1)]
+    agrees_with_onnxruntime("Slice", [random(4, 3), *numbers], [1, 2, 3, 4])
+
+
+@pytest.mark.parametrize("mode", ["reflect", "wrap"])
+def test_pads_many_times_as_long_as_the_axis_go_on_periodically(mode: str) -> None:
+    x, pads = random(3, 2), np.array([0, 141, 0, 300])
+    (y,) = evaluated(model("Pad", [x, pads], [1], opset=19, mode=mode), {"x0": x})
+    np.testing.assert_array_equal(y, np.pad(x, ((0, 0), (141, 300)), mode))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_remainders_of_floats_are_exact(dtype: type) -> None:
+    rng = np.random.default_rng(2)
+    a = (rng.standard_normal(4000) * 10 ** rng.uniform(-3, 4, 4000)).astype(dtype)
+    b = np.asarray([0.1, -0.3, 0.7, np.inf], dtype)[np.arange(4000) % 4]
+    a[:8] = b[:8] * np.arange(8, dtype=dtype)
+    a[3] = np.nan
+    agrees_with_onnxruntime("Mod", [a, b], fmod=1, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("largest", [0, 1])
+def test_top_k_ranks_nan_above_all_numbers_and_gives_each_place_once(largest: int) -> None:
+    x = np.array([[2, np.nan, 1, np.nan, np.inf, 1]], np.float32)
+    values, places = evaluated(
+        model("TopK", [x, np.array([6])], [1], outputs=2, largest=largest), {"x0": x}
+    )  # fmt: skip
+    order = [1, 3, 4, 0, 2, 5] if largest else [2, 5, 0, 4, 1, 3]
+    np.testing.assert_array_equal(places, [order])
+    np.testing.assert_array_equal(values, x[:, order])
+
+
+@pytest.mark.parametrize(
+    "op, index, options",
+    [
+        ("Gather", [0, 4], {}),
+        ("Gather", [-5, 1], {}),
+        ("GatherElements", [[0, 4, 0]], {}),
+        ("GatherND", [[0, 3]], {}),
+        ("ScatterElements", [[-5, 0, 0]], {}),
+        ("ScatterND", [[4]], {}),
+    ],
+)
+def test_a_stored_index_beyond_its_axis_is_refused(op: str, index: list, options: dict) -> None:
+    x, at = random(4, 3), np.array(index)
+    operands = [x, at] + ([random(1, 3)] if op.startswith("Scatter") else [])
+    proto = model(op, operands, [1], **options)
+    inputs = {f"x{n}": a for n, a in enumerate(operands) if n != 1}
+    with pytest.raises(Exception):
+        onnxruntime.InferenceSession(proto.SerializeToString()).run(None, inputs)
+    with pytest.raises(ModelFormatError, match="is out of range for an axis of"):
+        evaluated(proto, inputs)
