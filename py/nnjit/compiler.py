@@ -251,6 +251,8 @@ class _Assembly:
                     "buffer": self.table.ids[used] if used is not None else None,
                 }
             )
+            if t.origin in self.builder.indexed:
+                result[-1]["indexes"] = [to_json(d) for d in self.builder.indexed[t.origin]]
         return result
 
     def _check_bindings(self, items: list[Item]) -> None:

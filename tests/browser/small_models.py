@@ -34,6 +34,14 @@ def perceptron(batch: int | str = "batch", width: int = 64) -> onnx.ModelProto:
     return _model(helper.make_graph(nodes, "perceptron", [x], [y], weights))
 
 
+def lookup(rows: int = 6) -> onnx.ModelProto:
+    """ids int64 [n] → rows of a table f32 [rows, 2]."""
+    node = helper.make_node("Gather", ["table", "ids"], ["y"], "lookup")
+    ids = helper.make_tensor_value_info("ids", TensorProto.INT64, ["n"])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])
+    return _model(helper.make_graph([node], "lookup", [ids], [y], [_weight("table", rows, 2)]))
+
+
 def unsupported() -> onnx.ModelProto:
     """A node that nothing implements."""
     node = helper.make_node("Frobnicate", ["x"], ["y"], "odd_one", domain="com.example")

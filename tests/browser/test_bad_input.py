@@ -247,6 +247,17 @@ def test_two_sizes_of_one_dimension_are_refused(client: Client) -> None:
     check(error, "input", "dimension n is 3", '"a"', "4", '"b"')
 
 
+def test_an_index_beyond_its_axis_is_refused(client: Client) -> None:
+    client.keep("lookup", small_models.lookup().SerializeToString())
+    run = "t.models.lookup.run({ ids: { data: BigInt64Array.from(a, BigInt), dims: [a.length], type: 'int64' } })"
+    for ids in ([0, 6], [0, -7], [5, 2**40]):
+        says = (f"Element 1 of the input \"ids\" is {ids[1]}", "an axis of 6 elements")
+        check(client.failure(f"await {run}", ids), "input", *says)
+    rows = np.array(client.js(f"return Array.from((await {run}).y.data)", [5, -6])).reshape(2, 2)
+    expected = small_models.reference(small_models.lookup(), {"ids": np.array([5, -6])})["y"]
+    np.testing.assert_allclose(rows, expected, atol=1e-6)
+
+
 # Fetching
 
 

@@ -50,6 +50,16 @@ def test_weights_that_are_used_twice_are_stored() -> None:
     assert not chained(m.compile([matmul(m, weights, v), matmul(m, weights, k)], RELAXED))
 
 
+def test_values_narrower_than_a_vector_are_left_alone() -> None:
+    m = Model()
+    q, k, v = m.input(2, 24, 8), m.input(2, 40, 8), m.input(2, 40, 2)
+    output = matmul(m, softmax(m, matmul(m, q, k, transposed=True))[0], v)
+    compiled = m.compile([output], RELAXED)
+    assert not chained(compiled)
+    (expected,) = interpret([output], m.arrays)
+    np.testing.assert_allclose(Machine(compiled).run(m.arrays)[0], expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("queries, keys", [(1, 40), (24, 7), (24, 30000)])
 def test_few_rows_few_keys_and_more_keys_than_scratch_memory_holds_are_left_alone(
     queries: int, keys: int

@@ -257,3 +257,14 @@ def test_a_value_may_be_negative() -> None:
     env = Env()
     v = env.value("offset", -3)
     assert not env.ge(v, 0) and evaluate(v, env.hints) == -3
+
+
+@TARGETS
+@pytest.mark.parametrize("batch, rows, depth", [(0, 0, 2), (3, 0, 2), (0, 5, 2), (3, 5, 0)])
+def test_products_of_nothing(batch: int, rows: int, depth: int, target: Target) -> None:
+    n = Net()
+    y = n.node("Relu", n.node("MatMul", "x", n.weight(normal(max(depth, 1), 6)[:depth])))
+    model = n.model({"x": (onnx.TensorProto.FLOAT, [batch, 4, rows, depth])}, [y])
+    x = np.ones((batch, 4, rows, depth), np.float32)
+    (value,) = machine(model, {"x": x}, target).run({"x": x})
+    np.testing.assert_array_equal(value, np.zeros((batch, 4, rows, 6), np.float32))

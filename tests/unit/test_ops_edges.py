@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime
 import pytest
+from onnx import helper, numpy_helper
 from unit.one_operator import agrees_with_onnxruntime, evaluated, model, random
 
 from nnjit.errors import ModelFormatError
@@ -64,3 +65,39 @@ def test_a_stored_index_beyond_its_axis_is_refused(op: str, index: list, options
         onnxruntime.InferenceSession(proto.SerializeToString()).run(None, inputs)
     with pytest.raises(ModelFormatError, match="is out of range for an axis of"):
         evaluated(proto, inputs)
+
+
+def test_a_tensor_without_elements_can_be_repeated() -> None:
+    (y,) = evaluated(model("Tile", [random(0, 2), np.array([3, 2])], [1]), {"x0": random(0, 2)})
+    assert y.shape == (0, 4)
+
+
+def test_of_equal_elements_of_a_window_the_first_in_row_major_order_is_placed() -> None:
+    x = np.random.default_rng(4).integers(0, 3, (2, 3, 4, 5, 6)).astype(np.float32)
+    agrees_with_onnxruntime(
+        "MaxPool", [x], outputs=2, kernel_shape=[2, 3, 2], pads=[1, 0, 0, 0, 1, 0], storage_order=1
+    )
+
+
+def test_the_place_of_a_maximum_that_is_nan_lies_in_its_window() -> None:
+    x = np.array([1, np.nan, 3, 2, np.nan, 0], np.float32).reshape(1, 1, 6)
+    _, places = evaluated(model("MaxPool", [x], outputs=2, kernel_shape=[2]), {"x0": x})
+    np.testing.assert_array_equal(places, [[[1, 1, 2, 4, 4]]])
+
+
+def test_one_query_of_a_causal_attention_sees_all_keys() -> None:
+    options = {"domain": "com.microsoft", "num_heads": 2, "unidirectional": 1}
+    agrees_with_onnxruntime("MultiHeadAttention", [random(2, 1, 8), *[random(2, 5, 8)] * 2], **options)
+
+
+def test_an_axis_that_a_reshape_leaves_with_one_element_is_broadcast() -> None:
+    nodes = [
+        helper.make_node("Reshape", ["x", "shape"], ["columns"]),
+        helper.make_node("Add", ["columns", "y"], ["z"]),
+    ]
+    shape = numpy_helper.from_array(np.array([6, -1]), "shape")
+    infos = [helper.make_tensor_value_info(n, 1, d) for n, d in (("x", ["n", "m"]), ("y", [6, 4]), ("z", None))]
+    proto = helper.make_model(helper.make_graph(nodes, "g", infos[:2], infos[2:], [shape]))
+    inputs = {"x": random(2, 3), "y": random(6, 4)}
+    (z,) = evaluated(proto, inputs)
+    np.testing.assert_allclose(z, inputs["x"].reshape(6, 1) + inputs["y"], rtol=1e-6)

@@ -8,7 +8,7 @@ import { Courtesy } from "./courtesy.js";
 import { openDevice } from "./devices.js";
 import { UnsupportedError, VerificationError } from "./errors.js";
 import { evaluate } from "./expressions.js";
-import { bindSymbols, checkInputs, describeInputs } from "./inputs.js";
+import { bindSymbols, checkIndices, checkInputs, describeInputs } from "./inputs.js";
 import { laneBytes } from "./lane.js";
 import { Lanes } from "./lane-server.js";
 import { Channel, transferring } from "./rpc.js";
@@ -187,6 +187,8 @@ const checked = new WeakSet();
 async function infer(request) {
   const chosen = choosePlan(request.inputs);
   if (!chosen) return null;
+  const plan = plans.get(chosen.plan);
+  if (plan) checkIndices(plan, chosen.environment, request.inputs);
   const start = performance.now();
   const outputs = await theDevice().run({ ...chosen, ...request });
   environments.set(chosen.plan, chosen.environment);

@@ -4,7 +4,7 @@
 
 import { bytesOf, isArrayOf, longDtype, shortDtype } from "./dtypes.js";
 import { InputError } from "./errors.js";
-import { guardHolds, product } from "./expressions.js";
+import { evaluate, guardHolds, product } from "./expressions.js";
 
 /** @typedef {import("./types.js").Plan} Plan */
 /** @typedef {import("./types.js").Environment} Environment */
@@ -129,6 +129,27 @@ export function bindSymbols(plan, tensors) {
     }
   }
   return plan.guards.every((guard) => guardHolds(guard, environment)) ? environment : null;
+}
+
+/**
+ * Check inputs whose elements are indices: kernels do not, and would take the nearest element that there is.
+ *
+ * @param {Plan} plan
+ * @param {Environment} environment the plan's symbols for these inputs
+ * @param {Record<string, Tensor>} tensors
+ * @throws {InputError} for an index beyond its axis
+ */
+export function checkIndices(plan, environment, tensors) {
+  for (const { name, indexes } of plan.inputs) {
+    if (!indexes) continue;
+    const extent = Math.min(...indexes.map((e) => evaluate(e, environment)));
+    const { data } = tensors[name];
+    const at = data.findIndex((/** @type {number | bigint} */ value) => value < -extent || value >= extent);
+    if (at < 0) continue;
+    throw new InputError(
+      `Element ${at} of the input ${JSON.stringify(name)} is ${data[at]}, but it is an index of an axis of ${extent} elements.`,
+    );
+  }
 }
 
 /**

@@ -45,6 +45,7 @@
  * @property {string} dtype
  * @property {Expression[]} shape
  * @property {string | number | null} buffer
+ * @property {Expression[]} [indexes] of an input: extents of the axes that its elements are indices of
  *
  * @typedef {object} Plan
  * @property {number} format

@@ -383,7 +383,7 @@ def multi_head_attention(
         offset = past_key.shape[2]
         k, v = b.concat([past_key, k], 2), b.concat([past_value, v], 2)
     biases: list[Bias] = []
-    if ctx.attr_int("unidirectional", 0):
+    if ctx.attr_int("unidirectional", 0) and q.shape[2] != 1:  # One query sees all keys, as in onnxruntime.
         biases.append(hidden_unless(lambda n, h, i, j: _at_most(j, ir.index(i + offset))))
     if padding is not None:
         biases.append(_padding_bias(ctx, padding, k.shape[2], q.shape[0]))

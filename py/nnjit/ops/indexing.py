@@ -10,7 +10,7 @@ from .. import ir
 from ..graph.dtype import NUMPY
 from ..graph.graph import Node
 from ..symbolic import IntExpr
-from ..tensor.tensor import Compute, Index, Shape, Tensor
+from ..tensor.tensor import Alias, Compute, Index, Shape, Source, Tensor
 from . import content as known
 from .cast import cast_to
 from .elementwise import no_number
@@ -39,8 +39,12 @@ def wrapped(element: ir.Expr, extent: Index) -> ir.Expr:
 def check_range(ctx: Context, indices: Tensor, extents: Sequence[Index]) -> None:
     """Raise ModelFormatError for a known index that leaves its axis; the last axis of `indices` goes over `extents`.
 
-    One extent serves all. Unknown indices are limited to the axis when they are used.
+    One extent serves all. Inputs of the model are noted, to be checked at each inference; indices that are computed
+    are limited to the axis where they are used.
     """
+    base = indices.base if isinstance(indices, Alias) else indices
+    if isinstance(base, Source) and base.kind == "input" and len(extents) == 1:
+        ctx.b.indexed.setdefault(base.origin, {})[extents[0]] = None
     if indices.content is None:
         return
     rows = indices.content.reshape(-1, len(extents))
@@ -73,6 +77,7 @@ def neutral_element(combine: str, dtype: str) -> ir.Expr:
 def gather(ctx: Context, node: Node, x: Tensor, indices: Tensor) -> Tensor:
     """Slices of x along an axis; the shape of the indices takes that axis's place."""
     axis = ctx.axis(ctx.attr_int("axis", 0), x.rank)
+    check_range(ctx, indices, [x.shape[axis]])
     dims = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
     if indices.content is not None:
         picked = _known_gather(ctx, x, indices, axis, dims)
@@ -91,7 +96,6 @@ def _known_gather(ctx: Context, x: Tensor, indices: Tensor, axis: int, dims: Sha
     """Gathering at known places: folded where x is known too, a view where there is one place."""
     content = ctx.content(indices, "indices")
     extent = x.shape[axis]
-    check_range(ctx, indices, [extent])
     if x.content is not None and isinstance(extent, int):
         places = known.apply(lambda i: ctx.env.fix(i), content).astype(np.int64)
         if places.size and (places.min() < -extent or places.max() >= extent):

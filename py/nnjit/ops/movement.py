@@ -161,6 +161,8 @@ def tile(ctx: Context, node: Node, x: Tensor, repeats: Tensor, axis: Tensor | No
     if all(isinstance(t, int) and t == 1 for t in times):
         return x
     dims = [d * t for d, t in zip(x.shape, times, strict=True)]
+    if 0 in x.shape:
+        return ctx.b.reshape(x, dims)
 
     def source(*c: Index) -> list[Index]:
         at: list[Index] = []

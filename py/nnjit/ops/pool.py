@@ -11,6 +11,8 @@ from .. import ir
 from ..graph.graph import Node
 from ..symbolic import IntExpr, floordiv, maximum, minimum, product
 from ..tensor.tensor import Compute, Tensor
+from .content import FLOATS
+from .elementwise import no_number
 from .reduction import mean_over, reduced, wide
 from .registry import Context, operator
 from .window import Window, all_of, follow_order
@@ -82,25 +84,43 @@ def _largest(ctx: Context, x: Tensor, window: Window) -> Compute:
 
 
 def _place_of_largest(ctx: Context, x: Tensor, y: Tensor, window: Window, column_major: bool) -> Tensor:
-    """The place of the (first) maximum in x, flattened; the spatial axes in reverse order when `column_major`."""
+    """The place of the (first) maximum in x, flattened; the spatial axes in reverse order when `column_major`.
+
+    Where there is a NaN, the maximum is the first one.
+    """
     rank = len(window.kernel)
+    spatial = x.shape[2:]
 
     def element(*at: Index) -> ir.Expr:
         outer = at[: 2 + rank]
         coords, inside = _taps(window, at[2 : 2 + rank], at[2 + rank :])
-        found = ir.binary("eq", x.at(*at[:2], *coords), y.at(*outer))
+        value = x.at(*at[:2], *coords)
+        found = ir.binary("eq", value, y.at(*outer))
+        if x.dtype in FLOATS:
+            found = ir.binary("or", found, no_number(value))
         if inside is not None:
             found = ir.binary("and", found, inside)
-        axes = range(rank - 1, -1, -1) if column_major else range(rank)
         place: Index = 0
-        for a in axes:
-            place = place * x.shape[2 + a] + coords[a]
-        plane = (at[0] * x.shape[1] + at[1]) * product(x.shape[2:])
+        for c, d in zip(coords, spatial, strict=True):
+            place = place * d + c
+        plane = (at[0] * x.shape[1] + at[1]) * product(spatial)
         return ir.select(found, ir.index(plane + place), ir.const((1 << 31) - 1, "i32"))
 
     place = ctx.b.reduce("min", y.shape, window.kernel, element, "i32", "max_pool")
     follow_order(place, x)
-    return ctx.b.elementwise(lambda i: ir.cast(i, "i64"), place, dtype="i64", label="max_pool")
+
+    def stored(i: ir.Expr) -> ir.Expr:
+        if column_major and rank > 1:
+            total, size, step = i, product(spatial), product(spatial[1:])
+            i = ir.mul(ir.binary("div", total, ir.index(size)), ir.index(size))
+            rest, weight = ir.binary("rem", total, ir.index(size)), ir.index(1)
+            for n, d in enumerate(spatial):
+                i = ir.add(i, ir.mul(ir.binary("div", rest, ir.index(step)), weight))
+                rest, weight = ir.binary("rem", rest, ir.index(step)), ir.mul(weight, ir.index(d))
+                step = product(spatial[n + 2 :])
+        return ir.cast(i, "i64")
+
+    return ctx.b.elementwise(stored, place, dtype="i64", label="max_pool")
 
 
 # -- AveragePool, LpPool ----------------------------------------------------------------------------------------------

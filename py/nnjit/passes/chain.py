@@ -29,6 +29,9 @@ from .fuse import Fuser, Group, reads
 
 MIN_ROWS = 4
 """Fewer rows do not share what they read of keys and values, so there is nothing to gain."""
+MIN_KEYS = 8
+MIN_COLUMNS = 4
+"""The narrowest tile that the lanes of a vector fill."""
 Rename = dict[str, Index]
 
 
@@ -149,7 +152,7 @@ class _Finder:
         passed = {names[scores], names[weights]}
         parts = [_part(spec, renames[n], passed, var(ROW) * stride + inner[n]) for n, spec in enumerate(made)]
         row = self._row(parts, shared, columns[0])
-        if row is None or not self._fits(parts, row, keys):
+        if row is None or not self._fits(parts, columns[0], keys):
             return None
         chain = Chain(parts, row, columns[0], keys)
         by_name = {name: s for s, name in names.items()}
@@ -173,9 +176,11 @@ class _Finder:
                     best = count, v
         return best[1] if best else None
 
-    def _fits(self, parts: list[KernelSpec], row: str, keys: Index) -> bool:
-        first, middle, last = parts
-        if first.contraction is None or last.contraction is None or self.env.hint(keys) < 8:
+    def _fits(self, parts: list[KernelSpec], column: str, keys: Index) -> bool:
+        first, _, last = parts
+        if first.contraction is None or last.contraction is None:
+            return False
+        if self.env.hint(keys) < MIN_KEYS or self.env.hint(last.extent(column)) < MIN_COLUMNS:
             return False
         if any(len(p.stages[0].axes) != 1 for p in (first, last)):
             return False

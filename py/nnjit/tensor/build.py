@@ -42,6 +42,8 @@ class Builder:
         self.node = ""
         self.inputs: list[Source] = []
         """The model's inputs, in order."""
+        self.indexed: dict[str, dict[Index, None]] = {}
+        """Input → extents of the axes that its elements are indices of."""
         self.computes: list[Compute] = []
         """Every Compute in order of creation, which is a topological order."""
 
@@ -93,7 +95,7 @@ class Builder:
         self, shape: Sequence[Index], dtype: str, f: Callable[..., ir.Expr], label: str = ""
     ) -> Compute:
         """The tensor whose element at (i0, i1, …) is f(i0, i1, …), in the compute dtype of `dtype`."""
-        shape = tuple(shape)
+        shape = self._extents(shape)
         body = f(*_axes("i", shape))
         return self._add(Compute(shape, dtype, narrow(body, dtype), label=label, node=self.node))
 
@@ -107,11 +109,15 @@ class Builder:
         label: str = "",
     ) -> Compute:
         """The tensor whose element at (i…) combines f(i…, r…) over all r; `combine` as in Compute."""
-        shape, reduce_shape = tuple(shape), tuple(reduce_shape)
+        shape, reduce_shape = self._extents(shape), self._extents(reduce_shape)
         if not reduce_shape:
             return self.compute(shape, dtype, f, label)
         body = f(*_axes("i", shape), *_axes("r", reduce_shape))
         return self._add(Compute(shape, dtype, body, reduce_shape, combine, label, self.node))
+
+    def _extents(self, shape: Sequence[Index]) -> Shape:
+        """`shape` with what is 0 or 1 as a constant, as broadcasting wants it."""
+        return tuple(d if isinstance(d, int) else self.env.extent(d) for d in shape)
 
     def _add(self, t: Compute) -> Compute:
         if ir.COMPUTE_OF[t.dtype] != t.body.dtype:
@@ -209,7 +215,7 @@ class Builder:
 
     def view(self, x: Tensor, shape: Sequence[Index], f: Callable[..., Sequence[Index]]) -> Tensor:
         """x seen through f, which maps the new coordinates to those of x. Content follows where it is known."""
-        shape = tuple(shape)
+        shape = self._extents(shape)
         index = tuple(f(*_axes("v", shape)))
         base = x
         if isinstance(x, View):
@@ -247,7 +253,7 @@ class Builder:
 
     def reshape(self, x: Tensor, shape: Sequence[Index]) -> Tensor:
         """x in row-major order under another shape of the same size; a copy only where nothing else will do."""
-        shape = tuple(shape)
+        shape = self._extents(shape)
         if shape == x.shape:
             return x
         t = self._reshape(x, shape)

@@ -23,6 +23,7 @@ class Env:
         self.symbols: list[dict] = []
         self._guards: dict[tuple[str, Index, Index], None] = {}
         self._origins: dict[tuple, Index] = {}
+        self._extents: dict[IntExpr, Index] = {}
 
     def dimension(self, label: str, origin: tuple, hint: int) -> Index:
         """The dimension at `origin` = ("dim", input name, axis); 0 and 1 become constants, guarded."""
@@ -30,7 +31,10 @@ class Env:
 
     def value(self, label: str, hint: int) -> Index:
         """The value of the scalar integer or bool input `label`, as a symbol that may be negative."""
-        return self._symbol(label, ("value", label), hint, -(1 << 31))
+        symbol = self._symbol(label, ("value", label), hint, -(1 << 31))
+        for op, limit in (("ge", -(1 << 31)), ("le", (1 << 31) - 1)):  # Kernels take it as an i32.
+            self._guards[(op, symbol, limit)] = None
+        return symbol
 
     def _symbol(self, label: str, origin: tuple, hint: int, low: int | None) -> Index:
         known = self._origins.get(origin)
@@ -98,6 +102,13 @@ class Env:
         value = self.hint(e)
         self._guards[("eq", e, value)] = None
         return value
+
+    def extent(self, e: IntExpr) -> Index:
+        """`e` as a dimension: as of an input's, 0 and 1 become constants, guarded."""
+        known = self._extents.get(e)
+        if known is None:
+            known = self._extents[e] = e if self.hint(e) > 1 else self.fix(e)
+        return known
 
     def require(self, a: Index, at_least: int) -> None:
         """Guard a >= at_least, which must hold for the inputs at hand."""
