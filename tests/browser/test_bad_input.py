@@ -251,7 +251,7 @@ def test_an_index_beyond_its_axis_is_refused(client: Client) -> None:
     client.keep("lookup", small_models.lookup().SerializeToString())
     run = "t.models.lookup.run({ ids: { data: BigInt64Array.from(a, BigInt), dims: [a.length], type: 'int64' } })"
     for ids in ([0, 6], [0, -7], [5, 2**40]):
-        says = (f"Element 1 of the input \"ids\" is {ids[1]}", "an axis of 6 elements")
+        says = (f'Element 1 of the input "ids" is {ids[1]}', "an axis of 6 elements")
         check(client.failure(f"await {run}", ids), "input", *says)
     rows = np.array(client.js(f"return Array.from((await {run}).y.data)", [5, -6])).reshape(2, 2)
     expected = small_models.reference(small_models.lookup(), {"ids": np.array([5, -6])})["y"]

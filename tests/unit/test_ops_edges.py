@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 from unit.one_operator import agrees_with_onnxruntime, evaluated, model, random
@@ -61,8 +60,6 @@ def test_a_stored_index_beyond_its_axis_is_refused(op: str, index: list, options
     operands = [x, at] + ([random(1, 3)] if op.startswith("Scatter") else [])
     proto = model(op, operands, [1], **options)
     inputs = {f"x{n}": a for n, a in enumerate(operands) if n != 1}
-    with pytest.raises(Exception):
-        onnxruntime.InferenceSession(proto.SerializeToString()).run(None, inputs)
     with pytest.raises(ModelFormatError, match="is out of range for an axis of"):
         evaluated(proto, inputs)
 
@@ -96,7 +93,9 @@ def test_an_axis_that_a_reshape_leaves_with_one_element_is_broadcast() -> None:
         helper.make_node("Add", ["columns", "y"], ["z"]),
     ]
     shape = numpy_helper.from_array(np.array([6, -1]), "shape")
-    infos = [helper.make_tensor_value_info(n, 1, d) for n, d in (("x", ["n", "m"]), ("y", [6, 4]), ("z", None))]
+    infos = [
+        helper.make_tensor_value_info(n, 1, d) for n, d in (("x", ["n", "m"]), ("y", [6, 4]), ("z", None))
+    ]
     proto = helper.make_model(helper.make_graph(nodes, "g", infos[:2], infos[2:], [shape]))
     inputs = {"x": random(2, 3), "y": random(6, 4)}
     (z,) = evaluated(proto, inputs)
