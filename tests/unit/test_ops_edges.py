@@ -100,3 +100,10 @@ def test_an_axis_that_a_reshape_leaves_with_one_element_is_broadcast() -> None:
     inputs = {"x": random(2, 3), "y": random(6, 4)}
     (z,) = evaluated(proto, inputs)
     np.testing.assert_allclose(z, inputs["x"].reshape(6, 1) + inputs["y"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("op", ["Conv", "ConvTranspose"])
+def test_a_bias_of_unknown_length_is_added_to_the_channels(op: str, groups: int) -> None:
+    operands = [random(2, 4, 5, 6), random(4, 4 // groups, 2, 2), random(4)]
+    agrees_with_onnxruntime(op, operands, [1], group=groups)

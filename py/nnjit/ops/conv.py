@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from .. import ir
 from ..graph.graph import Node
-from ..symbolic import IntExpr, floordiv, maximum, minimum, mod
+from ..symbolic import IntExpr, floordiv, maximum, minimum, mod, product
 from ..tensor.tensor import Compute, Tensor
 from .contraction import contraction
 from .registry import Context, operator
@@ -66,19 +66,14 @@ def channels_second(ctx: Context, y: Tensor, rank: int) -> Tensor:
     return ctx.b.permute(y, (0, rank + 1, *range(1, rank + 1)))
 
 
-def with_bias(ctx: Context, y: Tensor, bias: Tensor | None) -> Tensor:
-    """y [N, …, O] or [N, …, groups, O / groups] plus bias [O]."""
+def with_bias(ctx: Context, y: Tensor, bias: Tensor | None, split: bool = False) -> Tensor:
+    """y [N, …, O], or [N, …, groups, O / groups] when `split`, plus bias [O]."""
     if bias is None:
         return y
-    if not ctx.env.eq(bias.size, y.shape[-1] * y.shape[-2] if _is_split(bias, y) else y.shape[-1]):
+    channels = y.shape[-2:] if split else y.shape[-1:]
+    if bias.rank != 1 or not ctx.env.eq(bias.size, product(channels)):
         raise ctx.malformed(f"a bias {ctx.extents(bias)} does not fit {ctx.extents(y)}")
-    if _is_split(bias, y):
-        bias = ctx.b.reshape(bias, y.shape[-2:])
-    return ctx.b.elementwise(ir.add, y, bias, label="bias")
-
-
-def _is_split(bias: Tensor, y: Tensor) -> bool:
-    return y.shape[-1] != bias.shape[0]
+    return ctx.b.elementwise(ir.add, y, ctx.b.reshape(bias, channels), label="bias")
 
 
 def kernel_of(ctx: Context, w: Tensor) -> list[int]:
@@ -101,7 +96,7 @@ def conv_window(ctx: Context, x: Tensor, w: Tensor) -> Window:
 def conv(ctx: Context, node: Node, x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
     window = conv_window(ctx, x, w)
     y = convolution(ctx, x, w, ctx.attr_int("group", 1), window, x.dtype)
-    return channels_second(ctx, with_bias(ctx, y, bias), len(window.kernel))
+    return channels_second(ctx, with_bias(ctx, y, bias, y.rank == x.rank + 1), len(window.kernel))
 
 
 # -- transposed -------------------------------------------------------------------------------------------------------
@@ -141,7 +136,7 @@ def conv_transpose(ctx: Context, node: Node, x: Tensor, w: Tensor, bias: Tensor 
         [o + s for o, s in zip(outputs, spans, strict=True)],
     )
     y = _flipped(ctx, spread, w, groups, kernel, dilations, outputs)
-    return channels_second(ctx, with_bias(ctx, y, bias), rank)
+    return channels_second(ctx, with_bias(ctx, y, bias, y.rank == rank + 3), rank)
 
 
 def _transposed_extents(
