@@ -118,7 +118,9 @@ export function bindSymbols(plan, tensors) {
       environment[name] = value;
     } else {
       if (tensor.data.length !== 1) return null;
-      environment[name] = Number(tensor.data[0]);
+      const value = Number(tensor.data[0]);
+      if (Math.abs(value) >= 2 ** 31) return null; // Kernels take symbols as i32.
+      environment[name] = value;
     }
   }
   for (const { name, shape } of plan.inputs) {

@@ -31,10 +31,7 @@ class Env:
 
     def value(self, label: str, hint: int) -> Index:
         """The value of the scalar integer or bool input `label`, as a symbol that may be negative."""
-        symbol = self._symbol(label, ("value", label), hint, -(1 << 31))
-        for op, limit in (("ge", -(1 << 31)), ("le", (1 << 31) - 1)):  # Kernels take it as an i32.
-            self._guards[(op, symbol, limit)] = None
-        return symbol
+        return self._symbol(label, ("value", label), hint, -(1 << 31))
 
     def _symbol(self, label: str, origin: tuple, hint: int, low: int | None) -> Index:
         known = self._origins.get(origin)
