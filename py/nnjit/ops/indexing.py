@@ -44,7 +44,7 @@ def check_range(ctx: Context, indices: Tensor, extents: Sequence[Index]) -> None
     """
     base = indices.base if isinstance(indices, Alias) else indices
     if isinstance(base, Source) and base.kind == "input" and len(extents) == 1:
-        ctx.b.indexed.setdefault(base.origin, {})[extents[0]] = None
+        ctx.b.indexed.setdefault(str(base.origin), {})[extents[0]] = None
     if indices.content is None:
         return
     rows = indices.content.reshape(-1, len(extents))
