@@ -22,7 +22,9 @@ from unit.tensor_programs import (
 from unit.test_fuse import close
 
 from nnjit import ir
+from nnjit.lower.accumulators import Product, by_operand
 from nnjit.schedule.schedule import parse
+from nnjit.symbolic import maximum, minimum
 from nnjit.target import Target
 from nnjit.tensor.interpret import interpret
 from nnjit.tensor.tensor import Index, Tensor
@@ -67,6 +69,52 @@ def steps_of(step: int) -> Callable[[Model], Tensor]:
         first = 0 if step > 0 else 10 * -step
         taken = m.b.slice_(x, (0, first), (1, step), (3, 11))
         return m.b.elementwise(lambda e: ir.add(e, number(1)), taken)
+
+    return build
+
+
+def planes(filters: int, depth: int, kernel: int, stride: int) -> Callable[[Model], Tensor]:
+    """A convolution, without padding, of channels that are planes of memory, into planes; depthwise where `depth` is 0."""
+
+    def build(m: Model) -> Tensor:
+        x, bias = m.input(depth or filters, 15, 27), m.input(filters)
+        w = m.weight(filters, max(1, depth), kernel, kernel)
+        shape = (filters, (15 - kernel) // stride + 1, (27 - kernel) // stride + 1)
+
+        def product(o: Index, i: Index, j: Index, u: Index, v: Index, c: Index = 0) -> ir.Expr:
+            return ir.mul(x.at(c if depth else o, i * stride + u, j * stride + v), w.at(o, c, u, v))
+
+        taps = (kernel, kernel, depth) if depth else (kernel, kernel)
+        y = m.b.reduce("sum", shape, taps, product, "f32", "conv")
+        return m.b.compute(shape, "f32", lambda o, i, j: ir.add(y.at(o, i, j), bias.at(o)))
+
+    return build
+
+
+def padding(
+    *shape: int, before: int = 2, after: int = 3, dtype: str = "f32", symbolic: tuple[int, ...] = ()
+) -> Callable[[Model], Tensor]:
+    """Ones around the two last axes; `before` = −1 takes one element away."""
+
+    def build(m: Model) -> Tensor:
+        x = m.input(*shape, dtype=dtype, symbolic=symbolic)
+        inputs = x.shape[-2:]
+
+        def element(*at: Index) -> ir.Expr:
+            inside: ir.Expr | None = None
+            source = []
+            for c, d in zip(at[-2:], inputs, strict=True):
+                position = c - before
+                for test in (
+                    ir.binary("ge", ir.index(position), ir.const(0, "i32")),
+                    ir.binary("lt", ir.index(position), ir.index(d)),
+                ):
+                    inside = test if inside is None else ir.binary("and", inside, test)
+                source.append(minimum(maximum(position, 0), d - 1))
+            assert inside is not None
+            return ir.select(inside, x.at(*at[:-2], *source), ir.const(1, x.at(*at[:-2], *source).dtype))
+
+        return m.b.compute((*x.shape[:-2], *(d + before + after for d in inputs)), dtype, element, "pad")
 
     return build
 
@@ -119,6 +167,17 @@ FAMILIES: dict[str, Callable[[Model], Tensor]] = {
     "convolution 1×1": lambda m: convolution(m, 4, 8, 1, (5, 4)),
     "strided convolution": lambda m: convolution(m, 4, 8, 3, (6, 7), stride=2),
     "depthwise convolution": lambda m: convolution(m, 6, 6, 3, (5, 5), groups=6),
+    "depthwise convolution of planes": planes(5, 0, 3, 1),
+    "depthwise convolution of planes, strided": planes(3, 0, 3, 2),
+    "depthwise convolution of planes, every third": planes(3, 0, 5, 3),
+    "strided convolution of planes": planes(9, 3, 3, 2),
+    "strided convolution 7×7 of planes": planes(12, 3, 7, 2),
+    "depthwise convolution 5×5": lambda m: convolution(m, 8, 8, 5, (9, 11), groups=8),
+    "padding": padding(2, 5, 29),
+    "padding of little": padding(3, 2, before=9, after=1),
+    "padding before, less after": padding(4, 21, before=1, after=-2),
+    "padding of i32": padding(3, 18, dtype="i32"),
+    "padding of u8": padding(3, 18, dtype="u8"),
     "grouped convolution": lambda m: convolution(m, 4, 6, 3, (4, 5), groups=2),
     "softmax": lambda m: softmax(m, m.input(6, 7))[0],
     "softmax of one row": lambda m: softmax(m, m.input(37))[0],
@@ -127,6 +186,7 @@ FAMILIES: dict[str, Callable[[Model], Tensor]] = {
     "attention of shared keys": lambda m: attention(m, 2, 7, 9, 8, group=3),
     "layer norm": lambda m: layer_norm(m, m.input(2, 3, 18)),
     "sum of rows": over([1], "sum", 6, 19),
+    "sum of many rows": over([0], "sum", 70, 75),
     "maximum of columns": over([0], "max", 6, 19),
     "minimum of two axes": over([0, 2], "min", 3, 4, 5),
     "sum of everything": over([0, 1], "sum", 5, 7),
@@ -239,6 +299,7 @@ SYMBOLIC: dict[str, tuple[Callable[[Model], Tensor], list[list[tuple[int, ...]]]
             [(3, 8, 8), (3, 40, 8), (3, 40, 8)],
         ],
     ),
+    "padding": (padding(4, 21, symbolic=(0, 1)), [[(3, 16)], [(5, 8)], [(9, 40)]]),
     "softmax": (symbolic_softmax, [[(4, 8)], [(2, 3)], [(17, 33)]]),
 }
 
@@ -312,6 +373,35 @@ def test_an_operand_of_gathered_rows_is_packed_with_its_indices() -> None:
     )
     expected = interpret([out], m.arrays)[0]
     np.testing.assert_allclose(Machine(m.compile([out])).run(m.arrays)[0], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 5), (4, 1), (3, 3)])
+def test_an_accumulator_takes_its_terms_in_one_order_wherever_its_window_lies(
+    rows: int, columns: int
+) -> None:
+    def load(buffer: str, *at: int) -> ir.Expr:
+        return ir.load(buffer, 100 * at[0] + at[1], "f32", 4)
+
+    products = [
+        Product(load("x", i + u, j + v), load("w", u, v), "mul", f"{i} {j}")
+        for u in range(3) for v in range(3) for i in range(rows) for j in range(columns)
+    ]  # fmt: skip
+    groups = by_operand(products)
+    for register in {one.register for one in products}:
+        taken = [one for group in groups for one in group if one.register == register]
+        assert taken == [one for one in products if one.register == register]
+    assert len(groups) == (rows + 2) * (columns + 2), "an element of x is loaded more than once"
+
+
+def test_products_that_wait_for_each_other_are_all_taken() -> None:
+    a, b, w = (ir.load(name, 0, "f32", 4) for name in "abw")
+    products = [Product(x, w, "mul", r) for r, pair in (("m", (a, b)), ("n", (b, a))) for x in pair]
+    taken = [one for group in by_operand(products) for one in group]
+    assert sorted(map(id, taken)) == sorted(map(id, products))
+    for register in "mn":
+        assert [one for one in taken if one.register == register] == [
+            one for one in products if one.register == register
+        ]
 
 
 def test_constants_of_another_width_wrap() -> None:

@@ -93,10 +93,29 @@ def by_operand(products: list[Product]) -> list[list[Product]]:
     """The products operand by operand of the side that has more different ones.
 
     Each of these is loaded, used wherever it is needed, and dropped; only the operands of the other side stay in
-    registers. In any other order a wide tile, or the elements that the taps of a window share, would not fit.
+    registers. In any other order a wide tile, or the elements that the taps of a window share, would not fit. Each
+    accumulator takes its terms in one order wherever it lies in its tile: so elements that overlapping tiles both compute are
+    equal to the last bit.
     """
     first = len({one.a for one in products}) >= len({one.b for one in products})
     users: dict[ir.Expr, list[Product]] = {}
+    due: dict[str, list[Product]] = {}
     for one in products:
         users.setdefault(one.a if first else one.b, []).append(one)
-    return list(users.values())
+    for one in reversed(products):
+        due.setdefault(one.register, []).append(one)
+    waiting, ordered = list(users.values()), []
+    while waiting:
+        number, ready = 0, [one for one in waiting[0] if due[one.register][-1] is one]
+        for n, group in enumerate(waiting):
+            now = [one for one in group if due[one.register][-1] is one]
+            if now and not ready or len(now) == len(group):
+                number, ready = n, now
+            if len(now) == len(group):
+                break
+        rest = [one for one in waiting[number] if one not in ready]
+        waiting[number : number + 1] = [rest] if rest else []
+        for one in ready:
+            due[one.register].pop()
+        ordered.append(ready)
+    return ordered

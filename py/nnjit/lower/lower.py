@@ -16,6 +16,7 @@ from ..ir import LANES
 from ..schedule.schedule import Schedule
 from ..symbolic import ceildiv, floordiv, minimum, mod, substitute, var, variables
 from ..target import Target
+from .interior import interior
 from .loops import bind, nest
 from .mathlib import expand_body
 from .packing import Packed, packed_operand, tile_number
@@ -151,6 +152,17 @@ class _Tiles:
         for n, offsets in enumerate(cartesian(*steps)):
             mapping = {axis: at[axis, offset] for axis, offset in offsets}
             points.append(Point(mapping, f"_{n}", dict(offsets)))
+        axis = self.tiling.vector
+        inside = None
+        if axis and self.target.device == "wasm":
+            inside = interior(self.spec.stages, axis, bases[axis], bases[axis] + (sizes[axis] - 1))
+        if inside is not None:
+            condition, plain = inside
+            branch = ir.If(condition, [], [])
+            block.append(branch)
+            for stage in plain:
+                self.stages.lower(branch.then, stage, points)
+            block = branch.orelse
         for stage in self.spec.stages:
             self.stages.lower(block, stage, points)
 

@@ -29,6 +29,7 @@ from .accumulators import (
     identity,
 )
 from .loops import nest
+from .shuffles import transposed
 from .spec import Axes, Index, KernelSpec, Reduce, Stage, StoreTo, coefficient, depends, nodes
 from .tiling import Tiling
 from .values import Point, PointValues, Shift
@@ -57,7 +58,7 @@ class StageLoops:
             self.values.enter_stage(self.outer_vector, points)
             self._lets = {}
             for p in points:
-                self._store_all(block, stage.stores, p)
+                self._store_all(block, stage.stores, p, points)
         elif not self.outer_vector and self._vectorizes(stage):
             self._along_vectors(block, stage, points)
         else:
@@ -203,11 +204,15 @@ class StageLoops:
 
     # -- stores -------------------------------------------------------------------------------------------------
 
-    def _store_all(self, block: list[ir.Stmt], stores: list[StoreTo], p: Point) -> None:
+    def _store_all(self, block: list[ir.Stmt], stores: list[StoreTo], p: Point, points: list[Point]) -> None:
         """The stores of a stage without axes; those under one condition together, with every value known before."""
         if all(w.condition is None for w in stores):
             for w in stores:
-                self._store(block, w, p, {})
+                across = self._stored_along(w, p)
+                if not across:
+                    self._store(block, w, p, {})
+                elif p.offsets[across] % LANES == 0:
+                    self._store_transposed(block, w, p, across, points)
             return
         groups: dict[ir.Expr | None, list[ir.Stmt]] = {None: []}
         for w in stores:
@@ -237,6 +242,32 @@ class StageLoops:
         for lane in range(LANES):
             element = ir.extract(value, lane) if value.lanes == LANES else value
             body.append(ir.Store(w.buffer, self.values.place(p, shift, lane)(w.index), element))
+
+    def _stored_along(self, w: StoreTo, p: Point) -> str:
+        """The axis of the tile along which the results of `p` and of three points beside it are neighbours in memory,
+        where those of the vector axis are none; else ""."""
+        v = self.values.vector_axis
+        if not v or coefficient(w.index, v) in (0, 1, None) or w.value.dtype not in VECTOR_DTYPES:
+            return ""
+        if self.target.device == "wasm" and self.values.varies(w.value, p):
+            for axis, n in p.offsets.items():
+                whole = n - n % LANES + LANES <= self.values.tiling.sizes[axis]
+                if axis != v and whole and coefficient(w.index, axis) == 1:
+                    return axis
+        return ""
+
+    def _store_transposed(
+        self, body: list[ir.Stmt], w: StoreTo, p: Point, across: str, points: list[Point]
+    ) -> None:
+        """Store the values of `p` and the three points after it along the axis `across`, in vectors along that axis."""
+        rows = []
+        for n in range(LANES):
+            offsets = {**p.offsets, across: p.offsets[across] + n}
+            point = next(q for q in points if q.offsets == offsets)
+            rows.append(self._held(body, ir.splat(self.values.value(w.value, point, {}))))
+        for lane in range(LANES):
+            at = self.values.place(p, {}, lane)(w.index)
+            body.append(ir.Store(w.buffer, at, transposed(rows, lane)))
 
     def _vectorizes(self, stage: Stage) -> bool:
         """Whether running four iterations of the last axis at once pays: most loads touch neighbours along it."""

@@ -21,6 +21,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MAX_CANDIDATES = 48
+"""Schedules of a space: each costs time on the user's machine to make and to measure."""
+
 
 @dataclass(frozen=True)
 class Schedule:

@@ -1,0 +1,105 @@
+"""Schedules for what is no sum of products on the CPU: rows, elementwise kernels, transposes, reductions over columns."""
+
+from __future__ import annotations
+
+from .. import ir
+from ..lower.spec import KernelSpec, coefficient, nodes
+from ..symbolic import product
+from .roles import small_extent
+from .schedule import Schedule
+
+LONG_SUM = 64
+"""Terms from which a reduction is long."""
+MAP_CHUNK = 1024
+"""Elements that one task of an elementwise kernel should cover, so that decoding the task costs nothing."""
+
+
+def elementwise(spec: KernelSpec) -> list[Schedule]:
+    """Vectors along the innermost axis of the result; inner axes loop inside a task until it is worth starting."""
+    if not spec.outer:
+        return [Schedule()]
+    axis, extent = spec.outer[-1]
+    width = spec.hint(extent)
+    found = _transposing(spec) or _long_sums(spec)
+    serial: list[tuple[str, int]] = []
+    covered = 1
+    for v, d in reversed(spec.outer):
+        size = spec.hint(d)
+        if covered * size <= 2 * MAP_CHUNK and v != spec.outer[0][0]:
+            serial.append((v, 0))
+            covered *= max(1, size)
+            continue
+        break
+    reduces = any(s.axes for s in spec.stages)
+    unroll = small_extent(spec) if spec.stages[0].axes else 1
+    for tile in (8, 4, 16) if reduces else (16, 8, 4):
+        if width < tile and tile > 4:
+            continue
+        runs = list(serial)
+        if not serial:
+            runs.append((axis, max(1, MAP_CHUNK // min(tile, max(1, width)))))
+        elif len(serial) < len(spec.outer):
+            v, d = spec.outer[-len(serial) - 1]
+            chunk = MAP_CHUNK // max(1, covered)
+            if chunk > 1:
+                runs.append((v, chunk))
+        if width >= 4:
+            found.append(Schedule(tiles=((axis, tile),), vector=axis, serial=tuple(runs), unroll=unroll))
+        else:
+            found.append(Schedule(serial=tuple(runs)))
+    return found
+
+
+def _long_sums(spec: KernelSpec) -> list[Schedule]:
+    """Wide tiles for reductions over many rows: each row is fetched from afar, and pays by what is used of it."""
+    axis, extent = spec.outer[-1]
+    stage = spec.stages[0]
+    if not stage.axes or spec.hint(product([d for _, d in stage.axes])) < LONG_SUM:
+        return []
+    return [
+        Schedule(tiles=((axis, n),), vector=axis, unroll=u)
+        for n, u in ((64, 4), (64, 2), (32, 1), (32, 4), (16, 4), (16, 2))
+        if 4 * n <= spec.hint(extent)
+    ]
+
+
+def _transposing(spec: KernelSpec) -> list[Schedule]:
+    """Tiles of two axes, where what is neighbours in memory along the one is stored as neighbours along the other.
+
+    Whole cache lines are read and written: a tile that took less of them would fetch each again, in a matrix whose rows
+    are a power of two apart at once.
+    """
+    axis, extent = spec.outer[-1]
+    found: list[str] = []
+    for e in nodes(*(v for s in spec.stages for v in s.values())):
+        if e.op == "load" and coefficient(e.attr[1], axis) not in (0, 1, None):
+            found += [v for v, d in spec.outer[:-1] if coefficient(e.attr[1], v) == 1 and spec.hint(d) >= 4]
+    if not found or any(s.axes for s in spec.stages) or spec.hint(extent) < 4:
+        return []
+    across = max(found, key=found.count)
+    schedules = []
+    for m, n in ((16, 8), (8, 8), (8, 4), (16, 4), (4, 16), (4, 4)):
+        if m <= spec.hint(spec.extent(across)) and n <= spec.hint(extent):
+            run = max(1, MAP_CHUNK // (m * n))
+            schedules.append(Schedule(tiles=((across, m), (axis, n)), vector=axis, serial=((axis, run),)))
+    return schedules
+
+
+def _loads_of(items: list) -> list[ir.Expr]:
+    return [e for e in nodes(*(x.value for x in items)) if e.op == "load"]
+
+
+def is_rows(spec: KernelSpec) -> bool:
+    """Whether vectors should run along the stages' own axes rather than along an outer axis."""
+    if not any(s.axes for s in spec.stages):
+        return False
+    if any(s.axes and s.stores for s in spec.stages) or not spec.outer:
+        return True
+    last_outer = spec.outer[-1][0]
+    inner = along_outer = 0
+    for s in spec.stages:
+        if s.axes:
+            for e in _loads_of(s.reduces):
+                inner += coefficient(e.attr[1], s.axes[-1][0]) == 1
+                along_outer += coefficient(e.attr[1], last_outer) == 1
+    return inner > along_outer

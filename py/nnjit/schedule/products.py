@@ -1,0 +1,309 @@
+"""Schedules for sums of products on the CPU: register tiles, windows that slide, dot products, Winograd's method."""
+
+from __future__ import annotations
+
+from ..ir import LANES
+from ..lower.pairs import pairable, ready
+from ..lower.spec import KernelSpec, coefficient, depends
+from ..target import Target
+from .roles import Roles, small_extent
+from .schedule import MAX_CANDIDATES, Schedule
+from .winograd import winograd_schedules
+
+
+def contraction(spec: KernelSpec, target: Target) -> list[Schedule]:
+    """The better schedules first; empty where no axis is fit for vectors."""
+    roles = Roles(spec)
+    scored: list[tuple[float, int, Schedule]] = []
+    for column in _columns(spec, roles):
+        scored += _register_tiles(spec, target, roles, column)
+    scored += _dot_products(spec, target, roles)
+    scored.sort(key=lambda s: (s[0], s[1]))
+    fast = winograd_schedules(spec, target)
+    first = [s for cost, s in fast if cost < 1]
+    plain = _diverse([s for _, _, s in scored])
+    return (
+        [*first[:4], *plain[:4], *first[4:], *(s for cost, s in fast if cost >= 1), *plain[4:]]
+        if plain
+        else []
+    )
+
+
+def _columns(spec: KernelSpec, roles: Roles) -> list[str]:
+    """Axes for the columns of register tiles: the first that fits; beside one along which windows would be laid out anew, one
+    of the other operand, whose results are then stored across."""
+    found = roles.columns[:1]
+    if found and any(roles.slides(n) and coefficient(roles.indices[n], found[0]) != 1 for n in (0, 1)):
+        found += [v for v in roles.others if not any(roles.slides(n) and roles.moves(n, v) for n in (0, 1))][
+            :1
+        ]
+    return found
+
+
+def _diverse(ranked: list[Schedule]) -> list[Schedule]:
+    """The better half of the space by rank; then each tile shape that is not among it, since what a browser's register
+    allocator makes of a wide tile only a measurement tells; then the rest."""
+    head = ranked[: MAX_CANDIDATES // 2]
+    shapes = {s.tiles for s in head}
+    others: list[Schedule] = []
+    for s in ranked[len(head) :]:
+        if s.tiles not in shapes:
+            shapes.add(s.tiles)
+            others.append(s)
+    return [*head, *others, *ranked[len(head) :]]
+
+
+def _register_tiles(
+    spec: KernelSpec, target: Target, roles: Roles, column: str
+) -> list[tuple[float, int, Schedule]]:
+    """Tiles of rows × columns with vectors along the columns: one splat per row, column vectors shared by all rows."""
+    width = spec.hint(spec.extent(column))
+    on_column = [n for n, i in enumerate(roles.indices) if depends(i, column)]
+    must_pack = tuple(n for n in on_column if coefficient(roles.indices[n], column) != 1)
+    row_axes = [
+        v for v, d in reversed(spec.outer)
+        if v != column and spec.hint(d) > 1 and any(not depends(roles.indices[n], v) for n in on_column)
+    ]  # fmt: skip
+    if len(on_column) == 2:
+        return _shared_columns(spec, target, roles, column, must_pack, row_axes)
+    if not row_axes and roles.slides(on_column[0]):
+        return _sliding(spec, target, roles, column)
+    packings = [(must_pack, False)]
+    if not must_pack:
+        packings.append((tuple(on_column), False))
+    if pairable(spec):
+        # Two terms at a time halve the work; what cannot be read in pairs where it lies is packed.
+        packings.append((tuple(n for n in (0, 1) if n in on_column or not ready(spec, n)), True))
+    fused = target.relaxed_simd and spec.stages[0].reduces[0].value.dtype == "f32"
+    orders = [tuple(v for v, _ in spec.outer)]
+    if row_axes:
+        rest = [v for v, _ in spec.outer if v != column]
+        orders.insert(
+            0, (*[v for v in rest if v not in row_axes], column, *[v for v in rest if v in row_axes])
+        )
+    found = []
+    number = 0
+    for rows in _row_tiles(spec, row_axes):
+        m = 1
+        waste = 1.0
+        for v, t in rows:
+            extent = spec.hint(spec.extent(v))
+            m *= t
+            waste *= -(-extent // t) * t / extent
+        for n in (4, 8, 12, 16, 32):
+            if n > width and n > 4:
+                continue
+            vectors = n // 4
+            accumulators = m * vectors
+            if accumulators > 24 or (accumulators < 4 and m == 1 and n < min(width, 16) and row_axes):
+                continue
+            spill = max(0, accumulators + vectors + 1 + (not fused) - target.vector_registers)
+            cost = (
+                waste
+                * (-(-width // n) * n / width)
+                * ((1.8 if spill else 1.0) + 0.5 * (vectors + m) / accumulators)
+            )
+            cost *= 1 + 2.0 / max(4, accumulators)
+            cost *= _stores(roles, rows, column)
+            for packing, pairs in packings:
+                laid_out = 1 + sum(_LAYOUT / roles.reuse(n) for n in packing if roles.slides(n))
+                for position, order in enumerate(dict.fromkeys(orders)):
+                    tiles = (*rows, (column, n))
+                    penalty = 1 + 0.02 * position + (0.05 if (packing, pairs) != packings[-1] else 0)
+                    schedule = Schedule(
+                        tiles=tiles,
+                        vector=column,
+                        order=order,
+                        pack=packing,
+                        pairs=pairs,
+                        unroll=1 if pairs else small_extent(spec),
+                    )
+                    penalty *= laid_out * (0.5 if pairs else 1)
+                    found.append((cost * penalty, number, schedule))
+                    number += 1
+    return found
+
+
+def _stores(roles: Roles, rows: tuple[tuple[str, int], ...], column: str) -> float:
+    """What storing adds to the cost of all multiply-adds."""
+    if coefficient(roles.store, column) == 1:
+        return 1.0
+    across = bool(rows) and rows[-1][1] % LANES == 0 and coefficient(roles.store, rows[-1][0]) == 1
+    return 1 + (_TRANSPOSED if across else _SCATTERED) / roles.terms
+
+
+_LAYOUT = 8.0
+"""What laying out an element costs, in multiply-adds."""
+_SCATTERED = 6.0
+"""What storing an element alone costs, in multiply-adds."""
+_TRANSPOSED = 2.0
+"""What storing an element costs where four vectors are transposed first, in multiply-adds."""
+
+
+def _sliding(
+    spec: KernelSpec, target: Target, roles: Roles, column: str
+) -> list[tuple[float, int, Schedule]]:
+    """Tiles where one operand slides over the other along rows and columns, as in a depthwise convolution whose channels
+    are outermost: each tap is splatted for the whole tile, and nothing is worth laying out anew."""
+    (sliding,) = (n for n in (0, 1) if roles.moves(n, column))
+    row_axes = [
+        v for v, _ in reversed(spec.outer)
+        if v != column and roles.moves(sliding, v) and not roles.moves(1 - sliding, v)
+    ]  # fmt: skip
+    width = spec.hint(spec.extent(column))
+    whole = roles.terms if roles.terms <= MAX_TAPS else small_extent(spec)
+    step = coefficient(roles.indices[sliding], column)
+    # Two loads and a shuffle collect every second element; others are loaded one by one.
+    each = abs(step) if isinstance(step, int) and abs(step) <= 2 else 4
+    found: list[tuple[float, int, Schedule]] = []
+    for t in (4, 2, 1, 3, 5, 6, 8):
+        if t > 1 and (not row_axes or t > spec.hint(spec.extent(row_axes[0]))):
+            continue
+        rows = ((row_axes[0], t),) if t > 1 else ()
+        extent = spec.hint(spec.extent(row_axes[0])) if row_axes else 1
+        waste = -(-extent // t) * t / extent
+        for unroll in dict.fromkeys((whole, small_extent(spec))):
+            windows, fetched = _windows(spec, roles, [column, *row_axes[:1]], dict(rows), unroll)
+            for n in (4, 8, 16):
+                accumulators = t * n // 4
+                if accumulators > 16 or (n > width and n > 4):
+                    continue
+                over = accumulators + unroll + 1 + (not target.relaxed_simd) - target.vector_registers
+                cost = 1 + 0.3 * each * windows / (t * unroll) + 0.6 * fetched / roles.terms + 0.5 / n
+                cost += _few(accumulators, roles) + 0.03 * max(0, over) * each**2
+                cost *= waste * (-(-width // n) * n / width) * (1 if unroll == whole else 1.15)
+                for run in (((column, 0),), ()):
+                    schedule = Schedule(tiles=(*rows, (column, n)), vector=column, serial=run, unroll=unroll)
+                    found.append((cost * (1 if run else 1.2), len(found), schedule))
+    return found
+
+
+MAX_TAPS = 25
+"""Iterations of all reductions of a window that are unrolled whole where its rows share elements."""
+
+
+def _few(accumulators: int, roles: Roles) -> float:
+    """What it costs that additions wait for each other, in a sum that is too long for the next tile to begin meanwhile."""
+    return 0.3 * max(0.0, 8 / accumulators - 1) * min(1.0, roles.terms / MAX_TAPS)
+
+
+def _shared_columns(
+    spec: KernelSpec,
+    target: Target,
+    roles: Roles,
+    column: str,
+    pack: tuple[int, ...],
+    row_axes: list[str],
+) -> list[tuple[float, int, Schedule]]:
+    """Tiles where both operands move along the columns, as in a depthwise convolution: nothing is splatted.
+
+    The columns loop inside a task, so that memory is read and written in its own order. Neighbouring windows share
+    elements: along a row of them in registers, from row to row in the cache, where a tile has several.
+    """
+    width = spec.hint(spec.extent(column))
+    serial = ((column, 0),) if column == spec.outer[-1][0] != spec.outer[0][0] else ()
+    inner = small_extent(spec)
+    tiles = _row_tiles(spec, row_axes)
+    if len(row_axes) > 1:
+        limits = [spec.hint(spec.extent(v)) for v in row_axes[:2]]
+        tiles += [
+            ((row_axes[1], q), (row_axes[0], m))
+            for q, m in ((4, 1), (2, 4), (2, 2), (3, 3), (2, 1), (4, 2))
+            if m <= limits[0] and q <= limits[1]
+        ]
+    found: list[tuple[float, int, Schedule]] = []
+    for rows in dict.fromkeys(tuple(r for r in rows if r[1] > 1) for rows in tiles):
+        sizes = dict(rows)
+        m, waste = 1, 1.0
+        for v, t in rows:
+            m *= t
+            waste *= -(-spec.hint(spec.extent(v)) // t) * t / spec.hint(spec.extent(v))
+        for unroll in dict.fromkeys((roles.terms if roles.terms <= MAX_TAPS else inner, inner)):
+            windows, fetched = _windows(spec, roles, row_axes, sizes, unroll)
+            for n in (4, 8, 16):
+                vectors = n // 4
+                accumulators = m * vectors
+                if accumulators > 16 or (n > width and n > 4):
+                    continue
+                # More than three taps need not stay in registers: loading them again is hidden behind multiply-adds.
+                live = accumulators + vectors * min(unroll, 3) + 1 + (not target.relaxed_simd)
+                loads = (windows + unroll) / (m * unroll)
+                cost = 1 + 0.3 * loads + 1.8 * fetched / roles.terms
+                cost += _few(accumulators, roles)
+                cost += 0.06 * (accumulators + vectors * unroll + 1 > target.vector_registers)
+                cost *= waste * (-(-width // n) * n / width)
+                cost *= 1.5 if live > target.vector_registers else 1.0
+                for position, run in enumerate(dict.fromkeys((serial, ()))):
+                    schedule = Schedule(
+                        tiles=(*rows, (column, n)), vector=column, serial=run, pack=pack, unroll=unroll
+                    )
+                    found.append((cost * (1 + 0.1 * position), len(found), schedule))
+    return found
+
+
+def _windows(
+    spec: KernelSpec, roles: Roles, row_axes: list[str], sizes: dict[str, int], unroll: int
+) -> tuple[int, float]:
+    """(elements that the windows of a tile read in the iterations that are unrolled, rows fetched for a row of results)."""
+    taps = [(v, spec.hint(d)) for v, d in spec.stages[0].axes]
+    unrolled = taps if roles.terms <= unroll else taps[-1:] if unroll > 1 else []
+    elements = 1
+    fetched = 1.0
+    for number, axis in enumerate(row_axes):
+        size = sizes.get(axis, 1)
+        spans = []
+        for tap, extent in taps:
+            for i in roles.indices:
+                step, each = coefficient(i, axis), coefficient(i, tap)
+                if isinstance(step, int) and isinstance(each, int) and step and each and step % each == 0:
+                    # The smallest step is that of the axis which the tap slides along.
+                    spans.append((step // each, tap, extent))
+        if not spans:
+            elements *= size
+            continue
+        stride, tap, extent = min(spans)
+        reach = (size - 1) * stride + extent
+        elements *= reach if any(tap == v for v, _ in unrolled) else size
+        if number:
+            fetched *= reach / size
+    return elements, fetched
+
+
+def _row_tiles(spec: KernelSpec, row_axes: list[str]) -> list[tuple[tuple[str, int], ...]]:
+    """Register tiles over the row axes: one axis, or two neighbouring ones where the inner one is short."""
+    if not row_axes:
+        return [()]
+    found: list[tuple[tuple[str, int], ...]] = []
+    first = row_axes[0]
+    extent = spec.hint(spec.extent(first))
+    for t in (6, 4, 8, 3, 2, 5, 7, 1):
+        if t <= extent:
+            found.append(((first, t),))
+    if len(row_axes) > 1 and extent < 8:
+        second = row_axes[1]
+        for t in range(1, extent + 1):
+            for u in (2, 3, 4):
+                if t * u in (4, 6, 8) and u <= spec.hint(spec.extent(second)):
+                    found.append(((second, u), (first, t)))
+    return found
+
+
+def _dot_products(spec: KernelSpec, target: Target, roles: Roles) -> list[tuple[float, int, Schedule]]:
+    """Vectors along the reduction: nothing is packed, but every accumulator ends in a sum of its lanes."""
+    axis, extent = spec.stages[0].axes[-1]
+    if any(coefficient(i, axis) != 1 for i in roles.indices) or spec.hint(extent) < 8:
+        return []
+    free = [v for v, d in reversed(spec.outer) if spec.hint(d) > 1]
+    columns = [v for v in free if not depends(roles.indices[0], v)][:1]
+    rows = [v for v in free if not depends(roles.indices[1], v)][:1]
+    found: list[tuple[float, int, Schedule]] = []
+    for m, n in ((4, 2), (3, 3), (2, 4), (1, 4), (1, 8), (4, 1), (1, 1)):
+        if (m > 1 and not rows) or (n > 1 and not columns):
+            continue
+        tiles = tuple((v, t) for v, t in (*((v, m) for v in rows), *((v, n) for v in columns)) if t > 1)
+        if any(t > spec.hint(spec.extent(v)) for v, t in tiles):
+            continue
+        ending = 1 + 16.0 / spec.hint(extent)
+        cost = ending * (1 + 0.5 * (m + n) / (m * n)) * (1 + 2.0 / max(4, m * n)) * 1.6
+        found.append((cost, 1000 + len(found), Schedule(tiles=tiles, vector="inner")))
+    return found
