@@ -114,6 +114,15 @@ def test_an_invariant_value_is_computed_before_an_innermost_loop() -> None:
     assert inner["f32.div"] == inner["f32.add"] == 0 and inner["f32.load"] == inner["f32.mul"] == 1
 
 
+def test_an_invariant_value_that_uses_another_one_twice_does_not_double_the_code() -> None:
+    value = ir.load("x", 0, "f32")
+    for _ in range(40):
+        value = ir.mul(ir.add(value, value), value)
+    body = [ir.For("i", 8, [ir.Store("y", var("i"), value)])]
+    text = text_of(Kernel("f", buffers(x="f32 r", y="f32 w"), [], 1, body))
+    assert text.count("f32.mul") == 40
+
+
 def test_a_value_that_is_loaded_from_a_written_buffer_stays_in_its_loop() -> None:
     store = ir.Store("y", var("i"), ir.add(ir.load("y", 0, "f32"), ir.const(1.0, "f32")))
     kernel = Kernel("f", buffers(y="f32 rw"), [], 1, [ir.For("i", 5, [store])])

@@ -94,8 +94,12 @@ class ValueEmitter(AddressEmitter):
         if local is None:
             local = values[e] = self.new_local(wasm_type(e), "v")
             saved = self.at(number - 1)
+            outer = self.stack[-1]
+            uses, outer.uses = outer.uses, count_uses([e])
             self.push(e)
+            outer.uses = uses
             self.out += local_set(local)
+            self.remember(e, local)
             self.back(saved)
         self.out += local_get(local)
         return True
