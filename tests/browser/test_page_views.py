@@ -186,7 +186,7 @@ def test_outputs_show_what_numpy_computes(open_page: Open) -> None:
     values = [0.5, -3, 12.25, 7, 0.125]
     page.get_by_label("n", exact=True).fill(str(len(values)))
     page.get_by_label("Fill with").select_option("Numbers")
-    page.get_by_label("JSON, nested lists or flat").fill(json.dumps(values))
+    page.get_by_label("List, flat or nested").fill(json.dumps(values))
     run_once(page)
     expected = 2 * np.array(values)
     np.testing.assert_array_equal(saved_output(page, "doubled"), expected)
@@ -270,6 +270,37 @@ def test_a_picture_becomes_normalised_channels(open_page: Open) -> None:
     np.testing.assert_allclose(saved_output(page, "doubled") / 2, expected, atol=1e-5)
 
 
+def test_given_ids_tell_the_sizes_of_the_other_inputs(open_page: Open) -> None:
+    page = open_page("?model=fake:transformer&autoload=1")
+    ids = page.get_by_role("group", name="input_ids")
+    ids.get_by_label("Fill with").select_option("Numbers")
+    ids.get_by_label("List, flat or nested").fill("101 2023, 102")
+    run_once(page)
+    np.testing.assert_array_equal(saved_output(page, "logits") / 2, [[101, 2023, 102]])
+    expect(page.get_by_label("sequence")).to_have_value("3")
+    expect(page.get_by_role("group", name="attention_mask")).to_contain_text("1 × 3")
+
+
+def test_a_dropped_picture_fills_the_input_that_takes_one(open_page: Open) -> None:
+    page = open_page("?model=fake:image&autoload=1")
+    expect(page.get_by_role("button", name="Run", exact=True)).to_be_focused()
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 4, 3))
+    dropped = page.evaluate_handle(
+        """(bytes) => {
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([new Uint8Array(bytes)], "cat.png", { type: "image/png" }));
+            return transfer;
+        }""",
+        list(png(pixels)),
+    )
+    page.dispatch_event("main", "drop", {"dataTransfer": dropped})
+    expect(page.get_by_label("Fill with")).to_have_value("image")
+    expect(page.get_by_role("img", name="The picture as the model gets it")).to_be_visible()
+    expect(page.get_by_label("Address of an ONNX file")).to_have_value("fake:image")
+    run_once(page)
+    assert saved_output(page, "doubled").std() > 0
+
+
 def test_latency_falls_on_the_page_while_kernels_are_tuned(open_page: Open) -> None:
     page = open_page("?model=fake:transformer&autoload=1")
     page.get_by_role("button", name="Run continuously").click()
@@ -298,6 +329,14 @@ def test_tuning_can_be_paused_and_resumed(open_page: Open) -> None:
     expect(page.locator("#tuning-text")).to_contain_text("Tuning is paused")
     page.get_by_role("button", name="Resume tuning").click()
     expect(page.locator("#tuning-text")).to_contain_text("tried")
+
+
+def test_when_tuning_is_over_the_table_shows_all_that_was_tried(open_page: Open) -> None:
+    page = open_page("?model=fake:transformer&autoload=1")
+    run_once(page)
+    page.locator("table.kernels tbody button").first.click()
+    expect(page.locator("#tuning-text")).to_contain_text("Tuning is done: 80 candidates tried")
+    expect(page.locator(".candidates h4")).to_have_text("Candidates: 16 of 16 tried", timeout=2000)
 
 
 def test_kernels_are_listed_by_share_with_candidates_and_source(open_page: Open) -> None:

@@ -163,6 +163,15 @@ def test_one_and_zero_are_built_in_and_other_sizes_are_symbols() -> None:
     assert ["eq", "s0", 1] in plan["guards"]
 
 
+def test_a_product_over_an_axis_without_elements_is_empty() -> None:
+    n = Net()
+    y = n.node("MatMul", "x", n.node("Transpose", "x", perm=[1, 0]))
+    model = n.model({"x": (onnx.TensorProto.FLOAT, ["n", 4])}, [y])
+    x = np.zeros((0, 4), np.float32)
+    (product,) = machine(model, {"x": x}).run({"x": x})
+    assert product.shape == (0, 0)
+
+
 def test_equal_layers_share_kernels_and_tasks() -> None:
     two, six = (compiled(encoder(n), ids(2, 9)) for n in (2, 6))
     assert len(json.loads(six.json)["kernels"]) == len(json.loads(two.json)["kernels"])

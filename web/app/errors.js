@@ -3,32 +3,20 @@
 import { h } from "./dom.js";
 
 /**
- * Title and advice by the error's stable code.
+ * Title by the error's stable code, and what to do on this page; the message says it for every caller.
  * @type {Record<string, [string, string]>}
  */
 const KINDS = {
-  "model-format": [
-    "This is not a model that can be read",
-    "Nothing was changed: the model that was loaded before, if there is one, can still be run.",
-  ],
-  unsupported: [
-    "The model needs something that is not supported",
-    "Nothing was computed. The model that was loaded before, if there is one, can still be run.",
-  ],
+  "model-format": ["This is not a model that can be read", "Choose another file."],
+  unsupported: ["The model needs something that is not supported", "Choose another model."],
   "external-data": [
     "The weights' file is missing or does not fit",
-    "Put the file beside the model at the same address, or choose it together with the model.",
+    "Here: choose the model and that file together, or drop both on the page.",
   ],
-  input: ["The inputs do not fit the model", "Correct the input named above and run again."],
-  fetch: [
-    "The model could not be fetched",
-    "Check the address. Another site must allow this page to read its files (CORS); a downloaded file can be chosen instead.",
-  ],
+  input: ["The inputs do not fit the model", "Correct them in the form and run again."],
+  fetch: ["The model could not be fetched", "Here: a model that you have downloaded can be chosen, or dropped, as a file."],
   device: ["The device cannot run this", "Load the model again, or choose another device."],
-  "out-of-memory": [
-    "There is not enough memory",
-    "Close other pages, choose smaller inputs or another device, and load the model again.",
-  ],
+  "out-of-memory": ["There is not enough memory", "Here: enter smaller sizes, or choose another device and load again."],
   "kernel-file": ["This is no file of tuned kernels", "Nothing was imported. Choose a file that this page exported."],
   internal: [
     "A check inside the compiler failed",
@@ -50,13 +38,14 @@ export function describe(error) {
  * Show an error in a container that stands where the person was working, and bring it into view.
  * @param {HTMLElement} container with role="alert"
  * @param {unknown} error
+ * @param {string} [more] a sentence for where it happened
  */
-export function showError(container, error) {
+export function showError(container, error, more = "") {
   const { code, title, advice, message } = describe(error);
   container.replaceChildren(
     h("h3", {}, title, code && h("code", { class: "code" }, code)),
     h("p", { class: "message" }, message),
-    h("p", { class: "advice" }, advice),
+    h("p", { class: "advice" }, `${advice} ${more}`),
     h("button", { type: "button", class: "quiet", onclick: () => clearError(container) }, "Dismiss"),
   );
   container.hidden = false;

@@ -72,24 +72,42 @@ export function normal(seed) {
 }
 
 /**
- * Nested arrays of numbers (or one flat array of the right length) as a tensor.
- * @param {string} text JSON
+ * Numbers as a tensor: nested lists bring their shape, a flat one fills the expected shape, where its last symbolic
+ * dimension takes the size that fits.
+ * @param {string} text JSON, or numbers with commas or spaces between them
  * @param {string} type
- * @param {number[] | null} dims expected, null for any; a nested array brings its own
+ * @param {(number | string)[] | null} shape declared, null for any
+ * @param {number[] | null} dims the shape for the sizes chosen so far
  * @returns {Promise<Tensor>}
  */
-export async function parseNumbers(text, type, dims) {
-  const value = JSON.parse(text);
+export async function parseNumbers(text, type, shape, dims) {
+  const trimmed = text.trim();
+  if (!trimmed) throw new Error("Enter numbers.");
+  const value = /^[[{"]/.test(trimmed) ? JSON.parse(trimmed) : trimmed.split(/[\s,;]+/).filter(Boolean);
   const flat = (Array.isArray(value) ? value.flat(Infinity) : [value]).map(Number);
   const bad = flat.findIndex((x) => Number.isNaN(x));
   if (bad >= 0) throw new Error(`Element ${bad} is not a number.`);
   /** @type {number[]} */
   const own = [];
   for (let level = value; Array.isArray(level); level = level[0]) own.push(level.length);
-  if (dims && flat.length === elementCount(dims) && (own.length <= 1 || own.length !== dims.length))
+  const isFlat = own.length <= 1;
+  if (dims && flat.length === elementCount(dims) && (isFlat || own.length !== dims.length))
     return fill(type, dims, (i) => flat[i] ?? 0);
+  const fitted = isFlat && shape && dims ? fit(flat.length, shape, dims) : null;
   if (elementCount(own) !== flat.length) throw new Error("The nested lists differ in length.");
-  return fill(type, own, (i) => flat[i] ?? 0);
+  return fill(type, fitted ?? own, (i) => flat[i] ?? 0);
+}
+
+/**
+ * The dimensions with the last symbolic one changed so that they hold `count` elements; null where none does that.
+ * @param {number} count
+ * @param {(number | string)[]} shape
+ * @param {number[]} dims
+ */
+function fit(count, shape, dims) {
+  const axis = shape.findLastIndex((dim) => typeof dim === "string");
+  const size = count / elementCount(dims.toSpliced(axis, 1));
+  return axis >= 0 && Number.isInteger(size) ? dims.with(axis, size) : null;
 }
 
 /**

@@ -66,10 +66,19 @@ export class InputField {
     this.scaling = h("select", { id: id("scaling") });
     for (const [name, { title }] of Object.entries(NORMALISATIONS))
       this.scaling.append(h("option", { value: name }, title));
-    this.picture = h("input", { id: id("picture"), type: "file", accept: "image/*" });
+    this.picture = h("input", {
+      id: id("picture"),
+      type: "file",
+      accept: "image/*",
+      onchange: () => this.#showPreview(),
+    });
+    this.preview = h("img", { class: "preview", alt: "The picture as the model gets it", hidden: true });
+    this.preview.addEventListener("error", () => (this.preview.hidden = true));
     this.npy = h("input", { id: id("npy"), type: "file", accept: ".npy" });
-    this.json = h("textarea", { id: id("json"), rows: 3, spellcheck: false, placeholder: "[[0.5, 1, 2]]" });
+    this.json = h("textarea", { id: id("json"), rows: 3, spellcheck: false, placeholder: "101, 2023, 102 or [[0.5, 1], [2, 3]]" });
     this.shapeText = h("span", { class: "shape" });
+    /** @type {number[] | null} */
+    this.dims = null;
     const labelled = (/** @type {string} */ text, /** @type {HTMLElement} */ control, wide = false) =>
       h("p", { class: wide ? "field wide" : "field" }, h("label", { for: control.id }, text), control);
     /** @type {[FillKind, HTMLElement[]][]} */
@@ -83,7 +92,7 @@ export class InputField {
           : [labelled("Picture", this.picture, true)],
       ],
       ["npy", [labelled("File", this.npy, true)]],
-      ["json", [labelled("JSON, nested lists or flat", this.json, true)]],
+      ["json", [labelled("List, flat or nested", this.json, true)]],
     ];
     this.element = h(
       "fieldset",
@@ -93,7 +102,37 @@ export class InputField {
       labelled("Fill with", this.kind),
       ...this.options.flatMap(([, controls]) => controls),
     );
+    this.picture.parentElement?.append(this.preview);
     this.#showOptions();
+  }
+
+  /** Whether the values bring their own shape, which then tells the sizes of symbolic dimensions. */
+  get bringsShape() {
+    return this.kind.value === "npy" || this.kind.value === "json";
+  }
+
+  /**
+   * Fill the input with a picture, if it takes one.
+   * @param {File} file
+   */
+  takePicture(file) {
+    const { shape } = this.info;
+    const takes = [...this.kind.options].some(({ value }) => value === "image");
+    if (!takes || !shape || !this.dims || !pictureLayout(shape, this.dims)) return false;
+    this.kind.value = "image";
+    this.#showOptions();
+    const transfer = new DataTransfer();
+    transfer.items.add(file);
+    this.picture.files = transfer.files;
+    this.#showPreview();
+    return true;
+  }
+
+  #showPreview() {
+    const file = this.picture.files?.[0];
+    URL.revokeObjectURL(this.preview.src);
+    this.preview.hidden = !file;
+    if (file) this.preview.src = URL.createObjectURL(file);
   }
 
   #kinds() {
@@ -115,6 +154,9 @@ export class InputField {
 
   /** @param {number[] | null} dims for the chosen sizes of the symbols */
   show(dims) {
+    this.dims = dims;
+    const layout = dims && this.info.shape && pictureLayout(this.info.shape, dims);
+    if (layout) this.preview.style.aspectRatio = `${layout.width} / ${layout.height}`;
     this.shapeText.textContent = dims ? format.shape(dims) : "any shape";
   }
 
@@ -159,7 +201,7 @@ export class InputField {
         /** @type {string} */ (kind)
       ] ?? this.kind;
     try {
-      if (kind === "json") return await parseNumbers(this.json.value || "null", dtype, dims);
+      if (kind === "json") return await parseNumbers(this.json.value, dtype, shape, dims);
       if (kind === "npy" && file) return readNpy(await file.arrayBuffer(), dtype);
       if (kind === "npy") throw new Error("Choose a .npy file.");
       if (!dims || !shape) throw new Error("The model leaves the shape open; give numbers or a .npy file.");

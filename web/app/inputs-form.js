@@ -66,7 +66,8 @@ export class InputsForm {
   }
 
   /**
-   * The inputs as the form describes them.
+   * The inputs as the form describes them. Arrays that were given tell the sizes of symbolic dimensions, for the other
+   * inputs and in the form.
    * @returns {Promise<Record<string, Tensor>>}
    * @throws {FieldError} naming what cannot be made
    */
@@ -75,12 +76,40 @@ export class InputsForm {
     const seed = this.seed.valueAsNumber || 0;
     /** @type {Record<string, Tensor>} */
     const tensors = {};
-    for (const field of this.#fields)
-      tensors[field.info.name] = await field.tensor(
-        field.info.shape && resolve(field.info.shape, values),
-        seed,
-      );
+    for (const given of [true, false]) {
+      for (const field of this.#fields.filter(({ bringsShape }) => bringsShape === given)) {
+        const { name, shape } = field.info;
+        const tensor = await field.tensor(shape && resolve(shape, values), seed);
+        tensors[name] = tensor;
+        if (given && shape?.length === tensor.dims.length) this.#adopt(shape, tensor.dims, values);
+      }
+    }
     return tensors;
+  }
+
+  /**
+   * @param {(number | string)[]} shape declared
+   * @param {number[]} dims given
+   * @param {Map<string, number>} values of the symbols
+   */
+  #adopt(shape, dims, values) {
+    for (const [axis, size] of dims.entries()) {
+      const symbol = shape[axis];
+      const control = typeof symbol === "string" && this.#sizes.get(symbol);
+      if (!control || values.get(symbol) === size) continue;
+      values.set(symbol, size);
+      control.value = String(size);
+    }
+    this.#showShapes();
+  }
+
+  /**
+   * Fill the first input that takes a picture with one.
+   * @param {File} file
+   * @returns {boolean} whether there is one
+   */
+  takePicture(file) {
+    return this.#fields.some((field) => field.takePicture(file));
   }
 
   #sizeValues() {

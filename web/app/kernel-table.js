@@ -73,7 +73,7 @@ export class KernelTable {
         title: group.label,
         onclick: () => this.select(group.key),
       },
-      group.title,
+      ...breakable(group.title),
     );
     const bar = h("span", { class: "bar", style: { "--part": group.share / (largest || 1) } });
     return h(
@@ -104,7 +104,12 @@ export class KernelTable {
       ),
       h(
         "td",
-        { class: "numeric gain", "data-better": group.gain !== null && group.gain > 1.005 },
+        {
+          class: "numeric gain",
+          "data-title": "gain",
+          "data-better": group.gain !== null && group.gain > 1.005,
+          "data-empty": group.gain === null,
+        },
         format.times(group.gain),
       ),
       h("td", { class: "schedule", "data-empty": !group.schedule }, h("code", {}, group.schedule || "–")),
@@ -122,4 +127,13 @@ export class KernelTable {
     this.#all = !this.#all;
     this.show(this.#groups);
   }
+}
+
+/**
+ * A path of names that may break after each slash and underscore, rather than within a word.
+ * @param {string} text
+ * @returns {Node[]}
+ */
+function breakable(text) {
+  return text.split(/(?<=[/_])/).flatMap((part) => [new Text(part), h("wbr")]);
 }

@@ -23,14 +23,18 @@ export class LatencyRecord {
   swaps = [];
   /** Milliseconds of the very first run, which compiles and warms up; not among `runs`. @type {number | null} */
   first = null;
-  /** Median of the runs before any kernel was swapped. @type {number | null} */
+  /** The least running median since the latest swap, or since the first run. @type {number | null} */
+  best = null;
+  /** The same before the first swap: what disturbed runs for a while does not count on either side. @type {number | null} */
   untuned = null;
   count = 0;
   #start = 0;
   #merge = 1;
   /** @type {number[]} */ #window = [];
   /** @type {number[]} */ #pending = [];
-  /** @type {number[]} */ #beforeSwap = [];
+  /** Runs since the latest swap, up to as many as the running median takes. @type {number[]} */
+  #sinceSwap = [];
+  #isFull = false;
 
   /**
    * @param {number} now milliseconds of a steady clock
@@ -43,12 +47,15 @@ export class LatencyRecord {
       this.#start = now;
       return;
     }
-    if (this.swaps.length === 0 && this.#beforeSwap.length < 200) {
-      this.#beforeSwap.push(ms);
-      this.untuned = median(this.#beforeSwap);
-    }
     this.#window.push(ms);
     if (this.#window.length > WINDOW) this.#window.shift();
+    this.#sinceSwap.push(ms);
+    if (this.#sinceSwap.length > WINDOW) this.#sinceSwap.shift();
+    const latest = median(this.#sinceSwap);
+    // Until there are enough runs for a running median, the median of those there are.
+    this.best = this.#isFull && this.best !== null ? Math.min(this.best, latest) : latest;
+    this.#isFull = this.#sinceSwap.length === WINDOW;
+    if (this.swaps.length === 0) this.untuned = this.best;
     this.#pending.push(ms);
     if (this.#pending.length < this.#merge) return;
     this.times.push((now - this.#start) / 1000);
@@ -60,7 +67,18 @@ export class LatencyRecord {
 
   /** @param {number} now */
   swapped(now) {
-    if (this.first !== null) this.swaps.push((now - this.#start) / 1000);
+    if (this.first === null) return;
+    this.swaps.push((now - this.#start) / 1000);
+    this.#sinceSwap = [];
+    this.#isFull = false;
+    this.best = null;
+  }
+
+  /** How many times faster the kernels that came in made a run; null before any did, or too few runs since. */
+  get gain() {
+    return this.swaps.length > 0 && this.untuned !== null && this.best !== null && this.#isFull
+      ? this.untuned / this.best
+      : null;
   }
 
   /** Median of the latest runs, NaN before there are any. */

@@ -25,7 +25,7 @@ import { TuningView } from "./tuning-view.js";
 
 /** Least milliseconds between two reports: making one may time every kernel, so it waits longer where that takes long. */
 const REPORT_INTERVAL = 2500;
-const REPORT_PATIENCE = 10;
+const REPORT_PATIENCE = 3;
 /** Milliseconds between two summaries of outputs while runs go on. */
 const OUTPUT_INTERVAL = 1000;
 
@@ -37,7 +37,10 @@ let latency = new LatencyRecord();
 let latencyDue = false;
 /** @type {Report | null} */
 let report = null;
+/** The timer of the next report, kept until it is there; 0: none was asked for. */
 let reportDue = 0;
+let reportUnderWay = false;
+let reportAgain = false;
 /** What the loaded model is called. */
 let modelName = "";
 let reportTook = 0;
@@ -52,7 +55,13 @@ const outputs = new OutputsView(byId("outputs", HTMLElement));
 const chart = new LatencyChart(byId("chart", HTMLElement), byId("chart-readout", HTMLElement));
 const detail = new KernelDetail(byId("kernel-detail", HTMLElement), async (kernel) => {
   if (!model) throw new Error("No model is loaded.");
-  return model.source(kernel);
+  try {
+    return await model.source(kernel);
+  } catch (error) {
+    if (!(error instanceof Error && "code" in error && error.code === "input")) throw error;
+    requestReport(0);
+    return "A faster kernel has just replaced this one. Its source follows.";
+  }
 });
 const table = new KernelTable(
   byId("kernels", HTMLElement),
@@ -63,7 +72,15 @@ const tuning = new TuningView({
   pause: () => model?.pauseTuning().catch((error) => showError(runError, error)),
   resume: () => model?.resumeTuning().catch((error) => showError(runError, error)),
 });
-const form = new ModelForm({ load: loadModel, stop: () => loading?.abort() });
+const form = new ModelForm({
+  load: loadModel,
+  stop: () => loading?.abort(),
+  takePicture: (file) => {
+    const taken = model !== null && inputs.takePicture(file);
+    if (taken) byId("run", HTMLButtonElement).focus();
+    return taken;
+  },
+});
 
 /**
  * Load a model. The one before stays usable until the new one is there; memory that only its end can free is freed.
@@ -96,7 +113,7 @@ async function loadModel(request) {
       progress.finish("failed", "Loading was stopped.");
     } else {
       progress.finish("failed");
-      showError(loadError, error);
+      showError(loadError, error, model ? `${modelName}, which was loaded before, can still be run.` : "");
     }
   } finally {
     loading = null;
@@ -141,7 +158,9 @@ function openModel(loaded, name) {
     if (loaded !== model) return;
     tuning.update(event);
     if (event.status === "swapped") latency.swapped(performance.now());
-    requestReport();
+    // What is listed when tuning is over stays listed: it must be the latest.
+    if (event.status === "done") requestReport(0);
+    else requestReport();
   });
   showLatency();
   byId("run", HTMLButtonElement).focus({ preventScroll: true });
@@ -215,25 +234,33 @@ function requestLatency() {
 }
 
 function showLatency() {
-  const { current, untuned, first, count } = latency;
+  const { current, best, untuned, first, gain, count } = latency;
   const text = (/** @type {string} */ id, /** @type {string} */ value) =>
     (byId(id, HTMLElement).textContent = value);
   text("latency-now", format.milliseconds(current));
+  text("latency-best", format.milliseconds(best));
   text("latency-untuned", format.milliseconds(untuned));
   text("latency-first", format.milliseconds(first));
-  const gain = untuned !== null && latency.swaps.length > 0 ? untuned / current : null;
   text("latency-gain", format.times(gain));
   text("latency-count", format.plural(count, "run"));
   byId("chart-empty", HTMLElement).hidden = latency.times.length > 0;
   if (latency.times.length > 0) chart.show(latency);
 }
 
-/** Ask for a new report soon; many calls make few reports. Before the first run there is nothing to tell. */
-function requestReport() {
-  if (reportDue || latency.count === 0) return;
-  const wait = report ? Math.max(REPORT_INTERVAL, REPORT_PATIENCE * reportTook) : 0;
+/**
+ * Ask for a new report soon; many calls make few reports. Before the first run there is nothing to tell.
+ * @param {number} [wait] milliseconds at most; one that is being made already may be older than what it should show
+ */
+function requestReport(wait = report ? Math.max(REPORT_INTERVAL, REPORT_PATIENCE * reportTook) : 0) {
+  if (latency.count === 0 || (reportDue && wait > 0)) return;
+  if (reportUnderWay) {
+    reportAgain = true;
+    return;
+  }
+  clearTimeout(reportDue);
   reportDue = window.setTimeout(async () => {
     const asked = model;
+    reportUnderWay = true;
     if (!report) byId("report-empty", HTMLElement).textContent = "Timing each kernel…";
     try {
       const start = performance.now();
@@ -244,6 +271,9 @@ function requestReport() {
       if (asked === model) showError(runError, error);
     } finally {
       reportDue = 0;
+      reportUnderWay = false;
+      if (reportAgain) requestReport(0);
+      reportAgain = false;
     }
   }, wait);
 }

@@ -12,7 +12,10 @@ export class ModelForm {
   /** Chosen or dropped files: the model first, then the files with its weights. @type {File[]} */
   #files = [];
 
-  /** @param {{ load: (request: LoadRequest) => void, stop: () => void }} actions */
+  /**
+   * @param {{ load: (request: LoadRequest) => void, stop: () => void, takePicture: (file: File) => boolean }} actions
+   *   `takePicture` is offered a dropped picture, and tells whether the loaded model takes one
+   */
   constructor(actions) {
     this.form = byId("model-form", HTMLFormElement);
     this.url = byId("model-url", HTMLInputElement);
@@ -35,7 +38,7 @@ export class ModelForm {
       if (this.url.value) this.#choose([]);
     });
     this.files.addEventListener("change", () => this.#choose([...(this.files.files ?? [])]));
-    this.#acceptDrops();
+    this.#acceptDrops(actions.takePicture);
   }
 
   /** Prefill from the page's address: ?model=URL&device=wasm&threads=2. */
@@ -99,8 +102,11 @@ export class ModelForm {
     this.chosen.hidden = this.#files.length === 0;
   }
 
-  /** Files may be dropped anywhere on the page. */
-  #acceptDrops() {
+  /**
+   * Files may be dropped anywhere on the page.
+   * @param {(file: File) => boolean} takePicture
+   */
+  #acceptDrops(takePicture) {
     const carriesFiles = (/** @type {DragEvent} */ event) =>
       event.dataTransfer?.types.includes("Files") ?? false;
     addEventListener("dragover", (event) => {
@@ -115,7 +121,9 @@ export class ModelForm {
       if (!carriesFiles(event)) return;
       event.preventDefault();
       delete this.drop.dataset["over"];
-      this.#choose([...(event.dataTransfer?.files ?? [])]);
+      const files = [...(event.dataTransfer?.files ?? [])];
+      if (files[0]?.type.startsWith("image/") && takePicture(files[0])) return;
+      this.#choose(files);
       this.load.focus();
     });
   }
@@ -136,6 +144,9 @@ export class ModelForm {
     if (typeof source === "string") parameters.set("model", source);
     if (device !== "auto") parameters.set("device", device);
     if (threads !== undefined) parameters.set("threads", String(threads));
+    // Who came by a link that loads at once gets the same when the page is loaded again.
+    if (parameters.has("model") && new URLSearchParams(location.search).get("autoload") === "1")
+      parameters.set("autoload", "1");
     history.replaceState(null, "", parameters.size ? `?${parameters}` : location.pathname);
   }
 }

@@ -56,6 +56,7 @@ export async function drawPicture(file, type, dims, layout, normalisation) {
   const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext("2d", { willReadFrequently: true });
   if (!context) throw new Error("The browser gives no canvas to draw the picture on.");
+  context.imageSmoothingQuality = "high";
   const scale = Math.max(width / bitmap.width, height / bitmap.height);
   const [w, h] = [bitmap.width * scale, bitmap.height * scale];
   context.drawImage(bitmap, (width - w) / 2, (height - h) / 2, w, h);

@@ -14,6 +14,8 @@ const LONGEST_ESTIMATE = 600;
 
 export class TuningView {
   #paused = false;
+  /** Whether there is nothing to pause: tuning has failed, and goes on when it is asked to. */
+  #failed = false;
   #measured = 0;
   #replaced = 0;
 
@@ -23,10 +25,11 @@ export class TuningView {
     this.text = byId("tuning-text", HTMLElement);
     this.button = byId("tuning-pause", HTMLButtonElement);
     this.button.addEventListener("click", () => {
-      const paused = !this.#paused;
-      this.#setPaused(paused);
-      if (paused) actions.pause();
-      else actions.resume();
+      const resumes = this.#paused || this.#failed;
+      this.#failed = false;
+      this.#setPaused(!resumes);
+      if (resumes) actions.resume();
+      else actions.pause();
     });
   }
 
@@ -34,19 +37,29 @@ export class TuningView {
   update(event) {
     this.element.hidden = false;
     if (event.status === "swapped") this.#replaced++;
-    else if (event.status !== "done" && event.status !== "failed") this.#measured++;
+    else if (event.candidate) this.#measured++;
     if (this.#paused) return;
-    if (event.status === "failed") {
-      this.#setPaused(true);
-      this.text.textContent = `Tuning stopped: ${event.message ?? "unknown reason"}`;
-      return;
-    }
-    const isDone = event.status === "done";
-    this.button.hidden = isDone;
-    this.element.dataset["state"] = isDone ? "done" : "running";
-    if (isDone) this.text.textContent = `Tuning is done: ${this.#counts()}.`;
-    else if (event.label)
-      this.text.textContent = `${this.#counts()}. Now ${shortLabel(event.label)}${place(event)}.`;
+    const { status } = event;
+    const state = status === "done" || status === "failed" ? status : "running";
+    this.#failed = state === "failed";
+    this.button.hidden = state === "done";
+    this.button.textContent = this.#failed ? "Resume tuning" : "Pause tuning";
+    this.element.dataset["state"] = state;
+    if (state === "failed") this.#say(`Tuning stopped: ${event.message ?? "unknown reason"}`);
+    else if (state === "done")
+      this.#say(
+        this.#measured > 0
+          ? `Tuning is done: ${this.#counts()}.`
+          : "Tuning is done: nothing was left to try.",
+      );
+    else if (status === "microbench")
+      this.#say("Measuring this device, once: arithmetic, memory, caches. Runs are slower meanwhile.");
+    else if (event.label) this.#say(`${this.#counts()}. Now ${shortLabel(event.label)}${place(event)}.`);
+  }
+
+  /** @param {string} text also as a title: on a wide screen it is cut to one line */
+  #say(text) {
+    this.text.textContent = this.text.title = text;
   }
 
   #counts() {
@@ -58,12 +71,13 @@ export class TuningView {
     this.#paused = paused;
     this.button.textContent = paused ? "Resume tuning" : "Pause tuning";
     this.element.dataset["state"] = paused ? "paused" : "running";
-    this.text.textContent = paused ? `Tuning is paused: ${this.#counts()}.` : "Tuning goes on.";
+    this.#say(paused ? `Tuning is paused: ${this.#counts()}.` : "Tuning goes on.");
   }
 
   clear() {
     this.#measured = 0;
     this.#replaced = 0;
+    this.#failed = false;
     this.#setPaused(false);
     this.element.hidden = true;
   }

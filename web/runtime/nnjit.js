@@ -23,7 +23,8 @@ export * from "./errors.js";
  * @property {string} [schedule]
  * @property {number | null} [ms]
  * @property {number | null} [best]
- * @property {string} status
+ * @property {string} status what became of a candidate; "swapped": a winner was put to use; "microbench": the device is
+ *   being measured first; "done": nothing is left to try for now; "failed": tuning ended with an error
  * @property {number | null} [secondsLeft]
  */
 /**

@@ -87,6 +87,8 @@ class _Tiles:
             chunk = serial.get(axis, 1)
             steps = ceildiv(count, chunk)
             tasks = tasks * steps
+            # An axis without elements leaves no task; how one would find its place has no meaning then.
+            steps = 1 if steps == 0 else steps
             last = n == len(grid) - 1
             if steps in (0, 1):  # No elements, no tasks: any number will do.
                 number: Index = 0

@@ -488,6 +488,7 @@ class Model:
         """Run the microbenchmarks, unless they have run in this browser before."""
         if self._target.hardware is not None:
             return
+        self._on_event({"event": "microbench", "status": "microbench"})
         times = await self._session.microbench(*microbench.request(self._target), background)
         try:
             hardware = microbench.interpret(self._target, times, self.facts["limits"].get("subgroupSize"))
@@ -547,8 +548,9 @@ class Model:
                     break
         except Exception as error:
             if not self._disposed:
-                # Nobody awaits this task: a mistake in it must not go unseen.
-                traceback.print_exception(error)
+                if not isinstance(error, NnjitError):
+                    # Nobody awaits this task: a mistake in it must not go unseen.
+                    traceback.print_exception(error)
                 self._on_event({"event": "failed", "status": "failed", "message": str(error)})
 
     async def _profile_quietly(self) -> None:
