@@ -6,10 +6,7 @@ What a pass does is described where it is done; this is the list of them, in the
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
-
-from .ir import LANES
-from .schedule.schedule import Schedule
+from dataclasses import dataclass, fields
 
 
 @dataclass(frozen=True)
@@ -64,20 +61,6 @@ class Passes:
     def joins_contractions(self) -> bool:
         """Whether contractions become one kernel: `attention` is on, and what it needs."""
         return self.attention and self.packing and self.register_tiles and self.vectors
-
-    def restrict(self, schedule: Schedule) -> Schedule:
-        """The schedule without what the passes that are off would do."""
-        if not self.vectors:
-            tiles = tuple((a, t) for a, t in schedule.tiles if a != schedule.vector)
-            schedule = replace(schedule, tiles=tiles, vector="", pack=())
-        if not self.register_tiles:
-            tiles = tuple((a, min(t, LANES)) for a, t in schedule.tiles if a == schedule.vector)
-            schedule = replace(schedule, tiles=tiles)
-        if not self.packing:
-            schedule = replace(schedule, pack=())
-        if not self.unrolling:
-            schedule = replace(schedule, unroll=1)
-        return schedule
 
 
 ALL_PASSES = Passes()

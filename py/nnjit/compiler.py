@@ -19,7 +19,7 @@ from .symbolic import to_json
 from .target import Target
 from .tensor.build import Builder
 from .tensor.env import Env
-from .tensor.tensor import Compute, Index, Parts, Source, Storage
+from .tensor.tensor import Compute, Index, Source, Storage
 
 
 class CompiledPlan:
@@ -193,8 +193,6 @@ class _Assembly:
             self.table.add(s, s.kind)
         elif any(s is t for t in self.outputs):
             self.table.add(s, "output")
-        elif isinstance(s, Parts):
-            self.table.add(s, "persistent" if static else "temp")
         else:
             self.table.add(s, "persistent" if static else "temp")
 

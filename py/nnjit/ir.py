@@ -42,7 +42,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .symbolic import IntExpr, forget_opaques, names_of, opaque, to_json, var
+from .symbolic import IntExpr, forget_opaques, names_of, opaque, var
 
 COMPUTE_DTYPES = ("f32", "f64", "i32", "u32", "i64", "bool")
 
@@ -300,6 +300,18 @@ def rebuild(e: Expr, args: tuple[Expr, ...]) -> Expr:
     return expr(e.op, e.dtype, lanes, args, e.attr)
 
 
+def nodes(*roots: Expr) -> list[Expr]:
+    """The roots and all below them, each once, indices aside."""
+    found: dict[Expr, None] = {}
+    stack = list(reversed(roots))
+    while stack:
+        e = stack.pop()
+        if e not in found:
+            found[e] = None
+            stack.extend(reversed(e.args))
+    return list(found)
+
+
 class Stmt:
     """Base of the statements."""
 
@@ -397,6 +409,19 @@ class Kernel:
         return "\n".join(lines)
 
 
+def assigned(body: list[Stmt]) -> set[str]:
+    """Names of the locals that an Assign writes anywhere in `body`."""
+    names: set[str] = set()
+    for s in body:
+        if isinstance(s, Assign):
+            names.add(s.name)
+        elif isinstance(s, For):
+            names |= assigned(s.body)
+        elif isinstance(s, If):
+            names |= assigned(s.then) | assigned(s.orelse)
+    return names
+
+
 def _print(body: list[Stmt], indent: str, lines: list[str]) -> None:
     for s in body:
         if isinstance(s, Declare):
@@ -420,5 +445,3 @@ def _print(body: list[Stmt], indent: str, lines: list[str]) -> None:
 
 TASK = var("task")
 LANE = var("lane")
-
-__all__ = [n for n in dir() if not n.startswith("_")] + ["to_json"]

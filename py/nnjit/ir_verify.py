@@ -26,6 +26,7 @@ from .ir import (
     Kernel,
     Stmt,
     Store,
+    assigned,
 )
 from .symbolic import IntExpr, Opaque
 
@@ -52,7 +53,7 @@ class _Verifier:
         self.storage = {b.name: (b.storage, b.access) for b in kernel.buffers}
         self.indices = set(kernel.symbols)
         self.locals: dict[str, tuple[str, int]] = {}
-        self.assigned = _assigned(kernel.body)
+        self.assigned = assigned(kernel.body)
         self.where: Stmt | None = None
         self.checked: set[Expr] = set()
 
@@ -239,19 +240,6 @@ class _Verifier:
         if not right:
             operands = ", ".join(map(_kind, kinds))
             raise self.fail(f"{op} from {operands} to {_kind((dtype, lanes))}")
-
-
-def _assigned(body: list[Stmt]) -> set[str]:
-    """Names of all locals that are assigned somewhere."""
-    names: set[str] = set()
-    for s in body:
-        if isinstance(s, Assign):
-            names.add(s.name)
-        elif isinstance(s, For):
-            names |= _assigned(s.body)
-        elif isinstance(s, If):
-            names |= _assigned(s.then) | _assigned(s.orelse)
-    return names
 
 
 def _kind(kind: tuple[str, int]) -> str:

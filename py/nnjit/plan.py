@@ -13,15 +13,15 @@ import numpy as np
 from . import ir
 from .emit.wasm import emit_module
 from .emit.wgsl import emit_shader
-from .lower.blocked import lower_blocked
-from .lower.chain import Chain, block_rows, lower_chain
-from .lower.cooperative import lower_cooperative
-from .lower.lower import Lowered, lower
+from .graph.dtype import NUMPY
+from .lower.chain import Chain, block_rows
+from .lower.lower import Lowered
 from .lower.packing import Packed
+from .lower.scheduled import lower_scheduled
 from .lower.spec import KernelSpec
 from .lower.specify import Specified
 from .lower.tiling import least_extent
-from .lower.winograd import lower_winograd, tile_count
+from .lower.winograd import tile_count
 from .schedule.legal import check, read
 from .schedule.schedule import Schedule
 from .schedule.space import space
@@ -125,7 +125,7 @@ class BufferTable:
         self.keys: dict[str, str] = {}
         self.blobs: list[bytes] = []
 
-    def add(self, s: Storage, kind: str, key: str = "") -> str:
+    def add(self, s: Storage, kind: str) -> str:
         """The id of the storage's buffer, made on the first call."""
         known = self.ids.get(s)
         if known is not None:
@@ -135,6 +135,7 @@ class BufferTable:
         spec: dict = {
             "id": name, "kind": kind, "storage": self.target.storage(s.dtype), "elements": to_json(s.size),
         }  # fmt: skip
+        key = ""
         if isinstance(s, Source) and s.kind == "weight":
             data = s.origin.data  # type: ignore[attr-defined]
             spec["source"] = {
@@ -142,7 +143,7 @@ class BufferTable:
             }  # fmt: skip
             key = f"weight:{data.file or ''}:{data.offset}:{spec['storage']}"
         elif isinstance(s, Source) and s.kind == "const":
-            content = np.ascontiguousarray(s.origin, dtype=_NUMPY[spec["storage"]]).tobytes()
+            content = np.ascontiguousarray(s.origin, dtype=NUMPY[spec["storage"]]).tobytes()
             spec["blob"] = len(self.blobs)
             self.blobs.append(content)
             key = f"const:{spec['storage']}:{hashlib.sha1(content).hexdigest()}"
@@ -157,12 +158,6 @@ class BufferTable:
         return self.specs[self.ids[s]]["kind"] in ("weight", "const", "persistent")
 
 
-_NUMPY = {
-    "f32": np.float32, "f64": np.float64, "f16": np.float16, "i64": np.int64, "i32": np.int32, "bool": np.uint8,
-    "u8": np.uint8, "i8": np.int8, "u16": np.uint16, "i16": np.int16, "u32": np.uint32, "u64": np.uint64,
-}  # fmt: skip
-
-
 class Scheduler:
     """Makes UnitCode of Items; kernels of equal spec and schedule are lowered once."""
 
@@ -172,7 +167,6 @@ class Scheduler:
         self._lowered: dict[tuple, Lowered] = {}
         self._spaces: dict[tuple[str, ...], list[Schedule]] = {}
         self._required: dict[tuple[str, ...], dict[Index, int]] = {}
-        self._names: dict[str, None] = {}
 
     def candidates(self, item: Item) -> list[Schedule]:
         """The lite space of the item, default first; items of one task share it."""
@@ -296,14 +290,7 @@ class Scheduler:
         known = self._lowered.get(key)
         if known is None:
             name = f"{op}_{len(self._lowered)}"
-            if isinstance(spec, Chain):
-                known = lower_chain(spec, schedule, self.target, name)
-            elif schedule.winograd:
-                known = lower_winograd(spec, schedule, self.target, name)
-            else:
-                how = lower_blocked if schedule.block else lower_cooperative if schedule.group > 1 else lower
-                known = how(spec, schedule, self.target, name)
-            self._lowered[key] = known
+            known = self._lowered[key] = lower_scheduled(spec, schedule, self.target, name)
         return known
 
 

@@ -1,4 +1,4 @@
-"""Every kernel that a test lowers is verified where it was made."""
+"""Every spec and every kernel of a test is verified where it was made."""
 
 from __future__ import annotations
 
@@ -9,17 +9,21 @@ import pytest
 
 import nnjit.plan
 from nnjit.ir_verify import verify
+from nnjit.lower.lower import Lowered
+from nnjit.lower.spec import KernelSpec
+from nnjit.lower.spec_verify import verify_spec
 
 
 @pytest.fixture(autouse=True, scope="session")
 def verified_lowering() -> Iterator[None]:
-    lower = nnjit.plan.lower
+    lower = nnjit.plan.lower_scheduled
 
-    def checked(*args: Any, **options: Any) -> Any:
-        lowered = lower(*args, **options)
+    def checked(spec: KernelSpec, *args: Any) -> Lowered:
+        verify_spec(spec)
+        lowered = lower(spec, *args)
         verify(lowered.kernel)
         return lowered
 
-    nnjit.plan.lower = checked
+    nnjit.plan.lower_scheduled = checked
     yield
-    nnjit.plan.lower = lower
+    nnjit.plan.lower_scheduled = lower

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 import pytest
@@ -11,7 +9,6 @@ from models import registry
 from onnx import TensorProto, helper, numpy_helper
 
 from nnjit.graph.graph import Graph, Initializer, Location, Node
-from nnjit.onnx.peek import peek_operators
 from nnjit.onnx.protobuf import BytesSource
 from nnjit.onnx.reader import read_model
 from nnjit.onnx.tensors import DTYPES, load
@@ -252,23 +249,3 @@ def test_the_default_domain_has_one_name() -> None:
         model_bytes([node], [floats("x", 1)], [floats("y", 1)], opset=[helper.make_opsetid("ai.onnx", 18)])
     )
     assert (graph.nodes[0].domain, graph.opset) == ("", {"": 18})
-
-
-def test_peek_finds_the_operators_of_a_whole_model_and_its_subgraphs() -> None:
-    operators, complete = peek_operators(registry.path("silero-vad").read_bytes())
-    assert complete
-    assert {("", "If"), ("", "LSTM"), ("", "Conv")} <= operators
-
-
-def test_peek_finds_operators_before_the_weights_have_arrived() -> None:
-    path = registry.path("minilm-l6")
-    whole, _ = peek_operators(path.read_bytes())
-    with path.open("rb") as file:
-        assert peek_operators(file.read(1 << 18)) == (whole, True)
-
-
-def test_peek_says_when_nodes_are_still_missing(tmp_path: Path) -> None:
-    data = registry.path("minilm-l6").read_bytes()
-    operators, complete = peek_operators(data[:5000])
-    assert not complete
-    assert ("", "Gather") in operators

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import VerificationError
-from ..ir import Assign, Declare, Expr, For, If, Kernel, Stmt, Store
+from ..ir import Assign, Declare, Expr, For, If, Kernel, Stmt, Store, assigned
 from ..symbolic import bounds_of, var
 from ..target import Target
 from .wasm_encoding import I32, OP, VOID, Function, assemble, i32_const, local_get, local_set, local_tee
@@ -54,7 +54,7 @@ class _KernelEmitter(ValueEmitter):
             self.out += OP["global.get"] + b"\x00" + local_set(local)
             self.variables["&" + name] = local, 0
         self.kernel = kernel
-        self.mutable = _assigned(kernel.body)
+        self.mutable = assigned(kernel.body)
 
     def function(self, names: bool) -> Function:
         """The whole function."""
@@ -202,19 +202,6 @@ def _stretch(body: list[Stmt], start: int) -> list[Expr]:
                 roots.append(s.condition)
             break
     return roots
-
-
-def _assigned(body: list[Stmt]) -> set[str]:
-    """Names that an Assign writes anywhere in `body`."""
-    names: set[str] = set()
-    for s in body:
-        if isinstance(s, Assign):
-            names.add(s.name)
-        elif isinstance(s, For):
-            names |= _assigned(s.body)
-        elif isinstance(s, If):
-            names |= _assigned(s.then) | _assigned(s.orelse)
-    return names
 
 
 def _has_loop(body: list[Stmt]) -> bool:

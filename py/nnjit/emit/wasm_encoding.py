@@ -172,9 +172,9 @@ def sized(data: bytes) -> bytes:
 
 
 class Function:
-    """One function of a module: name, parameter types, results, local types, code without the final `end`."""
+    """One function of a module, without results: name, parameter types, local types, code without the final `end`."""
 
-    __slots__ = ("name", "params", "results", "locals", "code", "names")
+    __slots__ = ("name", "params", "locals", "code", "names")
 
     def __init__(
         self,
@@ -182,14 +182,12 @@ class Function:
         params: bytes,
         local_types: bytes,
         code: bytes,
-        results: bytes = b"",
         names: list[str] | None = None,
     ) -> None:
         self.name = name
         self.params = params
         self.locals = local_types
         self.code = code
-        self.results = results
         self.names = names
         """Names of parameters and locals in order, for the name section."""
 
@@ -201,8 +199,8 @@ def assemble(functions: list[Function], shared_pages: int | None, scratch: bool 
     `shared_pages` is the maximum of a shared memory, None for an unshared one. A name section is written when
     the functions carry names.
     """
-    types: dict[tuple[bytes, bytes], int] = {}
-    indices = [types.setdefault((f.params, f.results), len(types)) for f in functions]
+    types: dict[bytes, int] = {}
+    indices = [types.setdefault(f.params, len(types)) for f in functions]
     memory = b"\x00\x00" if shared_pages is None else b"\x03\x00" + uleb(shared_pages)
     out = bytearray(b"\x00asm\x01\x00\x00\x00")
 
@@ -210,7 +208,7 @@ def assemble(functions: list[Function], shared_pages: int | None, scratch: bool 
         out.append(number)
         out.extend(sized(data))
 
-    section(1, vector(b"\x60" + sized(p) + sized(r) for p, r in types))
+    section(1, vector(b"\x60" + sized(params) + b"\x00" for params in types))
     imports = [text("env") + text("memory") + b"\x02" + memory]
     if scratch:
         imports.append(text("env") + text("scratch") + b"\x03" + bytes((I32, 0)))

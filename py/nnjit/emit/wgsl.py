@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from .. import ir
 from ..errors import UnsupportedError, VerificationError
-from ..symbolic import IntExpr, bounds_of
+from ..symbolic import IntExpr, bounds_of, values_of
 from ..target import Target
 from .wgsl_index import ADD, tight
 from .wgsl_values import ValueWriter, access_of
@@ -146,9 +146,9 @@ class _Shader(ValueWriter):
                     visit(s.value)
                 elif isinstance(s, ir.Store):
                     access(s.buffer, s.index, s.value.lanes)
-                    visit(s.value, *self.values_of(s.index))
+                    visit(s.value, *values_of(s.index))
                 elif isinstance(s, ir.For):
-                    visit(*self.values_of(s.extent))
+                    visit(*values_of(s.extent))
                     walk(s.body)
                 elif isinstance(s, ir.If):
                     visit(s.condition)
@@ -207,7 +207,7 @@ class _Shader(ValueWriter):
         self.line("}")
 
     def _for(self, s: ir.For) -> None:
-        extent = tight(self.index(s.extent, self.texts(*self.values_of(s.extent))), ADD)
+        extent = tight(self.index(s.extent, self.texts(*values_of(s.extent))), ADD)
         high = bounds_of(s.extent, self.bounds)[1]
         self.open()
         name = self.fresh(s.var)
@@ -220,7 +220,7 @@ class _Shader(ValueWriter):
         self.line("}")
 
     def _store(self, s: ir.Store) -> None:
-        texts = self.texts(s.value, *self.values_of(s.index))
+        texts = self.texts(s.value, *values_of(s.index))
         value = self.to_storage(s.buffer, s.value, texts[s.value])[0]
         buffer = self.names[s.buffer]
         if s.value.lanes == 1:

@@ -55,7 +55,6 @@ class IndexWriter:
         self.bounds: dict[str, tuple[int, int | None]] = {}
         self.counter = 0
         self.uses_floordiv = False
-        self._values: dict[IntExpr, tuple[Expr, ...]] = {}
 
     def line(self, text: str, scope: int = -1) -> None:
         at = self.scopes[scope]
@@ -112,24 +111,6 @@ class IndexWriter:
         self.var_scope[name] = len(self.scopes) - 1
         self.bounds[name] = bounds  # type: ignore[assignment]
         self.scopes[-1].variables.append(name)
-
-    def values_of(self, e: int | IntExpr) -> tuple[Expr, ...]:
-        """Run-time values that the index `e` holds."""
-        if isinstance(e, int):
-            return ()
-        found = self._values.get(e)
-        if found is None:
-            collected: list[Expr] = []
-            for mono in e.terms:
-                for atom in mono:
-                    if isinstance(atom, Opaque):
-                        if atom.op == "value":
-                            collected.append(atom.args[0])
-                        else:
-                            for arg in atom.args:
-                                collected += self.values_of(arg)
-            found = self._values[e] = tuple(collected)
-        return found
 
     def index(self, e: int | IntExpr, texts: Texts) -> Text:
         """`e` as i32 arithmetic; `texts` has the run-time values in it."""

@@ -10,7 +10,7 @@ import struct
 
 from .. import ir
 from ..errors import UnsupportedError, VerificationError
-from ..symbolic import IntExpr, Opaque, opaque, terms_of
+from ..symbolic import IntExpr, Opaque, opaque, terms_of, values_of
 from .wgsl_index import (
     ADD,
     BITS,
@@ -113,9 +113,9 @@ class ValueWriter(IndexWriter):
     def children(self, e: ir.Expr) -> tuple[ir.Expr, ...]:
         """Operands of `e`, the values inside its index included."""
         if e.op == "load":
-            return self.values_of(access_of(e)[1])
+            return values_of(access_of(e)[1])
         if e.op == "index":
-            return self.values_of(e.attr)
+            return values_of(e.attr)
         return e.args
 
     def texts(self, *roots: ir.Expr) -> Texts:

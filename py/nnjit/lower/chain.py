@@ -29,7 +29,6 @@ from .spec import (
     StoreTo,
     depends,
     index_substitution,
-    nodes,
     substitute_expr,
     symbols_of,
     touched_buffers,
@@ -161,7 +160,7 @@ def column_operand(part: KernelSpec, column: str) -> int:
     return next(
         n
         for n, e in enumerate(operands)
-        if any(x.op == "load" and depends(x.attr[1], column) for x in nodes(e))
+        if any(x.op == "load" and depends(x.attr[1], column) for x in ir.nodes(e))
     )
 
 

@@ -34,7 +34,7 @@ def _merge(spec: KernelSpec, stage: int | None) -> KernelSpec:
         indices = indices_of(spec)
         for (a, _), (b, extent) in zip(axes, axes[1:], strict=False):
             if all(_mergeable(i, a, b, extent) for i in indices):
-                _merge_pair(spec, a, b, extent)
+                _merge_pair(spec, a, b)
                 break
         else:
             return spec
@@ -45,7 +45,7 @@ def _mergeable(e: Index, a: str, b: str, extent: Index) -> bool:
     return ca is not None and cb is not None and ca == cb * extent
 
 
-def _merge_pair(spec: KernelSpec, a: str, b: str, extent: Index) -> None:
+def _merge_pair(spec: KernelSpec, a: str, b: str) -> None:
     """Axis a·extent + b takes the name b: every index is linear in it with b's coefficient, so a just becomes 0."""
 
     def merged(axes: Axes) -> Axes:

@@ -17,7 +17,6 @@ from .spec import (
     Stage,
     StoreTo,
     expr_depends,
-    nodes,
     substitute_expr,
     symbols_of,
     touched_buffers,
@@ -63,7 +62,7 @@ def packed_operand(
     load = operands[number]
     while load.op == "cast":
         load = load.args[0]
-    buffer = next(x.attr[0] for x in nodes(load) if x.op == "load")
+    buffer = next(x.attr[0] for x in ir.nodes(load) if x.op == "load")
     source = next(b for b in spec.buffers if b.name == buffer)
     storage = source.storage if load.op == "load" else load.dtype
     axes = [(v, d) for v, d in spec.outer if v != axis and expr_depends(load, {v}, {})]

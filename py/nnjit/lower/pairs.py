@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from .. import ir
 from ..symbolic import IntExpr, ceildiv, minimum, substitute, terms_of, var
-from .spec import Axes, Index, KernelSpec, Reduce, Stage, coefficient, nodes, substitute_expr
+from .spec import Axes, Index, KernelSpec, Reduce, Stage, coefficient, substitute_expr
 
 FITS = ("i8", "u8", "i16")
 """Storage whose every value fits a signed 16-bit half of a word."""
@@ -119,6 +119,6 @@ def _read_elsewhere(spec: KernelSpec, e: ir.Expr) -> bool:
     if other.attr[0] == e.attr[0]:
         return True
     name = e.attr[0]
-    later = nodes(*(v for s in spec.stages[1:] for v in s.values()))
+    later = ir.nodes(*(v for s in spec.stages[1:] for v in s.values()))
     stored = {w.buffer for s in spec.stages for w in s.stores}
     return name in stored or any(x.op == "load" and x.attr[0] == name for x in later)

@@ -18,7 +18,6 @@ from .. import ir
 from ..symbolic import (
     IntExpr,
     Substitution,
-    bounds_of,
     evaluate,
     names_of,
     values_of,
@@ -102,13 +101,6 @@ class KernelSpec:
                 if v == axis:
                     return d
         raise KeyError(axis)
-
-    def axis_bounds(self) -> dict[str, tuple[int, int | None]]:
-        """Ranges of all axes and symbols, for simplification."""
-        result: dict[str, tuple[int, int | None]] = dict(self.bounds)
-        for v, d in (*self.outer, *(a for s in self.stages for a in s.axes)):
-            result[v] = (0, bounds_of(d - 1, self.bounds)[1])
-        return result
 
     @property
     def operands(self) -> tuple[ir.Expr, ir.Expr] | None:
@@ -281,18 +273,6 @@ def coefficient(e: Index, v: str) -> Index | None:
 def depends(e: Index, v: str) -> bool:
     """Whether an index depends on variable v, through loaded values too."""
     return isinstance(e, IntExpr) and v in e.names
-
-
-def nodes(*roots: ir.Expr) -> list[ir.Expr]:
-    """The roots and all below them, each once, indices aside."""
-    found: dict[ir.Expr, None] = {}
-    stack = list(reversed(roots))
-    while stack:
-        e = stack.pop()
-        if e not in found:
-            found[e] = None
-            stack.extend(reversed(e.args))
-    return list(found)
 
 
 def expr_depends(e: ir.Expr, names: set[str], memo: dict[ir.Expr, bool]) -> bool:

@@ -8,7 +8,7 @@ from ..symbolic import IntExpr, Opaque, bounds_of, recombine, substitute, var
 from ..tensor.env import Env
 from ..tensor.tensor import Alias, Compute, Index, Shape, Storage, Tensor
 from .normalize import normalize
-from .spec import KernelSpec, Reduce, Stage, StoreTo, nodes
+from .spec import KernelSpec, Reduce, Stage, StoreTo
 
 COSTLY = frozenset((*ir.INTRINSICS, "div", "sqrt"))
 
@@ -222,7 +222,7 @@ class _Specifier:
 
 
 def _costs(e: ir.Expr) -> bool:
-    return any(x.op in COSTLY for x in nodes(e))
+    return any(x.op in COSTLY for x in ir.nodes(e))
 
 
 def _linear(tensor: Tensor, coords: Shape) -> Index:

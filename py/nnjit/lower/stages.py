@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from itertools import product as cartesian
 
 from .. import ir
-from ..ir import LANES, VECTOR_DTYPES
+from ..ir import LANES, VECTOR_DTYPES, nodes
 from ..schedule.schedule import Schedule
 from ..symbolic import floordiv, mod, var
 from ..target import Target
@@ -30,7 +30,7 @@ from .accumulators import (
 )
 from .loops import nest
 from .shuffles import transposed
-from .spec import Axes, Index, KernelSpec, Reduce, Stage, StoreTo, coefficient, depends, nodes
+from .spec import Axes, Index, KernelSpec, Reduce, Stage, StoreTo, coefficient, depends
 from .tiling import Tiling
 from .values import Point, PointValues, Shift
 

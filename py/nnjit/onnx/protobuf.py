@@ -24,10 +24,6 @@ _MAX_DEPTH = 32  # of graphs within graphs; published models reach 4
 _MAX_FIELD_HEADER = 20  # a tag and a length or value, each a varint of at most 10 bytes
 
 
-class Truncated(ModelFormatError):
-    """The source ends within a field."""
-
-
 class Source(Protocol):
     """Where bytes come from: `size` bytes, of which `read` copies a part into Python."""
 
@@ -202,7 +198,7 @@ def _not_protobuf(position: int, what: str) -> ModelFormatError:
 
 def _truncated(position: int, end: int, size: int) -> ModelFormatError:
     if end >= size:
-        return Truncated(
+        return ModelFormatError(
             f"the file ends after {size} bytes, within the field at byte {position}: it is truncated, load all of it"
         )
     return ModelFormatError(

@@ -15,9 +15,7 @@ from .window import Window, all_of, channels_last, padded
 Index = int | IntExpr
 
 
-def convolution(
-    ctx: Context, x: Tensor, w: Tensor, groups: int, window: Window, dtype: str, label: str = "conv"
-) -> Tensor:
+def convolution(ctx: Context, x: Tensor, w: Tensor, groups: int, window: Window, dtype: str) -> Tensor:
     """The convolution of x [N, C, …] with w [O, C / groups, …], channels last: [N, …, O], or [N, …, groups, O / groups].
 
     `window` has the geometry; x is padded with zeros.
@@ -52,7 +50,7 @@ def convolution(
 
     out = (groups, per_group) if split else (channels,)
     reduced = window.kernel if depthwise else (*window.kernel, depth)
-    return contraction(ctx.b, (x.shape[0], *window.outputs, *out), reduced, left, right, dtype, label)
+    return contraction(ctx.b, (x.shape[0], *window.outputs, *out), reduced, left, right, dtype, "conv")
 
 
 def _divides(groups: int, channels: Index) -> bool:

@@ -121,10 +121,8 @@ def all_of(conditions: Sequence[ir.Expr]) -> ir.Expr | None:
     return result
 
 
-def padded(
-    ctx: Context, x: Tensor, begin: Sequence[Index], end: Sequence[Index], value: float = 0.0
-) -> Tensor:
-    """x, channels second, with `value` around its spatial axes; x itself when there is no padding.
+def padded(ctx: Context, x: Tensor, begin: Sequence[Index], end: Sequence[Index]) -> Tensor:
+    """x, channels second, with zeros around its spatial axes; x itself when there is no padding.
 
     The result is a tensor of its own, so that what reads it needs no bounds checks. Negative padding crops.
     """
@@ -149,7 +147,7 @@ def padded(
             source.append(position)
         inside = all_of(conditions)
         read = x.at(*source)
-        return read if inside is None else ir.select(inside, read, ir.const(value, read.dtype))
+        return read if inside is None else ir.select(inside, read, ir.const(0, read.dtype))
 
     t = ctx.b.compute(shape, x.dtype, element, "pad")
     t.order = channels_last(x.rank) if is_open(x) else physical_order(x) or channels_last(x.rank)

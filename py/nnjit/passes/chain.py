@@ -19,7 +19,6 @@ from ..lower.spec import (
     depends,
     index_substitution,
     map_expr,
-    nodes,
     substitute_expr,
 )
 from ..lower.specify import Specified, specify
@@ -167,7 +166,7 @@ class _Finder:
                 x
                 for part, c in ((first, KEY), (last, column))
                 if part.contraction is not None
-                for x in nodes(part.contraction[column_operand(part, c)])
+                for x in ir.nodes(part.contraction[column_operand(part, c)])
                 if x.op == "load"
             ]
             count = self.env.hint(last.extent(v))
@@ -215,7 +214,7 @@ def _reads_late(spec: KernelSpec, buffer: str) -> bool:
     """Whether a stage reads `buffer` after an earlier one has stored results, which will lie in its place."""
     written = False
     for s in spec.stages:
-        if written and any(x.op == "load" and x.attr[0] == buffer for x in nodes(*s.values())):
+        if written and any(x.op == "load" and x.attr[0] == buffer for x in ir.nodes(*s.values())):
             return True
         written = written or bool(s.stores)
     return False

@@ -133,19 +133,7 @@ def reachable(outputs: list[Tensor]) -> set[Compute]:
 
 def _is_heavy(body: ir.Expr) -> bool:
     """Costly enough that computing it again for every stage of a row would show."""
-    return any(e.op in ir.INTRINSICS for e in _nodes(body))
-
-
-def _nodes(body: ir.Expr) -> set[ir.Expr]:
-    """`body` and everything below it, indices aside."""
-    found: set[ir.Expr] = set()
-    stack = [body]
-    while stack:
-        e = stack.pop()
-        if e not in found:
-            found.add(e)
-            stack.extend(e.args)
-    return found
+    return any(e.op in ir.INTRINSICS for e in ir.nodes(body))
 
 
 class Fuser:

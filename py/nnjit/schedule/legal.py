@@ -7,6 +7,7 @@ in bounded time to a kernel of bounded size; whether that kernel is right and fa
 
 from __future__ import annotations
 
+from ..ir import LANES
 from ..lower.blocked import roles_of, shared_bytes
 from ..lower.pairs import paired
 from ..lower.spec import KernelSpec, depends
@@ -29,7 +30,6 @@ MAX_BLOCK_TERMS = 64
 MAX_PACKED = 1 << 26
 """Elements of an operand that is laid out anew: 256 MiB of floats."""
 MAX_WINOGRAD = 16
-LANES = 4
 
 
 def read(text: str) -> Schedule:

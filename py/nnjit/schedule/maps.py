@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .. import ir
-from ..lower.spec import KernelSpec, coefficient, nodes
+from ..ir import nodes
+from ..lower.spec import KernelSpec, coefficient
 from ..symbolic import product
 from .roles import small_extent
 from .schedule import Schedule

@@ -19,7 +19,10 @@ block R C M N K   R × C invocations of a workgroup (GPU) compute M × N results
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from ..codegen_passes import Passes
+from ..ir import LANES
 
 MAX_CANDIDATES = 48
 """Schedules of a space: each costs time on the user's machine to make and to measure."""
@@ -41,6 +44,21 @@ class Schedule:
     def tile(self, axis: str) -> int:
         """Points of `axis` in a tile; 1 where nothing is said."""
         return next((t for a, t in self.tiles if a == axis), 1)
+
+    def restricted(self, passes: Passes) -> Schedule:
+        """Without what the passes that are off would do."""
+        schedule = self
+        if not passes.vectors:
+            tiles = tuple((a, t) for a, t in schedule.tiles if a != schedule.vector)
+            schedule = replace(schedule, tiles=tiles, vector="", pack=())
+        if not passes.register_tiles:
+            tiles = tuple((a, min(t, LANES)) for a, t in schedule.tiles if a == schedule.vector)
+            schedule = replace(schedule, tiles=tiles)
+        if not passes.packing:
+            schedule = replace(schedule, pack=())
+        if not passes.unrolling:
+            schedule = replace(schedule, unroll=1)
+        return schedule
 
     def __str__(self) -> str:
         parts = []

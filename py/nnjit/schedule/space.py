@@ -36,7 +36,7 @@ def space(spec: KernelSpec, target: Target) -> list[Schedule]:
         found.append(Schedule())
     else:
         found = elementwise(spec)
-    found = [target.passes.restrict(s) for s in found]
+    found = [s.restricted(target.passes) for s in found]
     return list(dict.fromkeys(found))[:MAX_CANDIDATES] or [Schedule()]
 
 

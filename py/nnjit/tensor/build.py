@@ -15,6 +15,7 @@ from typing import Any, cast
 import numpy as np
 
 from .. import ir
+from ..graph.dtype import NUMPY
 from ..symbolic import IntExpr, floordiv, mod, product, substitute, var
 from .env import Env
 from .tensor import (
@@ -62,7 +63,7 @@ class Builder:
         content = np.asarray(content, dtype=object)
         flat = content.reshape(-1)
         if not any(isinstance(x, IntExpr) for x in flat):
-            t: Tensor = self.constant(content.astype(_NUMPY[dtype]), dtype)
+            t: Tensor = self.constant(content.astype(NUMPY[dtype]), dtype)
         else:
             cd = ir.COMPUTE_OF[dtype]
 
@@ -386,11 +387,3 @@ def narrow(e: ir.Expr, dtype: str) -> ir.Expr:
     if mask:
         return ir.binary("and", e, ir.const(mask, "i32"))
     return ir.binary("shr", ir.binary("shl", e, ir.const(shift, "i32")), ir.const(shift, "i32"))
-
-
-_NUMPY = {
-    "f32": np.float32, "f64": np.float64, "f16": np.float16, "i64": np.int64, "i32": np.int32, "bool": np.bool_,
-    "u8": np.uint8, "i8": np.int8, "u16": np.uint16, "i16": np.int16, "u32": np.uint32, "u64": np.uint64,
-}  # fmt: skip
-
-__all__ = ["Builder", "broadcast_at", "narrow", "product"]

@@ -96,7 +96,6 @@ class Compute(Storage):
     `pmax` is the maximum of what is not NaN: cheaper, and right where a NaN shows in the result by another way.
 
     `into` = (Parts, box origin) when the elements belong in a box of a Parts tensor.
-    `heavy` marks a contraction: a sum of products whose operands are reused along output axes.
     """
 
     __slots__ = ("body", "reduce_shape", "combine", "into", "node")

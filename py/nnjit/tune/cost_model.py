@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from ..ir import LANES, Expr
+from ..ir import LANES, Expr, nodes
 from ..lower.chain import Chain
-from ..lower.spec import KernelSpec, coefficient, depends, nodes
+from ..lower.spec import KernelSpec, coefficient, depends
 from ..schedule.schedule import Schedule
 from ..target import Target
 
