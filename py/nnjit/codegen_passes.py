@@ -32,7 +32,7 @@ class Passes:
     streaming: bool = True
     """Multiply-adds in the order in which the operands of one side are needed only once (lower/stages.py)."""
     relaxed_simd: bool = True
-    """Fused multiply-adds and lane selects of relaxed SIMD, where the engine has them (emit/wasm_values.py)."""
+    """Fused multiply-adds and lane selects of relaxed SIMD, where the engine has them (emit/wasm_operations.py)."""
     hoisting: bool = True
     """Index arithmetic, loads and other invariants move out of loops (emit/wasm_index.py, emit/wasm_values.py)."""
     constants: bool = True
@@ -44,9 +44,9 @@ class Passes:
     sharing: bool = True
     """What a stretch of code without branches uses again is computed once (emit/wasm_values.py)."""
     splat_loads: bool = True
-    """A load into all lanes is one instruction (emit/wasm_values.py)."""
+    """A load into all lanes is one instruction (emit/wasm_operations.py)."""
     quick_limits: bool = True
-    """Minimum and maximum with a constant take one operation (emit/wasm_values.py)."""
+    """Minimum and maximum with a constant take one operation (emit/wasm_operations.py)."""
 
     @staticmethod
     def without(names: Iterable[str]) -> Passes:

@@ -19,3 +19,8 @@ class Stopwatch:
         now = time.perf_counter()
         self.stages[stage] = self.stages.get(stage, 0.0) + (now - self._last) * 1000
         self._last = now
+
+
+def ms_since(started: float) -> float:
+    """Milliseconds since `time.perf_counter()` was `started`."""
+    return (time.perf_counter() - started) * 1000

@@ -24,7 +24,7 @@ from nnjit.compiler import CompiledPlan, InputSpec, compile_model
 from nnjit.lower.spec import KernelSpec
 from nnjit.onnx.reader import read_model
 from nnjit.plan import Item, candidate
-from nnjit.runtime.model import SHORT_NAMES, model_signature, target_of
+from nnjit.runtime.describe import SHORT_NAMES, model_signature, target_of
 from nnjit.schedule.legal import check
 from nnjit.schedule.schedule import Schedule
 from nnjit.target import Target

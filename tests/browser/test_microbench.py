@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nnjit.runtime.model import target_of
+from nnjit.runtime.describe import target_of
 from nnjit.tune import microbench
 
 from . import hand_plans as hand

@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "plan": "emit graph ir lower schedule symbolic target tensor",
     "compiler": "errors graph ir lower ops passes plan stopwatch symbolic target tensor",
     "tune": "compiler errors ir lower plan schedule symbolic target",
-    "runtime": "codegen_passes compiler emit errors graph onnx target tune",
+    "runtime": "codegen_passes compiler emit errors graph onnx stopwatch target tune",
     "__init__": "runtime",
 }
 """Part (a package, or a module beside them) → the parts that it may import. Neither what decides how a kernel is made

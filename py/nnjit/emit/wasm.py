@@ -17,8 +17,9 @@ from ..symbolic import bounds_of, var
 from ..target import Target
 from .wasm_encoding import I32, OP, VOID, Function, assemble, i32_const, local_get, local_set, local_tee
 from .wasm_index import Index, Region
+from .wasm_operations import OperationEmitter
 from .wasm_tables import wasm_type
-from .wasm_values import ValueEmitter, count_uses
+from .wasm_values import count_uses
 
 _LO, _HI = "#lo", "#hi"
 _BR_IF = OP["br_if"] + b"\x00"
@@ -39,7 +40,7 @@ def emit_module(kernels: list[Kernel], target: Target, names: bool = False) -> b
     return assemble(functions, target.max_pages if target.shared_memory else None, scratch)
 
 
-class _KernelEmitter(ValueEmitter):
+class _KernelEmitter(OperationEmitter):
     """Emits one kernel."""
 
     def __init__(self, kernel: Kernel, target: Target) -> None:

@@ -76,7 +76,7 @@ class Region:
 
 class IndexEmitter:
     """Regions, locals and integer indices of one function; `wasm_addresses` adds addresses,
-    `wasm_values` values, `wasm` statements."""
+    `wasm_values` values, `wasm_operations` how each is computed, `wasm` statements."""
 
     def __init__(self, buffers: dict[str, tuple[str, bool]], params: list[str], passes: Passes) -> None:
         self.passes = passes

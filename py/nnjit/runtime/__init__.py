@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .kernels import export_kernels, import_kernels
-from .model import Model, load
+from .loading import load
+from .model import Model
 
 __all__ = ["Model", "export_kernels", "import_kernels", "load"]

@@ -1,12 +1,11 @@
-"""`load` and `Model`: the Python interface. The page's compiler worker uses the same objects (page.py)."""
+"""`Model`: the Python interface to a model that is loaded. The page's compiler worker uses the same object (page.py)."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
@@ -15,166 +14,23 @@ import numpy as np
 
 from .. import __version__
 from ..codegen_passes import ALL_PASSES, Passes
-from ..compiler import CompiledPlan, InputSpec, check_operators, compile_model, static_inputs
-from ..errors import (
-    ERROR_TYPES,
-    DeviceError,
-    FetchError,
-    InputError,
-    KernelFileError,
-    ModelFormatError,
-    NnjitError,
-    UnsupportedError,
-)
+from ..compiler import CompiledPlan, InputSpec, compile_model
+from ..errors import DeviceError, InputError, KernelFileError
 from ..graph.graph import Graph
-from ..onnx.external import check_files
-from ..onnx.reader import read_model
-from ..target import Hardware, Target
+from ..stopwatch import ms_since
+from ..target import Hardware
 from ..tune import kernel_file, microbench
 from ..tune.cost_model import CostModel
 from ..tune.device_class import device_class
 from ..tune.kernel_file import Findings
+from .describe import described, model_signature, target_of
 from .kernel_store import device_key, findings_of, hints_for
 from .loaded_plan import LoadedPlan
 from .report import Report, make_report
 from .session import Session
 
-LONG_NAMES = {
-    "f32": "float32", "f64": "float64", "f16": "float16", "bf16": "bfloat16", "i8": "int8", "u8": "uint8",
-    "i16": "int16", "u16": "uint16", "i32": "int32", "u32": "uint32", "i64": "int64", "u64": "uint64", "bool": "bool",
-}  # fmt: skip
-SHORT_NAMES = {long: short for short, long in LONG_NAMES.items()}
-
 Progress = Callable[[dict], Any]
 """Takes {"stage", "message"?, "loaded"?, "total"?, "secondsLeft"?}; stages: download, graph, kernels, weights."""
-
-
-async def load(
-    source: Any,
-    device: str = "auto",
-    threads: int | None = None,
-    tune: str = "background",
-    on_progress: Progress | None = None,
-    external_data: Mapping[str, Any] | None = None,
-) -> Model:
-    """Load an ONNX model from a URL or from its bytes.
-
-    source         a URL (str), bytes, or a JavaScript File, Blob or buffer
-    device         "auto", "wasm" (CPU) or "webgpu"
-    threads        CPU threads; None: as many as suit the machine
-    tune           "background": look for faster kernels while the model is in use; "off": only when `tune` is called
-    on_progress    called with each step: see `Progress`
-    external_data  location that the model gives → URL or bytes, where it is not to be found beside the model
-
-    A model whose input shapes are constant is compiled here, another one at its first run. Raises an NnjitError: the
-    type says whether it is the fetch, the file, the model or the device.
-    """
-    from .javascript import session_class
-
-    session_type, urls = await session_class()
-    options = _options(source, device, threads, on_progress, external_data)
-    return await open_model(session_type.new(options, urls), tune, on_progress)
-
-
-def _options(
-    source: Any, device: str, threads: int | None, on_progress: Progress | None, external_data: Any
-) -> Any:
-    from js import Object
-    from pyodide.ffi import to_js
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, str):
-            return _absolute(value)
-        return to_js(value) if isinstance(value, (bytes, bytearray, memoryview)) else value
-
-    options = Object.new()
-    options.source = plain(source)
-    options.device = device
-    options.threads = threads
-    if external_data:
-        options.externalData = Object.fromEntries(to_js([[k, plain(v)] for k, v in external_data.items()]))
-    if on_progress:
-        options.onProgress = lambda event: on_progress(event.to_py())
-    return options
-
-
-def _absolute(url: str) -> str:
-    from js import URL, location
-    from pyodide.ffi import JsException
-
-    try:
-        # The address of a worker that was started from a Blob names nothing but its origin.
-        base = location.origin if location.protocol == "blob:" else location.href
-        return URL.new(url, base).href
-    except JsException as error:
-        raise FetchError(f"{url!r} is not a URL. Write it in full, like https://host/model.onnx.") from error
-
-
-async def open_model(
-    js_session: Any,
-    tune: str,
-    on_progress: Progress | None = None,
-    on_event: Progress | None = None,
-    passes: Passes = ALL_PASSES,
-) -> Model:
-    """The model of a JavaScript Session that has begun to download it; disposes of the session when it fails."""
-    opened: asyncio.Future[Model] = asyncio.get_running_loop().create_future()
-
-    async def needs_plan(described: dict) -> None:
-        await (await opened)._compile(_specs(described))
-
-    session = Session(js_session, needs_plan)
-    report = on_progress or (lambda event: None)
-    timings: dict[str, float] = {}
-    try:
-        if tune not in ("background", "off"):
-            raise InputError(f'tune is "background" or "off", not {tune!r}.')
-        facts = await session.facts()
-        source = await session.model_bytes()
-        started = time.perf_counter()
-        report({"stage": "graph"})
-        with _named(session.name):
-            graph = read_model(source)
-            check_operators(graph)
-        timings["graph"] = _since(started)
-        external = graph.external_files()
-        if external:
-            sizes = await session.fetch_external_data(external)
-            with _named(session.name):
-                check_files(graph, sizes)
-        await session.place(model_signature(graph))
-        model = Model(graph, session, facts, tune, report, on_event, passes)
-        model.timings |= timings
-        await model._recall()
-        opened.set_result(model)
-        first = static_inputs(graph)
-        if first is None and (kept := session.kept_inputs()) is not None:
-            first = _specs(kept)
-        if first is not None:
-            with _named(session.name):
-                await model._compile(first)
-    except BaseException:
-        opened.cancel()
-        session.dispose()
-        raise
-    return model
-
-
-_ADVICE: dict[type[NnjitError], str] = {
-    ModelFormatError: "Check that this is a whole ONNX file, or export the model again.",
-    UnsupportedError: "Another export of the model, with other options or another opset, may avoid it.",
-}
-
-
-@contextmanager
-def _named(model: str) -> Iterator[None]:
-    """Refusals of the file's content say which file it is, and what to do."""
-    try:
-        yield
-    except NnjitError as error:
-        advice = next((text for kind, text in _ADVICE.items() if isinstance(error, kind)), "")
-        message = str(error).removesuffix(".")
-        raise ERROR_TYPES[error.code](f"{model}: {message}. {advice}".rstrip()) from error
 
 
 @lru_cache(maxsize=1)
@@ -185,61 +41,6 @@ def _shared_groups(text: str) -> list[dict]:
     except KernelFileError as error:
         print(f"kernels of this site: {error}")
         return []
-
-
-def _since(started: float) -> float:
-    return (time.perf_counter() - started) * 1000
-
-
-def _specs(described: dict) -> dict[str, InputSpec]:
-    return {
-        name: InputSpec(SHORT_NAMES[d["type"]], tuple(d["dims"]), d["value"]) for name, d in described.items()
-    }
-
-
-def _described(specs: dict[str, InputSpec]) -> dict:
-    """The inverse of `_specs`."""
-    return {
-        name: {"type": LONG_NAMES[s.dtype], "dims": list(s.shape), "value": s.value}
-        for name, s in specs.items()
-    }
-
-
-def model_signature(graph: Graph) -> dict:
-    """The graph's inputs and outputs as the executor checks them."""
-
-    def ports(infos: list) -> list[dict]:
-        return [
-            {
-                "name": info.name,
-                "dtype": LONG_NAMES.get(info.dtype, info.dtype),
-                "shape": None if info.shape is None else list(info.shape),
-            }
-            for info in infos
-        ]
-
-    return {"inputs": ports(graph.inputs), "outputs": ports(graph.outputs)}
-
-
-def target_of(facts: dict, passes: Passes = ALL_PASSES) -> Target:
-    """The compiler's target for the device that the runtime found."""
-    limits = facts["limits"]
-    gpu = {
-        "max_workgroup": limits.get("maxComputeInvocationsPerWorkgroup"),
-        "shared_bytes": limits.get("maxComputeWorkgroupStorageSize"),
-        "max_storage_buffers": limits.get("maxStorageBuffersPerShaderStage"),
-    }
-    return Target(
-        device=facts["device"],
-        relaxed_simd=facts["relaxedSimd"],
-        shared_memory=facts["isolated"],
-        threads=facts["threads"],
-        max_pages=facts["maxPages"] or Target.max_pages,
-        software=bool((facts["adapter"] or {}).get("software")),
-        passes=passes,
-        features=frozenset(facts["features"]),
-        **{name: value for name, value in gpu.items() if value is not None},
-    )
 
 
 _BACKGROUND_SLICE = 3600.0
@@ -343,7 +144,7 @@ class Model:
     async def _tune_now(self, plan: LoadedPlan, seconds: float) -> None:
         started = time.perf_counter()
         await self._know_device(background=False)
-        await plan.tune(max(0.0, seconds - _since(started) / 1000))
+        await plan.tune(max(0.0, seconds - ms_since(started) / 1000))
 
     async def pause_tuning(self) -> None:
         """Stop tuning, in the background too, until `resume_tuning`."""
@@ -420,14 +221,14 @@ class Model:
                 task.cancel()
         self._session.dispose()
 
-    async def _compile(self, inputs: dict[str, InputSpec]) -> None:
+    async def compile(self, inputs: dict[str, InputSpec]) -> None:
         """Compile a plan for these inputs and add it to the executor."""
         self._on_progress({"stage": "kernels"})
         # Let the message out: from here on Python is busy.
         await asyncio.sleep(0)
         started = time.perf_counter()
         compiled = self._compiled(inputs)
-        self.timings["compile"] += _since(started)
+        self.timings["compile"] += ms_since(started)
         for stage, ms in compiled.stages.items():
             self.timings[stage] = self.timings.get(stage, 0.0) + ms
         self._on_progress({"stage": "weights"})
@@ -463,9 +264,10 @@ class Model:
 
     async def _keep(self, compiled: CompiledPlan) -> None:
         """Leave the current inputs' plan to later visits."""
-        await self._session.keep_plan(compiled.json, compiled.blobs, _described(self._inputs))
+        await self._session.keep_plan(compiled.json, compiled.blobs, described(self._inputs))
 
-    async def _recall(self) -> None:
+    async def recall(self) -> None:
+        """Take over what earlier visits, and others with devices like this one, found; before anything is compiled."""
         if not self._complete:
             return
         store = self._session.store

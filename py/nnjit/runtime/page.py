@@ -10,7 +10,8 @@ from ..codegen_passes import Passes
 from ..errors import DeviceError, InputError
 from .javascript import plain
 from .kernel_store import KernelStore
-from .model import Model, open_model
+from .loading import open_model
+from .model import Model
 
 _models: dict[int, Model] = {}
 
