@@ -2,7 +2,7 @@
  * What a model declares of its inputs, checked against what a caller passes; and whether a plan fits them.
  */
 
-import { bytesOf, isArrayOf, longDtype, shortDtype } from "./dtypes.js";
+import { isArrayOf, longDtype, shortDtype } from "./dtypes.js";
 import { InputError } from "./errors.js";
 import { evaluate, guardHolds, product } from "./expressions.js";
 
@@ -181,9 +181,4 @@ export function detachedCopy(tensor) {
   const { data } = tensor;
   if (!ArrayBuffer.isView(data) || !("length" in data)) return tensor;
   return { ...tensor, data: data.slice() };
-}
-
-/** Bytes of a tensor's elements. @param {Tensor} tensor */
-export function tensorBytes(tensor) {
-  return product(tensor.dims) * bytesOf(tensor.type);
 }

@@ -59,7 +59,7 @@ export class LastingGpu {
     try {
       const device = await WebGpuDevice.open();
       try {
-        device.files = lost.files;
+        device.persistent.files = lost.persistent.files;
         device.runs = lost.runs;
         for (const plan of lost.plans.values()) await device.adopt(plan);
         if (this.disposed) throw new DeviceError("The model was disposed of.");

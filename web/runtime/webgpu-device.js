@@ -4,29 +4,26 @@
  */
 
 import { apiArrayTypeOf, arrayTypeOf, bitsOf, bytesOf, convertArray, longDtype, shortDtype } from "./dtypes.js";
-import { InputError, UnsupportedError, VerificationError } from "./errors.js";
+import { InputError, VerificationError } from "./errors.js";
 import { evaluate, product } from "./expressions.js";
-import { neededInit } from "./init-steps.js";
-import { assignSlots, inferenceLifetimes, lifetimes } from "./placement.js";
-import { bytesOfBuffer, isPersistent, specOf } from "./plan-buffers.js";
-import { inferenceSteps, initSteps, replaceUnit, touched } from "./plan-edit.js";
+import { assignSlots, inferenceLifetimes } from "./placement.js";
+import { bytesOfBuffer, specOf } from "./plan-buffers.js";
+import { replaceUnit } from "./plan-edit.js";
 import { GpuContext } from "./webgpu-context.js";
 import { measure, profile } from "./webgpu-measure.js";
 import { microbench } from "./webgpu-microbench.js";
 import { Pipelines } from "./webgpu-pipelines.js";
+import { PersistentBuffers } from "./webgpu-persistent.js";
 import { BufferPool } from "./webgpu-pool.js";
 import { Program } from "./webgpu-program.js";
 
 /** @typedef {import("./types.js").Plan} Plan */
 /** @typedef {import("./types.js").BufferSpec} BufferSpec */
 /** @typedef {import("./types.js").Environment} Environment */
-/** @typedef {import("./types.js").Step} Step */
 /** @typedef {import("./dtypes.js").Tensor} Tensor */
 /** @typedef {import("./webgpu-pipelines.js").Compiled} Compiled */
 /** @typedef {import("./webgpu-program.js").Place} Place */
 /** @typedef {string | number} Id */
-
-/** @typedef {{buffer: GPUBuffer, bytes: number, users: number}} Block Persistent data, shared by key. */
 
 /**
  * A plan on the device.
@@ -54,9 +51,6 @@ import { Program } from "./webgpu-program.js";
 /** Bindings that a plan keeps: a chat grows its sequence by one a step, and none of them comes back. */
 const MAX_BINDINGS = 64;
 
-/** Bytes of weights that may wait for the GPU to take them before more are read. */
-const UPLOAD_AHEAD = 1 << 28;
-
 export class WebGpuDevice {
   /** @param {GpuContext} context */
   constructor(context) {
@@ -66,15 +60,11 @@ export class WebGpuDevice {
     this.laneHost = null;
     this.pipelines = new Pipelines(context);
     this.pool = new BufferPool(context);
-    /** @type {import("./weights.js").WeightFiles | null} */
-    this.files = null;
+    this.persistent = new PersistentBuffers(context);
     /** @type {Map<number, LoadedPlan>} */
     this.plans = new Map();
-    /** @type {Map<string, Block>} */
-    this.blocks = new Map();
     this.nextPlan = 0;
     this.runs = 0;
-    this.uploading = 0;
   }
 
   /** @throws {import("./errors.js").DeviceError} when there is no WebGPU, or no adapter */
@@ -87,7 +77,7 @@ export class WebGpuDevice {
 
   /** @param {import("./weights.js").WeightFiles} files */
   setFiles(files) {
-    this.files = files;
+    this.persistent.files = files;
   }
 
   /**
@@ -117,168 +107,10 @@ export class WebGpuDevice {
       latest,
     };
     const compiled = performance.now();
-    await this.placePersistent(loaded);
+    await this.persistent.place(loaded);
     this.nextPlan = Math.max(this.nextPlan, id + 1);
     this.plans.set(loaded.id, loaded);
     return { plan: loaded.id, compileMs: compiled - start, initMs: performance.now() - compiled };
-  }
-
-  /**
-   * Allocate and fill what inferences need of weights, constants and packed weights; all of it or, after an error, none.
-   * @param {LoadedPlan} loaded
-   */
-  async placePersistent(loaded) {
-    const { plan, keys } = loaded;
-    const ids = touched(inferenceSteps(plan));
-    for (const { buffer } of plan.outputs) if (buffer !== null) ids.add(buffer);
-    try {
-      await this.context.scope("loading the model's weights", () => this.fillPersistent(loaded, ids, initSteps(plan)));
-    } catch (error) {
-      this.releaseBlocks(keys.values());
-      keys.clear();
-      throw error;
-    }
-  }
-
-  /**
-   * @param {LoadedPlan} loaded
-   * @param {Iterable<Id>} ids of buffers that will be used
-   * @param {Step[]} init steps that make some of them
-   */
-  async fillPersistent(loaded, ids, init) {
-    const { specs, keys } = loaded;
-    /** @type {Set<Id>} */
-    const fresh = new Set();
-    for (const id of ids) this.claim(loaded, id, fresh);
-    for (const id of fresh) {
-      const spec = specOf(specs, id);
-      if (spec.kind !== "persistent") await this.fill(spec, loaded.blobs, this.blockOf(loaded, id).buffer);
-    }
-    await this.runInit(loaded, neededInit(init, specs, fresh, keys));
-    await this.context.settle();
-    this.uploading = 0;
-  }
-
-  /**
-   * Make the persistent block of a buffer this plan's, allocating it if no plan has it yet.
-   * @param {LoadedPlan} loaded
-   * @param {Id} id
-   * @param {Set<Id>} fresh gains `id` when the block is new
-   */
-  claim({ id: planId, specs, keys }, id, fresh) {
-    const spec = specOf(specs, id);
-    if (!isPersistent(spec) || keys.has(id)) return;
-    const key = spec.key ?? `${planId}:${id}`;
-    let block = this.blocks.get(key);
-    if (!block) {
-      const bytes = bytesOfBuffer(spec, {});
-      block = { buffer: this.context.storage(bytes, `The ${spec.kind} ${spec.key ?? id}`), bytes, users: 0 };
-      this.blocks.set(key, block);
-      fresh.add(id);
-    }
-    block.users += 1;
-    keys.set(id, key);
-  }
-
-  /**
-   * @param {LoadedPlan} loaded
-   * @param {Id} id
-   * @returns {Block}
-   */
-  blockOf(loaded, id) {
-    return /** @type {Block} */ (this.blocks.get(/** @type {string} */ (loaded.keys.get(id))));
-  }
-
-  /** @param {Iterable<string>} keys */
-  retainBlocks(keys) {
-    for (const key of keys) /** @type {Block} */ (this.blocks.get(key)).users += 1;
-  }
-
-  /** @param {Iterable<string>} keys */
-  releaseBlocks(keys) {
-    for (const key of keys) {
-      const block = this.blocks.get(key);
-      if (block && --block.users === 0) {
-        this.context.destroy(block.buffer);
-        this.blocks.delete(key);
-      }
-    }
-  }
-
-  /**
-   * Upload a weight or constant.
-   * @param {BufferSpec} spec
-   * @param {Uint8Array[]} blobs
-   * @param {GPUBuffer} buffer
-   */
-  async fill(spec, blobs, buffer) {
-    const bytes = await this.contentOf(spec, blobs);
-    const expected = bytesOfBuffer(spec, {});
-    if (bytes.byteLength !== expected) {
-      throw new VerificationError(
-        `The ${spec.kind} ${spec.key ?? spec.id} has ${bytes.byteLength} bytes where the plan says ${expected}.`,
-      );
-    }
-    this.context.write(buffer, bytes);
-    this.uploading += bytes.byteLength;
-    if (this.uploading > UPLOAD_AHEAD) {
-      await this.context.settle();
-      this.uploading = 0;
-    }
-  }
-
-  /**
-   * @param {BufferSpec} spec
-   * @param {Uint8Array[]} blobs
-   */
-  async contentOf(spec, blobs) {
-    if (spec.kind === "const") return blobs[/** @type {number} */ (spec.blob)];
-    if (!this.files) throw new VerificationError("addPlan came before setFiles.");
-    try {
-      return await this.files.read(spec);
-    } catch (error) {
-      if (!(error instanceof InputError)) throw error;
-      throw new UnsupportedError(`The weight ${spec.key ?? spec.id} cannot go to the GPU. ${error.message}`, { cause: error });
-    }
-  }
-
-  /**
-   * Run init steps one by one; buffers that inferences do not use exist only while they are needed. Call within `scope`.
-   * @param {LoadedPlan} loaded
-   * @param {Step[]} steps
-   */
-  async runInit(loaded, steps) {
-    const { specs, blobs, kernels, keys } = loaded;
-    const lives = lifetimes(steps);
-    /** @type {Map<Id, GPUBuffer>} */
-    const passing = new Map();
-    /** @type {(id: Id) => Place} */
-    const locate = (id) => {
-      const spec = specOf(specs, id);
-      const buffer = passing.get(id) ?? this.blockOf(loaded, id).buffer;
-      return { buffer, offset: 0, bytes: bytesOfBuffer(spec, {}), storage: spec.storage };
-    };
-    try {
-      for (const [at, step] of steps.entries()) {
-        for (const [id] of step.buffers) {
-          if (keys.has(id) || passing.has(id)) continue;
-          const spec = specOf(specs, id);
-          const buffer = this.context.storage(bytesOfBuffer(spec, {}), `The ${spec.kind} ${spec.key ?? id}`);
-          passing.set(id, buffer);
-          if (spec.kind === "weight" || spec.kind === "const") await this.fill(spec, blobs, buffer);
-        }
-        const program = new Program(this.context, [[step]], kernels, {}, locate);
-        program.submit(0, 1);
-        program.dispose();
-        for (const [id, buffer] of passing) {
-          if (/** @type {{last: number}} */ (lives.get(id)).last > at) continue;
-          this.context.destroy(buffer);
-          passing.delete(id);
-        }
-      }
-    } finally {
-      for (const buffer of passing.values()) this.context.destroy(buffer);
-    }
   }
 
   /**
@@ -320,7 +152,7 @@ export class WebGpuDevice {
     /** @type {(id: Id) => Place} */
     const locate = (id) => {
       const spec = specOf(specs, id);
-      const buffer = keys.has(id) ? this.blockOf(loaded, id).buffer : buffers[/** @type {number} */ (slots.get(id))];
+      const buffer = keys.has(id) ? this.persistent.block(loaded, id).buffer : buffers[/** @type {number} */ (slots.get(id))];
       return { buffer, offset: 0, bytes: bytesOfBuffer(spec, environment), storage: spec.storage };
     };
     const unitSteps = plan.units.map((unit) => unit.steps);
@@ -423,9 +255,9 @@ export class WebGpuDevice {
     let loaded = old;
     for (const { unit, with: candidate } of replacements) loaded = await this.withUnit(loaded, unit, candidate);
     loaded = { ...loaded, keys: new Map(), bindings: new Map() };
-    await this.placePersistent(loaded);
+    await this.persistent.place(loaded);
     for (const { program } of old.bindings.values()) program.dispose();
-    this.releaseBlocks(old.keys.values());
+    this.persistent.release(old.keys.values());
     this.plans.set(id, loaded);
     return { initMs: performance.now() - start };
   }
@@ -449,12 +281,10 @@ export class WebGpuDevice {
   }
 
   stats() {
-    let persistent = 0;
-    for (const block of this.blocks.values()) persistent += block.bytes;
     return {
       peakWasmBytes: 0,
       peakGpuBytes: this.context.peakBytes,
-      persistentBytes: persistent,
+      persistentBytes: this.persistent.bytes,
       arenaBytes: this.pool.bytes,
       pipelines: this.pipelines.compiled.size,
       plans: this.plans.size,
@@ -465,8 +295,7 @@ export class WebGpuDevice {
   dispose() {
     this.context.dispose();
     this.plans.clear();
-    this.blocks.clear();
-    this.files = null;
+    this.persistent = new PersistentBuffers(this.context);
   }
 }
 

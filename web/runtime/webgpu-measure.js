@@ -259,7 +259,7 @@ class Runner {
     const { init, steps, label } = loaded.plan.units[unit];
     const { context } = device;
     await context.scope(`preparing ${label}`, async () => {
-      await device.fillPersistent(loaded, touched(steps), init);
+      await device.persistent.prepare(loaded, touched(steps), init);
       const writes = written(steps, loaded.plan.kernels);
       for (const id of touched(steps)) {
         const spec = specOf(loaded.specs, id);
@@ -272,7 +272,7 @@ class Runner {
       const locate = (id) => {
         const spec = specOf(loaded.specs, id);
         if (!isPersistent(spec)) return /** @type {Place} */ (own.get(id) ?? operands.get(id));
-        return { buffer: device.blockOf(loaded, id).buffer, offset: 0, bytes: bytesOfBuffer(spec, {}), storage: spec.storage };
+        return { buffer: device.persistent.block(loaded, id).buffer, offset: 0, bytes: bytesOfBuffer(spec, {}), storage: spec.storage };
       };
       this.program = new Program(context, [steps], loaded.kernels, latest.environment, locate);
     });
@@ -345,7 +345,7 @@ class Runner {
     this.own.clear();
     this.program?.dispose();
     this.program = null;
-    device.releaseBlocks(this.loaded.keys.values());
+    device.persistent.release(this.loaded.keys.values());
     this.loaded.keys.clear();
   }
 }
