@@ -15,7 +15,7 @@ import numpy as np
 from .. import __version__
 from ..codegen_passes import ALL_PASSES, Passes
 from ..compiler import CompiledPlan, InputSpec, compile_model
-from ..errors import DeviceError, InputError, KernelFileError
+from ..errors import DeviceError, InputError, KernelFileError, NnjitError
 from ..graph.graph import Graph
 from ..stopwatch import ms_since
 from ..target import Hardware

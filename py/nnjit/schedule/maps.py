@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from .. import ir
-from ..ir import nodes
 from ..lower.spec import KernelSpec, coefficient
 from ..symbolic import product
 from .roles import small_extent
@@ -72,7 +71,7 @@ def _transposing(spec: KernelSpec) -> list[Schedule]:
     """
     axis, extent = spec.outer[-1]
     found: list[str] = []
-    for e in nodes(*(v for s in spec.stages for v in s.values())):
+    for e in ir.nodes(*(v for s in spec.stages for v in s.values())):
         if e.op == "load" and coefficient(e.attr[1], axis) not in (0, 1, None):
             found += [v for v, d in spec.outer[:-1] if coefficient(e.attr[1], v) == 1 and spec.hint(d) >= 4]
     if not found or any(s.axes for s in spec.stages) or spec.hint(extent) < 4:
@@ -87,7 +86,7 @@ def _transposing(spec: KernelSpec) -> list[Schedule]:
 
 
 def _loads_of(items: list) -> list[ir.Expr]:
-    return [e for e in nodes(*(x.value for x in items)) if e.op == "load"]
+    return [e for e in ir.nodes(*(x.value for x in items)) if e.op == "load"]
 
 
 def is_rows(spec: KernelSpec) -> bool:
