@@ -23,6 +23,7 @@ from unit.test_fuse import close
 
 from nnjit import ir
 from nnjit.lower.accumulators import Product, by_operand
+from nnjit.lower.lower import lower
 from nnjit.schedule.schedule import parse
 from nnjit.symbolic import maximum, minimum
 from nnjit.target import Target
@@ -402,6 +403,19 @@ def test_products_that_wait_for_each_other_are_all_taken() -> None:
         assert [one for one in taken if one.register == register] == [
             one for one in products if one.register == register
         ]
+
+
+def test_no_vector_is_loaded_between_the_stores_of_a_tile() -> None:
+    """A store there would keep an engine from pairing the loads beside it into wider ones."""
+    m = Model()
+    product = matmul(m, m.input(6, 7), m.weight(7, 16))
+    biased = m.b.elementwise(relu, m.b.elementwise(ir.add, product, m.input(16)))
+    compiled = m.compile([m.b.elementwise(ir.add, biased, m.input(6, 16))])
+    schedule = parse("tile o0=2 o1=8; vector o1; pack 1")
+    kernel = lower(compiled.items[0].spec, schedule, RELAXED).kernel
+    stores = [s for s in kernel.body if isinstance(s, ir.Store)]
+    assert len(stores) == 4 and kernel.body[-4:] == stores
+    assert {s.value.op for s in stores} == {"local"}
 
 
 def test_constants_of_another_width_wrap() -> None:

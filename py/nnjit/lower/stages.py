@@ -57,8 +57,7 @@ class StageLoops:
         if not stage.axes:
             self.values.enter_stage(self.outer_vector, points)
             self._lets = {}
-            for p in points:
-                self._store_all(block, stage.stores, p, points)
+            self._store_points(block, stage.stores, points)
         elif not self.outer_vector and self._vectorizes(stage):
             self._along_vectors(block, stage, points)
         else:
@@ -204,24 +203,30 @@ class StageLoops:
 
     # -- stores -------------------------------------------------------------------------------------------------
 
-    def _store_all(self, block: list[ir.Stmt], stores: list[StoreTo], p: Point, points: list[Point]) -> None:
-        """The stores of a stage without axes; those under one condition together, with every value known before."""
-        if all(w.condition is None for w in stores):
+    def _store_points(self, block: list[ir.Stmt], stores: list[StoreTo], points: list[Point]) -> None:
+        """The stores of a stage without axes, those under one condition together. Vectors are all known before the first
+        one is stored: an engine that pairs neighbours into wider ones can only do so where no store lies between their
+        loads."""
+        conditional = any(w.condition is not None for w in stores)
+        early = conditional or bool(self.outer_vector)
+        ready = {(w, p): self._ready(block, w, p) for p in points for w in stores} if early else {}
+        for p in points:
+            groups: dict[ir.Expr | None, list[ir.Stmt]] = {None: block}
             for w in stores:
-                across = self._stored_along(w, p)
+                across = "" if conditional else self._stored_along(w, p)
                 if not across:
-                    self._store(block, w, p, {})
+                    self._store(groups.setdefault(w.condition, []), w, p, {}, ready.get((w, p)))
                 elif p.offsets[across] % LANES == 0:
-                    self._store_transposed(block, w, p, across, points)
-            return
-        groups: dict[ir.Expr | None, list[ir.Stmt]] = {None: []}
-        for w in stores:
-            held = self._held(block, self.values.value(w.value, p, {}))
-            self._store(groups.setdefault(w.condition, []), w, p, {}, held)
-        block.extend(groups.pop(None))
-        for condition, body in groups.items():
-            assert condition is not None
-            block.append(ir.If(self.values.scalar(condition, p, {}), body, []))
+                    rows = [ready[w, q] for q in _neighbours(p, across, points)]
+                    self._store_transposed(block, w, p, rows)
+            for condition, body in groups.items():
+                if condition is not None:
+                    block.append(ir.If(self.values.scalar(condition, p, {}), body, []))
+
+    def _ready(self, block: list[ir.Stmt], w: StoreTo, p: Point) -> ir.Expr:
+        """What is to be stored, in a local."""
+        value = self.values.value(w.value, p, {})
+        return value if value.op in ("local", "const") else self._held(block, value)
 
     def _store(
         self, body: list[ir.Stmt], w: StoreTo, p: Point, shift: Shift, value: ir.Expr | None = None
@@ -256,15 +261,9 @@ class StageLoops:
                     return axis
         return ""
 
-    def _store_transposed(
-        self, body: list[ir.Stmt], w: StoreTo, p: Point, across: str, points: list[Point]
-    ) -> None:
-        """Store the values of `p` and the three points after it along the axis `across`, in vectors along that axis."""
-        rows = []
-        for n in range(LANES):
-            offsets = {**p.offsets, across: p.offsets[across] + n}
-            point = next(q for q in points if q.offsets == offsets)
-            rows.append(self._held(body, ir.splat(self.values.value(w.value, point, {}))))
+    def _store_transposed(self, body: list[ir.Stmt], w: StoreTo, p: Point, rows: list[ir.Expr]) -> None:
+        """Store the values of four points, `p` the first of them, in vectors along the axis on which they are neighbours."""
+        rows = [ir.splat(row) for row in rows]
         for lane in range(LANES):
             at = self.values.place(p, {}, lane)(w.index)
             body.append(ir.Store(w.buffer, at, transposed(rows, lane)))
@@ -289,6 +288,12 @@ class StageLoops:
             if coefficient(w.index, axis) != 1 or w.value.dtype not in VECTOR_DTYPES:
                 return False
         return good > bad
+
+
+def _neighbours(p: Point, axis: str, points: list[Point]) -> list[Point]:
+    """`p` and the three points after it along an axis."""
+    wanted = [{**p.offsets, axis: p.offsets[axis] + n} for n in range(LANES)]
+    return [next(q for q in points if q.offsets == offsets) for offsets in wanted]
 
 
 def _whole(axes: Axes, unroll: int) -> list[list[tuple[str, Index]]]:
