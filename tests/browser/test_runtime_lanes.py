@@ -84,7 +84,7 @@ def test_outputs_of_successive_runs_are_arrays_of_their_own(session: Session) ->
     assert firsts == [3.0 * i + 4.0 for i in range(6)]
 
 
-@pytest.mark.parametrize("elements", [100, 600_000])
+@pytest.mark.parametrize("elements", [100, 1_200_000])
 def test_outputs_belong_to_the_caller(single: Session, elements: int) -> None:
     """Small ones come through the lane, large ones in a message from buffers that were made ahead."""
     result = single.js(
@@ -165,7 +165,7 @@ def test_two_clients_have_lanes_of_their_own(session: Session) -> None:
 
 
 def test_a_lane_grows_with_the_inputs(session: Session) -> None:
-    lengths = [10, 700_000, 700_000, 20, 1_500_000, 1_500_000, 10]
+    lengths = [10, 2_500_000, 2_500_000, 20, 5_000_000, 5_000_000, 10]
     answers = session.js(
         "const r = []; for (const n of a) { const y = await t.run(new Float32Array(n).fill(2));"
         " r.push([y.length, y[0], y[n - 1]]); } return r",

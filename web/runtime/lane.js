@@ -43,8 +43,11 @@ export const WORDS = {
 };
 export const HEADER_BYTES = 128;
 
-/** Outputs up to this many bytes come through a lane; larger ones are moved in a message, which copies them once less. */
-export const OUTPUT_BYTES = 2 ** 20;
+/**
+ * Outputs up to this many bytes come through a lane; larger ones are moved in a message, which copies them once less. A
+ * message takes up to 5 ms to arrive in some engines, as long as copying 20 MB.
+ */
+export const OUTPUT_BYTES = 2 ** 22;
 
 /** Inputs beyond this go in messages: a lane is kept as long as the model. */
 const LARGEST_INPUTS = 2 ** 26;
