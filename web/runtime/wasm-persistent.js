@@ -49,14 +49,28 @@ export class PersistentStore {
     const { plan, specs, keys } = loaded;
     /** @type {Set<Id>} */
     const fresh = new Set();
-    for (const id of touched(inferenceSteps(plan))) this.claim(loaded, id, fresh);
-    for (const { buffer } of plan.outputs) if (buffer !== null) this.claim(loaded, buffer, fresh);
-    for (const id of fresh) {
-      const spec = specOf(specs, id);
-      if (spec.kind !== "persistent") await this.fill(spec, loaded.blobs, /** @type {number} */ (this.address(loaded, id)));
-    }
-    const steps = neededInit(initSteps(plan), specs, fresh, keys);
-    await this.runInit(loaded, steps, (id) => (keys.has(id) ? this.address(loaded, id) : null));
+    const wanted = new Set(touched(inferenceSteps(plan)));
+    for (const { buffer } of plan.outputs) if (buffer !== null) wanted.add(buffer);
+    const init = initSteps(plan);
+    const early = new Set(touched(init));
+    for (const id of wanted) if (early.has(id)) this.claim(loaded, id, fresh);
+    for (const id of fresh) await this.fillBlock(loaded, id);
+    // What init steps have no use for is filled after them: until then they may use its memory.
+    const free = this.memory.top;
+    for (const id of wanted) if (!early.has(id)) this.claim(loaded, id, fresh);
+    const steps = neededInit(init, specs, fresh, keys);
+    await this.runInit(loaded, steps, (id) => (keys.has(id) ? this.address(loaded, id) : null), free);
+    for (const id of fresh) if (!early.has(id)) await this.fillBlock(loaded, id);
+  }
+
+  /**
+   * Fill a block with a weight or constant; init steps fill the others.
+   * @param {LoadedPlan} loaded
+   * @param {Id} id
+   */
+  async fillBlock(loaded, id) {
+    const spec = specOf(loaded.specs, id);
+    if (spec.kind !== "persistent") await this.fill(spec, loaded.blobs, /** @type {number} */ (this.address(loaded, id)));
   }
 
   /**
@@ -140,12 +154,13 @@ export class PersistentStore {
    * @param {LoadedPlan} loaded
    * @param {Step[]} steps
    * @param {(id: Id) => number | null} placed address of a buffer that has one
+   * @param {number} [free] from where on the memory is free
    * @throws {import("./program.js").StepTrap}
    */
-  async runInit(loaded, steps, placed) {
+  async runInit(loaded, steps, placed, free = this.memory.top) {
     if (!steps.length) return;
     const { specs, blobs, slots } = loaded;
-    const base = alignUp(this.memory.top);
+    const base = alignUp(free);
     const passing = [...lifetimes(steps)]
       .filter(([id]) => placed(id) === null)
       .map(([id, life]) => ({ id, bytes: sizeOf(specOf(specs, id)), ...life }));
