@@ -125,6 +125,8 @@ class Site:
             "pyodide": "../pyodide/",
             "examples": f"../{_EXAMPLES}",
         }
+        if (lab.SITE / "lab" / "index.html").is_file():
+            where["notebook"] = "../lab/lab/index.html?path=nnjit.ipynb"
         if (WEB / "runtime" / KERNELS).is_file():
             where["kernels"] = KERNELS
         return json.dumps(where).encode()

@@ -15,6 +15,7 @@ export function number(value) {
 /** @param {number | null | undefined} value in milliseconds */
 export function milliseconds(value) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
+  if (value > 0 && value < 0.0005) return "< 0.001 ms";
   if (value >= 9999.5) return `${(value / 1000).toFixed(1)} s`;
   const digits = value >= 99.95 ? 0 : value >= 9.995 ? 1 : value >= 0.9995 ? 2 : 3;
   return `${value.toFixed(digits)} ms`;

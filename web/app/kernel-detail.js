@@ -102,6 +102,7 @@ export class KernelDetail {
     const tried = `${task.candidates.length} of ${task.candidates.length + task.waiting} tried`;
     this.candidates.replaceChildren(
       h("h4", {}, `Candidates: ${tried}`),
+      h("p", { class: "hint" }, "A version is put to use after it has won twice, in turns, against the one in use."),
       h("ol", {}, ...shown.map((candidate) => candidateItem(candidate, slowest))),
       sorted.length > SHOWN ? h("button", { type: "button", class: "quiet", onclick: toggle }, words) : "",
     );

@@ -5,6 +5,9 @@ import * as format from "./format.js";
 
 /** @typedef {import("./kernel-groups.js").KernelGroup} KernelGroup */
 
+/** Kernels that take less (milliseconds) are below what a page's clock tells apart: their rates mean nothing. */
+const SHORTEST = 0.001;
+
 /** Rows shown before the person asks for all. */
 const SHOWN = 12;
 
@@ -62,6 +65,9 @@ export class KernelTable {
    */
   #row(group, largest) {
     const selected = group.key === this.#selected;
+    const isTimed = group.ms !== null && group.ms >= SHORTEST;
+    const gflops = isTimed ? group.gflops : null;
+    const ceiling = isTimed ? group.ceiling : null;
     const name = h(
       "button",
       {
@@ -89,18 +95,18 @@ export class KernelTable {
       h("td", { class: "numeric" }, format.milliseconds(group.ms)),
       h(
         "td",
-        { class: "numeric", "data-title": "GFLOP/s", "data-empty": group.gflops === null },
-        format.rate(group.gflops),
+        { class: "numeric", "data-title": "GFLOP/s", "data-empty": gflops === null },
+        format.rate(gflops),
       ),
       h(
         "td",
         {
           class: "numeric",
           "data-title": "Of the ceiling",
-          "data-empty": group.ceiling === null,
+          "data-empty": ceiling === null,
           title: "The least time that this device could take, by its microbenchmarks, over the time it takes",
         },
-        group.ceiling === null ? "–" : format.percent(group.ceiling),
+        ceiling === null ? "–" : format.percent(ceiling),
       ),
       h(
         "td",

@@ -165,7 +165,7 @@ function openModel(loaded, name) {
   showLatency();
   byId("run", HTMLButtonElement).focus({ preventScroll: true });
   const isOneColumn = !matchMedia("(min-width: 60rem)").matches;
-  if (isOneColumn) byId("inputs-title", HTMLElement).scrollIntoView({ block: "nearest" });
+  if (isOneColumn) byId("inputs-title", HTMLElement).scrollIntoView({ block: "start" });
 }
 
 function closeModel() {
@@ -304,10 +304,14 @@ function exportReport() {
   download("nnjit-report.json", [text], "application/json");
 }
 
-/** Examples are listed where the site has some: on a developer's machine, not on a static host. */
-async function offerExamples() {
+/** What this site has besides the page: models to try, and a notebook where it was built. */
+async function offerExtras() {
   const siteUrl = new URL("../../runtime/site.json", import.meta.url);
   const site = await (await fetch(siteUrl)).json();
+  if (site.notebook) {
+    byId("notebook-link", HTMLAnchorElement).href = new URL(site.notebook, siteUrl).href;
+    byId("notebook", HTMLElement).hidden = false;
+  }
   if (!site.examples) return;
   const listUrl = new URL(site.examples, siteUrl);
   const examples = /** @type {import("./model-form.js").Example[]} */ (await (await fetch(listUrl)).json());
@@ -330,7 +334,7 @@ async function start() {
   if (form.prefill()) byId("model-form", HTMLFormElement).requestSubmit();
   const found = await notices();
   byId("notices", HTMLElement).replaceChildren(...found.map((text) => h("li", {}, text)));
-  await offerExamples();
+  await offerExtras();
 }
 
 void start();
