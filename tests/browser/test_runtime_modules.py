@@ -285,7 +285,7 @@ def test_a_candidate_is_given_up_once_noise_cannot_save_it(modules: Modules) -> 
     hopeless = "return timing.isHopeless(a[0], a[1])"
     assert not modules.js(hopeless, [9.9, []])
     assert modules.js(hopeless, [1.6, [1.0]])
-    assert not modules.js(hopeless, [1.4, [1.0]])
+    assert not modules.js(hopeless, [1.3, [1.0]])
     assert modules.js(hopeless, [1.3, [1.0, 1.2]])
-    assert not modules.js(hopeless, [1.05, [1.0, 1.2, 1.3]])
-    assert modules.js(hopeless, [1.2, [1.0, 1.2, 1.3]])
+    assert not modules.js(hopeless, [1.04, [1.0, 1.2, 1.3]])
+    assert modules.js(hopeless, [1.1, [1.0, 1.2, 1.3]])

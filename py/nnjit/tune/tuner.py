@@ -39,8 +39,9 @@ MIN_WINS = 0.7
 """Fraction of pairs of neighbouring samples that a challenger must win: on a noisy machine the best time may be luck."""
 MIN_SHARE = 0.005
 """Tasks below this fraction of an inference are not worth a measurement."""
-MIN_EXPECTED = 0.0004
-"""Nor is a task of which a measurement is expected to save less than this fraction of an inference."""
+MIN_EXPECTED = 0.001
+"""Nor is a task of which a measurement is expected to save less than this fraction of an inference, nor is a swap that
+does: packing weights anew keeps an inference waiting."""
 PATIENCE = 16
 """Candidates in a row without a new best after which a task is left alone."""
 UNKNOWN_GAIN = 0.1
@@ -291,8 +292,13 @@ class Tuner:
             task.first_ms = task.ms
         self._profiled = True
 
+    @property
+    def _inference(self) -> float:
+        """Milliseconds of all units."""
+        return sum((t.ms or 0.0) * len(t.units) for t in self.tasks.values())
+
     def _next(self) -> Task | None:
-        total = sum((t.ms or 0.0) * len(t.units) for t in self.tasks.values())
+        total = self._inference
         promises = {
             task: task.promise(self.model)
             for task in self.tasks.values()
@@ -377,6 +383,8 @@ class Tuner:
     async def _confirmed(self, task: Task, trial: Trial, code: dict, background: bool) -> bool:
         """Whether the trial is faster than the incumbent by more than the noise, in a second and longer match."""
         if trial.ms is None or not task.ms or trial.ms >= task.ms * (1 - MIN_GAIN):
+            return False
+        if (task.ms - trial.ms) * len(task.units) < MIN_EXPECTED * self._inference:
             return False
         answer = await self.executor.measure(
             self.plan, task.units[0], [code], CONFIRM_SAMPLES, TOLERANCE, background

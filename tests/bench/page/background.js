@@ -18,10 +18,10 @@ const CHECKPOINTS = [2, 4, 7, 10, 15, 20, 30, 45];
 const WINDOW_MS = 1500;
 const WINDOW_RUNS = 5;
 /** Pairs of a checkpoint, and of the last one: for so long, and so many at least. */
-const PAIRS_MS = [1500, 4000];
-const PAIRS = [7, 15];
+const PAIRS_MS = [2000, 6000];
+const PAIRS = [7, 21];
 /** Before an inference of the other model: until the threads of the one before rest. */
-const PAUSE_MS = 20;
+const PAUSE_MS = 5;
 
 /**
  * Run without a break until tuning is over, or for `seconds` of it. At checkpoints tuning pauses, and the clock stops.
