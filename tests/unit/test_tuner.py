@@ -149,6 +149,21 @@ def test_a_gain_within_the_noise_changes_nothing() -> None:
     assert executor.running == [default] * 3
 
 
+def test_a_gain_that_no_inference_would_notice_is_not_worth_a_swap() -> None:
+    m = Model()
+    small = matmul(m, m.input(12, 16), m.weight(16, 16))
+    large = matmul(m, m.input(12, 24), m.weight(24, 24))
+    compiled = m.compile([small, large])
+    hint = choices(compiled)[3]
+    key = compiled.units[0].task
+    executor = FakeExecutor(compiled, lambda s: 0.95 if s == hint else 1.0)
+    executor.ms = lambda unit: 100.0 if unit else executor.time_of(executor.running[0])  # type: ignore[method-assign, assign, return-value]
+    tuner = Tuner(compiled, 0, executor, hints={key: [{"schedule": hint}]})
+    executor.on_measure = lambda: setattr(tuner, "stopped", True)
+    finish(tuner.run(60.0))
+    assert executor.measured == [hint] and executor.running[0] != hint
+
+
 def test_a_gain_that_a_second_match_does_not_show_changes_nothing() -> None:
     compiled = layers()
     default = choices(compiled)[0]

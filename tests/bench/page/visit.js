@@ -5,8 +5,8 @@ import { encode, fetchTensors } from "./tensors.js";
 /** Inferences that are timed, a break before each. */
 const RUNS = 15;
 const PAUSE_MS = 20;
-/** After tuning: until what it found is kept; without: in which candidates would be measured. */
-const AFTERWARDS_MS = 3000;
+/** Until what tuning found is kept, or, where everything is known, until a tuner that searches on would have begun. */
+const AFTERWARDS_MS = 4000;
 
 /** @param {number} ms */
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -14,26 +14,32 @@ const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 /**
  * @param {{root: string, device: string, threads: number, url: string, inputs: Record<string, {url: string, dims: number[], type: string}>}} visited
  *   the model keeps its `url` from visit to visit
- * @param {number} tune seconds in the foreground after the inferences, and then they are timed again
- * @returns {Promise<{firstAt: number, untuned: number[], tuned: number[], candidates: number, schedules: string[], outputs: object}>}
- *   firstAt: ms from opening the page to the first output; untuned, tuned: ms of inferences; candidates: measured;
- *   schedules: of all kernels, in the end
+ * @param {number} tune seconds in the foreground, at most
+ * @returns {Promise<{firstAt: number, soon: number[], later: number[], candidates: number, over: boolean, schedules: string[],
+ *   outputs: object}>} firstAt: ms from opening the page to the first output; soon: ms of the inferences after it; later: of
+ *   some more, after tuning or a few seconds; candidates: measured; over: whether nothing is left to measure; schedules: of
+ *   all kernels, in the end
  */
 export async function visit({ root, device, threads, url, inputs: described }, tune) {
   const { load } = await import(`${root}/runtime/nnjit.js`);
   const [model, inputs] = await Promise.all([load(url, { device, threads }), fetchTensors(described)]);
   let candidates = 0;
-  model.on("tune", (/** @type {{event: string}} */ { event }) => (candidates += Number(event === "candidate")));
+  let over = false;
+  model.on("tune", (/** @type {{event: string, status: string}} */ { event, status }) => {
+    if (event === "candidate") candidates += 1;
+    over = status === "done";
+  });
   const first = await model.run(inputs);
   const firstAt = performance.now();
   if (tune) await model.pauseTuning();
-  const untuned = await times(model, inputs);
+  const soon = await times(model, inputs);
   if (tune) await model.tune({ seconds: tune });
-  const tuned = tune ? await times(model, inputs) : [];
   await sleep(AFTERWARDS_MS);
+  await model.pauseTuning();
+  const later = await times(model, inputs);
   const { tasks } = await model.report();
   const schedules = tasks.map((/** @type {{key: string, schedule: string}} */ { key, schedule }) => `${key} ${schedule}`);
-  return { firstAt, untuned, tuned, candidates, schedules: schedules.sort(), outputs: await encode(first) };
+  return { firstAt, soon, later, candidates, over, schedules: schedules.sort(), outputs: await encode(first) };
 }
 
 /** @param {any} model @param {Record<string, import("./tensors.js").Tensor>} inputs */
