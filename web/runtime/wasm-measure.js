@@ -81,9 +81,15 @@ async function measureOne(bench, trials, candidate, samples, pause) {
     const warm = await warmUp((repeat) => contender.time(repeat), pause);
     while (ms.length < samples && !isHopeless(Math.min(warm, ...ms), incumbentSamples)) {
       await pause();
-      incumbentSamples.push(bench.timeIncumbent(repeatsFor(bench.incumbentMs)));
       await contender.prepare();
-      ms.push(contender.time(repeatsFor(warm)));
+      // What runs first after a pause also wakes the threads, and finds the caches as an inference has left them: neither of
+      // the two shall, and which of them comes next changes.
+      contender.time(1);
+      const sampled = [
+        () => incumbentSamples.push(bench.timeIncumbent(repeatsFor(bench.incumbentMs))),
+        () => ms.push(contender.time(repeatsFor(warm))),
+      ];
+      for (const sample of ms.length % 2 ? sampled : sampled.reverse()) sample();
     }
     // The optimised code, and every round of it, must still give the same: what ran first was another tier's.
     const again = contender.recheck();

@@ -15,6 +15,8 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any, Protocol
 
+import numpy as np
+
 from ..compiler import CompiledPlan
 from ..errors import DeviceError
 from ..ir import Kernel
@@ -263,7 +265,8 @@ class Tuner:
             trial.ms = None
             return False
         trial.ms = again.ms
-        return again.ms < task.ms * (1 - MIN_GAIN) and wins >= MIN_WINS * len(pairs)
+        usual = float(np.median([own / other for own, other in pairs])) if pairs else 1.0
+        return max(again.ms / task.ms, usual) < 1 - MIN_GAIN and wins >= MIN_WINS * len(pairs)
 
     async def _adopt(self, task: Task, winner: Trial) -> None:
         begin = time.perf_counter()
