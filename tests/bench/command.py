@@ -17,7 +17,12 @@ from .remote import Failed
 from .rivals import NAMES
 from .session import BenchSession, load_average
 
-_TUNE_SECONDS = {"headline": headline.SECONDS, "ablation": ablation.SECONDS, "visits": visits.SECONDS}
+_TUNE_SECONDS = {
+    "headline": headline.SECONDS,
+    "ablation": ablation.SECONDS,
+    "visits": visits.SECONDS,
+    "curve": curve.SECONDS,
+}
 _MODES: dict[str, Callable[[BenchSession], None]] = {
     "models": tables.models,
     "kernels": tables.kernels,

@@ -32,7 +32,7 @@ DEFAULT = (
     "vit-base",
 )
 SECONDS = 60.0
-"""Of the curve, where tuning does not come to its end earlier."""
+"""Of the curve without --tune, where tuning does not come to its end earlier."""
 WITHIN = 1.03
 _PLOTTING = ("matplotlib==3.10.8",)
 
@@ -71,7 +71,7 @@ def curves(session: BenchSession) -> None:
 def _curve(session: BenchSession, name: str) -> dict[str, Any]:
     with session.arena() as arena:
         match = Match(arena, whole_model(name))
-        found = match.tuned_in_background(SECONDS)
+        found = match.tuned_in_background(session.options.tune)
     row: dict[str, Any] = {"model": name}
     ours = match.results[OURS]
     if found is None:
