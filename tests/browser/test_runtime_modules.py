@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from nnjit_build.server import SiteServer
 
-MODULES = "placement dtypes expressions compare wasm-memory errors plan-edit timing courtesy"
+MODULES = "placement dtypes expressions compare wasm-memory errors plan-edit timing courtesy program"
 
 
 class Modules:
@@ -289,3 +289,24 @@ def test_a_candidate_is_given_up_once_noise_cannot_save_it(modules: Modules) -> 
     assert modules.js(hopeless, [1.3, [1.0, 1.2]])
     assert not modules.js(hopeless, [1.04, [1.0, 1.2, 1.3]])
     assert modules.js(hopeless, [1.1, [1.0, 1.2, 1.3]])
+
+
+def test_touching_reads_a_word_of_every_cache_line_of_a_memory_that_grows(modules: Modules) -> None:
+    touched = modules.js(
+        """
+        const memory = new WebAssembly.Memory({ initial: 1, maximum: 2, shared: true });
+        const touch = program.toucher(memory);
+        memory.grow(1);
+        new Int32Array(memory.buffer).forEach((_, i, words) => (words[i] = i % 16 ? 1000 : 1));
+        return [[0, 1], [0, 2], [1, 2], [1, 3]].map((tasks) => touch(0, 65536, ...tasks));
+        """
+    )
+    assert touched == [1024, 2048, 1024, 1024]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_threads_touch_all_of_it_together(modules: Modules, threads: int) -> None:
+    step = modules.js("return program.touchStep(4096, 1000, a)", threads)
+    tasks, address, part = step[3], *step[-2:]
+    assert address == 4096 and tasks == threads and part % 64 == 0
+    assert 1000 <= tasks * part < 1000 + 64 * threads

@@ -196,7 +196,8 @@ def test_a_tuner_that_is_stopped_goes_on_where_it_was() -> None:
     compiled = layers()
     best = choices(compiled)[9]
     executor = FakeExecutor(compiled, lambda s: 1.0 if s == best else 2.0)
-    tuner = Tuner(compiled, 0, executor)
+    events: list[dict] = []
+    tuner = Tuner(compiled, 0, executor, events.append)
 
     def stop() -> None:
         tuner.stopped = True
@@ -204,11 +205,11 @@ def test_a_tuner_that_is_stopped_goes_on_where_it_was() -> None:
     executor.on_measure = stop
     finish(tuner.run(60.0))
     first = list(executor.measured)
-    assert first and best not in first and not tuner.finished
+    assert first and best not in first and not tuner.finished and events[-1]["event"] == "paused"
     executor.on_measure = lambda: None
     tuner.stopped = False
     finish(tuner.run(60.0))
-    assert executor.running == [best] * 3
+    assert executor.running == [best] * 3 and events[-1]["event"] == "idle"
     assert len(executor.measured) == len(set(executor.measured))
 
 
