@@ -402,11 +402,9 @@ class Kernel:
         scratch memory of the task, without content when the task starts; `elements` may name symbols there."""
 
     def __str__(self) -> str:
-        params = ", ".join(f"{b.name}: {b.storage}[{b.access}]" for b in self.buffers)
-        lines = [f"kernel {self.name}({params}; {', '.join(self.symbols)}) tasks {self.tasks}"]
-        lines += [f"  shared {n}: {d}[{c}]" for n, d, c in self.shared]
-        _print(self.body, "  ", lines)
-        return "\n".join(lines)
+        from .ir_text import kernel_text
+
+        return kernel_text(self)
 
 
 def assigned(body: list[Stmt]) -> set[str]:
@@ -420,27 +418,6 @@ def assigned(body: list[Stmt]) -> set[str]:
         elif isinstance(s, If):
             names |= assigned(s.then) | assigned(s.orelse)
     return names
-
-
-def _print(body: list[Stmt], indent: str, lines: list[str]) -> None:
-    for s in body:
-        if isinstance(s, Declare):
-            lines.append(f"{indent}let {s.name}: {s.init.dtype}x{s.init.lanes} = {s.init}")
-        elif isinstance(s, Assign):
-            lines.append(f"{indent}{s.name} = {s.value}")
-        elif isinstance(s, Store):
-            lines.append(f"{indent}{s.buffer}[{s.index}{':4' if s.value.lanes == 4 else ''}] = {s.value}")
-        elif isinstance(s, For):
-            lines.append(f"{indent}for {s.var} < {s.extent}")
-            _print(s.body, indent + "  ", lines)
-        elif isinstance(s, If):
-            lines.append(f"{indent}if {s.condition}")
-            _print(s.then, indent + "  ", lines)
-            if s.orelse:
-                lines.append(f"{indent}else")
-                _print(s.orelse, indent + "  ", lines)
-        else:
-            lines.append(f"{indent}barrier")
 
 
 TASK = var("task")

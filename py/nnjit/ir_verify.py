@@ -28,6 +28,7 @@ from .ir import (
     Store,
     assigned,
 )
+from .ir_text import headline
 from .symbolic import IntExpr, Opaque
 
 _FLOAT = frozenset(("f32", "f64"))
@@ -247,8 +248,5 @@ def _kind(kind: tuple[str, int]) -> str:
 
 
 def _brief(s: Stmt | None) -> str:
-    """First line of the statement as a kernel prints it."""
-    if s is None:
-        return ""
-    lines = str(Kernel("", [], [], 0, [s])).splitlines()
-    return lines[1].strip()[:400]
+    """The statement as a kernel prints it, without its blocks."""
+    return "" if s is None else "; ".join(headline(s))[:400]

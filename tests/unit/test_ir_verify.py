@@ -159,3 +159,14 @@ def test_the_message_shows_the_statement() -> None:
 def test_constants_match_their_dtype() -> None:
     refuse("no constant", ir.Store("y", 0, ir.expr("const", "f32", 1, (), 1)))
     assert ir.const(np.float32(1.5), "f32").attr == 1.5
+
+
+def test_a_statement_that_shares_values_prints_in_full_and_shortly() -> None:
+    value = X
+    for _ in range(60):
+        value = ir.mul(value, value)
+    kernel = Kernel("squares", buffers(x="f32 r", y="f32 w"), [], 4, [ir.Store("y", ir.TASK, value)])
+    verify(kernel)
+    lines = str(kernel).splitlines()
+    assert lines[1] == "  %0 = mul(x[task], x[task])"
+    assert lines[-1] == "  y[task] = mul(%58, %58)" and len(lines) == 61

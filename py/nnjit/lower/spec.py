@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 
 from .. import ir
+from ..ir_text import SharedText
 from ..symbolic import (
     IntExpr,
     Substitution,
@@ -124,7 +125,7 @@ class KernelSpec:
                 f"outer {_axes(self.outer)} | "
                 + " ".join(f"{b.name}:{b.storage}:{b.access}" for b in self.buffers)
             ]
-            values = _Text([v for s in self.stages for v in s.values()], lines)
+            values = SharedText([v for s in self.stages for v in s.values()], lines)
             for s in self.stages:
                 lines.append(f"stage {_axes(s.axes)}")
                 for r in s.reduces:
@@ -136,35 +137,6 @@ class KernelSpec:
                     lines.append(f"  {w.buffer}[{w.index}] = {value}{where}")
             self._text = "\n".join(lines)
         return self._text
-
-
-class _Text:
-    """Prints values; one that is used several times gets a line and a name of its own, or texts would grow without end."""
-
-    def __init__(self, roots: list[ir.Expr], lines: list[str]) -> None:
-        self.lines = lines
-        self.uses: dict[ir.Expr, int] = {}
-        self.names: dict[ir.Expr, str] = {}
-        stack = list(roots)
-        while stack:
-            e = stack.pop()
-            self.uses[e] = self.uses.get(e, 0) + 1
-            if self.uses[e] == 1:
-                stack.extend(e.args)
-
-    def of(self, e: ir.Expr) -> str:
-        if not e.args:
-            return str(e)
-        name = self.names.get(e)
-        if name is None:
-            args = ", ".join([self.of(a) for a in e.args])
-            op = e.op if e.op not in ("cast", "bitcast") else f"{e.op}_{e.dtype}"
-            text = f"{op}({args})" if e.attr is None else f"{op}@{e.attr}({args})"
-            if self.uses[e] == 1:
-                return text
-            name = self.names[e] = f"%{len(self.names)}"
-            self.lines.append(f"  {name} = {text}")
-        return name
 
 
 def _plain_load(e: ir.Expr) -> bool:
