@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from .. import ir
+from ..lower.interior import interior
 from ..lower.spec import KernelSpec, coefficient
-from ..symbolic import product
+from ..symbolic import product, var
 from .roles import small_extent
 from .schedule import Schedule
 
+ENOUGH_TASKS = 32
+"""Tasks of a kernel that keep all threads busy to the end."""
 LONG_SUM = 64
 """Terms from which a reduction is long."""
 MAP_CHUNK = 1024
@@ -20,7 +25,7 @@ def elementwise(spec: KernelSpec) -> list[Schedule]:
         return [Schedule()]
     axis, extent = spec.outer[-1]
     width = spec.hint(extent)
-    found = _transposing(spec) or _long_sums(spec)
+    found = _transposing(spec) or _long_sums(spec) or _bordered(spec)
     serial: list[tuple[str, int]] = []
     covered = 1
     for v, d in reversed(spec.outer):
@@ -48,6 +53,29 @@ def elementwise(spec: KernelSpec) -> list[Schedule]:
         else:
             found.append(Schedule(serial=tuple(runs)))
     return found
+
+
+def _bordered(spec: KernelSpec) -> list[Schedule]:
+    """Tiles for what is clamped along the innermost axis, as padding is: those first that leave the least over at its end.
+
+    A task takes whole planes where there are enough of them: what does not change along a row is found out once.
+    """
+    axis, extent = spec.outer[-1]
+    axes = [v for v, _ in spec.outer]
+    if interior(spec.stages, axis, var(axis), var(axis)) is None:
+        return []
+    width = spec.hint(extent)
+    sizes = sorted((n for n in (12, 16, 20, 8) if 2 * n <= width), key=lambda n: -(-width // n) * n)
+    if len(axes) < 2:
+        return [Schedule(tiles=((axis, n),), vector=axis, serial=((axis, 0),)) for n in sizes]
+    rows = axes[-2]
+    planes = prod(spec.hint(d) for _, d in spec.outer[:-2])
+    run = 0 if planes >= ENOUGH_TASKS else -(-spec.hint(spec.extent(rows)) * planes // ENOUGH_TASKS)
+    whole = ((axis, 0), (rows, run)) if run != 1 else ((axis, 0),)
+    found = [Schedule(tiles=((axis, n),), vector=axis, serial=whole) for n in sizes]
+    if spec.hint(spec.extent(rows)) >= 2:
+        found += [Schedule(tiles=((rows, 2), (axis, n)), vector=axis, serial=whole) for n in sizes]
+    return found + [Schedule(tiles=((axis, n),), vector=axis, serial=((axis, 0),)) for n in sizes]
 
 
 def _long_sums(spec: KernelSpec) -> list[Schedule]:
