@@ -227,10 +227,12 @@ def _shared_columns(
                     continue
                 # More than three taps need not stay in registers: loading them again is hidden behind multiply-adds.
                 live = accumulators + vectors * min(unroll, 3) + 1 + (not target.relaxed_simd)
+                held = accumulators + vectors * unroll + 1
                 loads = (windows + unroll) / (m * unroll)
                 cost = 1 + 0.3 * loads + 1.8 * fetched / roles.terms
                 cost += _few(accumulators, roles)
-                cost += 0.06 * (accumulators + vectors * unroll + 1 > target.vector_registers)
+                # Short runs of neighbours make little of a cache line.
+                cost += 0.8 / n + 0.05 * min(4, max(0, held - target.vector_registers))
                 cost *= waste * (-(-width // n) * n / width)
                 cost *= 1.5 if live > target.vector_registers else 1.0
                 for position, run in enumerate(dict.fromkeys((serial, ()))):
