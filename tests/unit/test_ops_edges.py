@@ -107,3 +107,9 @@ def test_an_axis_that_a_reshape_leaves_with_one_element_is_broadcast() -> None:
 def test_a_bias_of_unknown_length_is_added_to_the_channels(op: str, groups: int) -> None:
     operands = [random(2, 4, 5, 6), random(4, 4 // groups, 2, 2), random(4)]
     agrees_with_onnxruntime(op, operands, [1], group=groups)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_moments_of_a_layer_norm_are_stashed_as_f32(dtype: type) -> None:
+    operands = [random(3, 4).astype(dtype), random(4).astype(dtype), random(4).astype(dtype)]
+    agrees_with_onnxruntime("LayerNormalization", operands, outputs=3)

@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 
 from .. import ir
 from ..graph.graph import Node
+from ..onnx.tensors import DTYPES
 from ..symbolic import IntExpr, floordiv, maximum, minimum, product
 from ..tensor.tensor import Tensor
+from .cast import cast_to
 from .reduction import count_of, mean_over, reduced, wide
 from .registry import Context, operator
 from .window import all_of, follow_order
@@ -104,9 +106,11 @@ def batch_normalization(
 def layer_normalization(
     ctx: Context, node: Node, x: Tensor, scale: Tensor, bias: Tensor | None = None
 ) -> tuple[Tensor, ...]:
-    """Outputs: the normalized tensor, the mean and 1 / standard deviation."""
+    """Outputs: the normalized tensor, the mean and 1 / standard deviation, both in the dtype `stash_type`."""
     axis = ctx.axis(ctx.attr_int("axis", -1), x.rank)
-    return _layer_norm(ctx, x, scale, bias, range(axis, x.rank), ctx.attr_float("epsilon", 1e-5))
+    y, *stashed = _layer_norm(ctx, x, scale, bias, range(axis, x.rank), ctx.attr_float("epsilon", 1e-5))
+    dtype = DTYPES.get(ctx.attr_int("stash_type", 1), "?")
+    return y, *(cast_to(ctx, t, dtype) for t in stashed)
 
 
 def _layer_norm(
