@@ -12,14 +12,14 @@ from .graph.graph import Graph
 from .lower.specify import Specified, specify
 from .ops.trace import InputSpec, check_operators, trace
 from .passes.chain import chains
-from .passes.fuse import Fuser, Group, reads, storage_of
+from .passes.fuse import Fuser, Group, storage_of
 from .plan import FORMAT, BufferTable, Emitter, Item, Scheduler, UnitCode, digest
 from .stopwatch import Stopwatch
 from .symbolic import to_json
 from .target import Target
 from .tensor.build import Builder
 from .tensor.env import Env
-from .tensor.tensor import Compute, Index, Source, Storage
+from .tensor.tensor import Compute, Index, Source, Storage, reads
 
 
 class CompiledPlan:

@@ -20,10 +20,10 @@ from unit.tensor_programs import (
 )
 
 from nnjit import ir
-from nnjit.passes.fuse import Fuser, Group, reads, storage_of, writers
+from nnjit.passes.fuse import Fuser, Group, storage_of, writers
 from nnjit.target import Target
 from nnjit.tensor.interpret import interpret
-from nnjit.tensor.tensor import Compute, Source, Storage, Tensor
+from nnjit.tensor.tensor import Compute, Source, Storage, Tensor, reads
 
 FIXED = (*range(24), 123287, 5001210, 8000295)
 """The last ones found bugs once: a group read through another view, an operand that cannot be packed, a function inside

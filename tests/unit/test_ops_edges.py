@@ -113,3 +113,19 @@ def test_a_bias_of_unknown_length_is_added_to_the_channels(op: str, groups: int)
 def test_the_moments_of_a_layer_norm_are_stashed_as_f32(dtype: type) -> None:
     operands = [random(3, 4).astype(dtype), random(4).astype(dtype), random(4).astype(dtype)]
     agrees_with_onnxruntime("LayerNormalization", operands, outputs=3)
+
+
+@pytest.mark.parametrize(
+    ("op", "shapes", "options"),
+    [
+        ("GatherElements", [(4, 2), (5, 2)], {"axis": 1}),
+        ("BatchNormalization", [(2, 5, 3), (5,), (5,), (4,), (5,)], {}),
+        ("GatherND", [(4, 6), (5, 2, 1)], {"batch_dims": 1}),
+    ],
+)
+def test_operands_that_end_before_their_elements_are_refused(op: str, shapes: list, options: dict) -> None:
+    operands = [
+        np.zeros(s, np.int64 if op.startswith("Gather") and n else np.float32) for n, s in enumerate(shapes)
+    ]
+    with pytest.raises(ModelFormatError, match=rf"{op}.*(elements are taken|do not broadcast)"):
+        evaluated(model(op, operands, range(1, len(shapes)), **options), {"x0": operands[0]})

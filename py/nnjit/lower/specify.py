@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from .. import ir
-from ..passes.fuse import Group, reads, storage_of
+from ..passes.fuse import Group, storage_of
 from ..symbolic import IntExpr, Opaque, bounds_of, recombine, substitute, var
 from ..tensor.env import Env
-from ..tensor.tensor import Alias, Compute, Index, Shape, Storage, Tensor
+from ..tensor.tensor import Alias, Compute, Index, Shape, Storage, Tensor, reads
 from .normalize import normalize
 from .spec import KernelSpec, Reduce, Stage, StoreTo
 

@@ -16,9 +16,9 @@ from collections.abc import Iterator
 
 from .. import ir
 from ..codegen_passes import ALL_PASSES, Passes
-from ..symbolic import IntExpr, product, values_of, var
+from ..symbolic import IntExpr, product, var
 from ..tensor.env import Env
-from ..tensor.tensor import Alias, Compute, Index, Parts, Shape, Source, Storage, Tensor
+from ..tensor.tensor import Alias, Compute, Index, Parts, Shape, Source, Storage, Tensor, index_reads, reads
 
 Axes = list[tuple[str, Index]]
 
@@ -63,28 +63,6 @@ class Group:
         return [c for c in self.members if c.combine]
 
 
-def reads(e: ir.Expr, seen: set[ir.Expr] | None = None) -> Iterator[tuple[Tensor, Shape]]:
-    """Every (tensor, coordinates) that `e` reads, those inside run-time indices included."""
-    seen = set() if seen is None else seen
-    if e in seen:
-        return
-    seen.add(e)
-    if e.op == "read":
-        tensor, coords = e.attr
-        yield tensor, coords
-        for c in coords:
-            yield from _index_reads(c, seen)
-    elif e.op == "index":
-        yield from _index_reads(e.attr, seen)
-    for a in e.args:
-        yield from reads(a, seen)
-
-
-def _index_reads(e: Index, seen: set[ir.Expr]) -> Iterator[tuple[Tensor, Shape]]:
-    for value in values_of(e):
-        yield from reads(value, seen)
-
-
 def index_operands(e: ir.Expr) -> set[Tensor]:
     """Tensors whose elements decide where `e` reads, or are counted with."""
     found: set[Tensor] = set()
@@ -97,7 +75,7 @@ def index_operands(e: ir.Expr) -> set[Tensor]:
         seen.add(x)
         indices = x.attr[1] if x.op == "read" else (x.attr,) if x.op == "index" else ()
         for i in indices:
-            found |= {t for t, _ in _index_reads(i, set())}
+            found |= {t for t, _ in index_reads(i, set())}
         stack.extend(x.args)
     return found
 

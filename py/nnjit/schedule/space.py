@@ -22,7 +22,9 @@ MAX_CHAINS = 12
 
 def space(spec: KernelSpec, target: Target) -> list[Schedule]:
     """Distinct schedules, best guess first, never empty, at most MAX_CANDIDATES."""
-    if isinstance(spec, Chain):
+    if any(d == 0 for _, d in (*spec.outer, *(axis for s in spec.stages for axis in s.axes))):
+        found = []  # There is nothing to choose where there is nothing to compute.
+    elif isinstance(spec, Chain):
         found = _chain(spec, target)
     # Rows that a kernel reads again after writing them are not cut into tiles.
     elif spec.contraction is not None and not any(b.access == "rw" for b in spec.buffers):

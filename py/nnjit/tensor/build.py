@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import ir
 from ..graph.dtype import NUMPY
-from ..symbolic import IntExpr, floordiv, mod, product, substitute, var
+from ..symbolic import IntExpr, bounds_of, floordiv, mod, product, substitute, terms_of, var
 from .env import Env
 from .tensor import (
     Alias,
@@ -30,6 +30,7 @@ from .tensor import (
     View,
     is_row_major,
     physical_order,
+    reads,
 )
 
 _NARROW = {"u8": (0xFF, 0), "u16": (0xFFFF, 0), "i8": (0, 24), "i16": (0, 16)}
@@ -123,8 +124,32 @@ class Builder:
     def _add(self, t: Compute) -> Compute:
         if ir.COMPUTE_OF[t.dtype] != t.body.dtype:
             raise TypeError(f"a body of {t.body.dtype} for a tensor of {t.dtype} ({self.node})")
+        self._check_reads(t)
         self.computes.append(t)
         return t
+
+    def _check_reads(self, t: Compute) -> None:
+        """Raise ValueError where t would read past the end of an operand.
+
+        What an index that is clamped, or computed from symbols, reaches is its maker's business.
+        """
+        extents: dict[Index, Index] = {var(f"i{n}"): d for n, d in enumerate(t.shape)}
+        extents |= {var(f"r{n}"): d for n, d in enumerate(t.reduce_shape)}
+        if any(d == 0 for d in extents.values()):
+            return
+        bounds = {str(v): (0, d - 1) for v, d in extents.items() if isinstance(d, int)}
+        for operand, coords in reads(t.body):
+            for c, d in zip(coords, operand.shape, strict=True):
+                extent = extents.get(c)
+                if extent is None and isinstance(d, int):
+                    # Of sums of axes the bounds are exact; of minima and remainders that hang together they are not.
+                    if all(len(factors) <= 1 and bounds.keys() >= set(factors) for factors in terms_of(c)):
+                        extent = (bounds_of(c, bounds)[1] or 0) + 1
+                if extent is not None and extent is not d and not self.env.le(extent, d):
+                    shape = [self.env.hint(e) for e in operand.shape]
+                    raise ValueError(
+                        f"{self.env.hint(extent)} elements are taken of an axis of a tensor of shape {shape}"
+                    )
 
     def elementwise(
         self, f: Callable[..., ir.Expr], *xs: Tensor, dtype: str | None = None, label: str = ""

@@ -72,6 +72,8 @@ class Env:
         difference = a - b
         if isinstance(difference, int):
             return difference >= 0
+        if ("eq", a, b) in self._guards or ("eq", b, a) in self._guards:
+            return True
         low, high = bounds_of(difference, self.bounds)
         if low is not None and low >= 0:
             return True

@@ -17,10 +17,11 @@ results follow their operand, and a Reshape of a Transpose settles it so that th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from .. import ir
-from ..symbolic import IntExpr, product, substitute, var
+from ..symbolic import IntExpr, product, substitute, values_of, var
 
 Index = int | IntExpr
 Shape = tuple[Index, ...]
@@ -199,3 +200,26 @@ def physical_order(t: Tensor) -> tuple[int, ...] | None:
         axis_of = {b: i for i, b in enumerate(perm)}
         return tuple(axis_of[b] for b in base)
     return None
+
+
+def reads(e: ir.Expr, seen: set[ir.Expr] | None = None) -> Iterator[tuple[Tensor, Shape]]:
+    """Every (tensor, coordinates) that `e` reads, those inside run-time indices included."""
+    seen = set() if seen is None else seen
+    if e in seen:
+        return
+    seen.add(e)
+    if e.op == "read":
+        tensor, coords = e.attr
+        yield tensor, coords
+        for c in coords:
+            yield from index_reads(c, seen)
+    elif e.op == "index":
+        yield from index_reads(e.attr, seen)
+    for a in e.args:
+        yield from reads(a, seen)
+
+
+def index_reads(e: Index, seen: set[ir.Expr]) -> Iterator[tuple[Tensor, Shape]]:
+    """The same of the run-time values in an index."""
+    for value in values_of(e):
+        yield from reads(value, seen)
