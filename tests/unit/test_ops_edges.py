@@ -129,3 +129,17 @@ def test_operands_that_end_before_their_elements_are_refused(op: str, shapes: li
     ]
     with pytest.raises(ModelFormatError, match=rf"{op}.*(elements are taken|do not broadcast)"):
         evaluated(model(op, operands, range(1, len(shapes)), **options), {"x0": operands[0]})
+
+
+@pytest.mark.parametrize("mode", ["reflect", "edge"])
+def test_an_empty_axis_is_padded_to_an_empty_one_only(mode: str) -> None:
+    x = random(0, 3)
+    (y,) = evaluated(model("Pad", [x, np.array([0, 1, 0, 1])], [1], opset=18, mode=mode), {"x0": x})
+    assert y.shape == (0, 5)
+    with pytest.raises(ModelFormatError, match="axis 0 has no elements"):
+        evaluated(model("Pad", [x, np.array([1, 0, 0, 0])], [1], opset=18, mode=mode), {"x0": x})
+
+
+def test_an_odd_negative_power_of_a_stored_negative_zero_is_minus_infinity() -> None:
+    operands = [np.float32([-0.0, 0.0]), np.float32(-1)]
+    agrees_with_onnxruntime("Pow", operands, [0, 1])

@@ -170,7 +170,9 @@ def power(env: Env, a: Element, b: Element) -> Element:
     try:
         result = a**b
         return math.nan if isinstance(result, complex) else result
-    except (ZeroDivisionError, OverflowError):
+    except ZeroDivisionError:
+        return math.copysign(math.inf, a) if b % 2 == 1 else math.inf
+    except OverflowError:
         return math.inf
 
 

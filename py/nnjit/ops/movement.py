@@ -267,6 +267,11 @@ _SOURCES: dict[str, Callable[[Index, Index, bool], Index]] = {
 
 def _pad_from_within(ctx: Context, x: Tensor, before: list[Index], after: list[Index], mode: str) -> Tensor:
     dims = _padded(ctx, x, before, after)
+    for axis, d in enumerate(x.shape):
+        if d == 0 and dims[axis] != 0:
+            raise ctx.malformed(f"axis {axis} has no elements to take pads from")
+    if 0 in dims:
+        return ctx.b.compute(dims, x.dtype, lambda *c: ir.const(0, ir.COMPUTE_OF[x.dtype]), "pad")
     near = [ctx.env.lt(p, d) and ctx.env.lt(q, d) for p, q, d in zip(before, after, x.shape, strict=True)]
 
     def element(*c: Index) -> ir.Expr:
