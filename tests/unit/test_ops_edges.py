@@ -143,3 +143,9 @@ def test_an_empty_axis_is_padded_to_an_empty_one_only(mode: str) -> None:
 def test_an_odd_negative_power_of_a_stored_negative_zero_is_minus_infinity() -> None:
     operands = [np.float32([-0.0, 0.0]), np.float32(-1)]
     agrees_with_onnxruntime("Pow", operands, [0, 1])
+
+
+def test_a_convolution_of_nothing_but_padding_gives_the_bias() -> None:
+    operands = [random(1, 2, 0), random(3, 2, 3), random(3)]
+    (y,) = evaluated(model("Conv", operands, [1, 2], pads=[2, 2]), {"x0": operands[0]})
+    np.testing.assert_array_equal(y, np.broadcast_to(operands[2][:, None], (1, 3, 2)))

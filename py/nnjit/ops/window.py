@@ -132,6 +132,8 @@ def padded(ctx: Context, x: Tensor, begin: Sequence[Index], end: Sequence[Index]
     shape = (*x.shape[:2], *(d + p + q for d, p, q in zip(inputs, begin, end, strict=True)))
 
     def element(*at: Index) -> ir.Expr:
+        if 0 in inputs:
+            return ir.const(0, ir.COMPUTE_OF[x.dtype])
         conditions = []
         source = list(at[:2])
         for c, d, p, q in zip(at[2:], inputs, begin, end, strict=True):
