@@ -23,6 +23,8 @@ Index = int | IntExpr
 MICROSOFT = "com.microsoft"
 Bias = Callable[[Index, Index, Index, Index, ir.Expr], ir.Expr]
 """(batch, head, query, key, score) → the score with something added, or −∞ where the key is hidden."""
+Place = Callable[[Index, Index], Index]
+"""(batch, place in the sequence at hand) → position in the whole sequence."""
 
 
 class Scores:
@@ -286,19 +288,33 @@ def _rotary(ctx: Context, x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor
         x = b.permute(x, (0, 2, 1, 3))  # [B, S, H, D]
     width = ctx.env.fix(x.shape[3])
     turned = ctx.attr_int("rotary_embedding_dim", 0) or width
-    half = turned // 2
+    place: Place | None = None
+    if positions is not None:
+        if positions.rank == 1:
+            place = lambda n, s: ir.value_index(positions.at(0)) + s  # noqa: E731
+        else:
+            place = lambda n, s: ir.value_index(positions.at(0 if positions.shape[0] == 1 else n, s))  # noqa: E731
+    y = turn(ctx, x, cos, sin, place, turned, ctx.attr_int("interleaved", 0) == 1)
+    return b.reshape(y, shape) if len(shape) == 3 else b.permute(y, (0, 2, 1, 3))
+
+
+def turn(
+    ctx: Context, x: Tensor, cos: Tensor, sin: Tensor, place: Place | None, turned: int, interleaved: bool
+) -> Tensor:
+    """x [B, S, H, D] with pairs of the first `turned` elements of D turned by the angles of their positions.
+
+    place         (batch, place in the sequence) → row of the caches [rows, turned / 2]; None: caches [B or 1, S, turned / 2]
+    interleaved   whether neighbours are pairs, rather than elements `turned` / 2 apart
+    """
+    b = ctx.b
+    width, half = ctx.env.fix(x.shape[3]), turned // 2
     if turned > width or not ctx.env.eq(cos.shape[-1], half):
         raise ctx.malformed(f"caches of width {ctx.extents(cos)[-1]} do not fit {turned} of {width} elements")
-    interleaved = ctx.attr_int("interleaved", 0) == 1
 
     def row(cache: Tensor, n: Index, s: Index, d: Index) -> ir.Expr:
-        if positions is None:
+        if place is None:
             return cache.at(0 if cache.shape[0] == 1 else n, s, d)
-        if positions.rank == 1:
-            place = ir.value_index(positions.at(0)) + s
-        else:
-            place = ir.value_index(positions.at(0 if positions.shape[0] == 1 else n, s))
-        return cache.at(maximum(minimum(place, cache.shape[0] - 1), 0), d)
+        return cache.at(maximum(minimum(place(n, s), cache.shape[0] - 1), 0), d)
 
     def pair(n: Index, s: Index, h: Index, d: Index) -> tuple[ir.Expr, ir.Expr]:
         places = (2 * d, 2 * d + 1) if interleaved else (d, d + half)
@@ -320,8 +336,7 @@ def _rotary(ctx: Context, x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor
     if turned < width:
         rest = b.slice_(x, (0, 0, 0, turned), (1, 1, 1, 1), (*x.shape[:3], width - turned))
         parts.append(rest)
-    y = parts[0] if len(parts) == 1 else b.concat(parts, 3)
-    return b.reshape(y, shape) if len(shape) == 3 else b.permute(y, (0, 2, 1, 3))
+    return parts[0] if len(parts) == 1 else b.concat(parts, 3)
 
 
 # -- com.microsoft ----------------------------------------------------------------------------------------------------

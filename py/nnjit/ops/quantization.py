@@ -11,6 +11,7 @@ from ..onnx.tensors import DTYPES
 from ..tensor.tensor import Index, Tensor
 from .cast import converted
 from .elementwise import like
+from .narrow import BITS, narrow_dtype
 from .registry import Context, operator
 
 _QUANTISED = ("u8", "i8", "u16", "i16", "i32")
@@ -37,12 +38,21 @@ def _parameter(ctx: Context, x: Tensor, p: Tensor) -> Tensor:
 
 def saturated(v: ir.Expr, zero: ir.Expr | None, dtype: str) -> ir.Expr:
     """round(v) + zero limited to the range of `dtype`, as an integer."""
-    info = np.iinfo(NUMPY[dtype])
+    low, high = _limits(dtype)
     v = ir.unary("round", v)
     if zero is not None:
         v = ir.add(v, ir.cast(zero, v.dtype))
-    v = ir.binary("min", ir.binary("max", v, like(v, int(info.min))), like(v, int(info.max)))
-    return ir.cast(v, ir.COMPUTE_OF[dtype])
+    v = ir.binary("min", ir.binary("max", v, like(v, low)), like(v, high))
+    return ir.cast(v, ir.COMPUTE_OF.get(dtype, "i32"))
+
+
+def _limits(dtype: str) -> tuple[int, int]:
+    """The least and the greatest integer of a dtype, those of less than a byte included."""
+    bits = BITS.get(dtype)
+    if bits is None:
+        info = np.iinfo(NUMPY[dtype])
+        return int(info.min), int(info.max)
+    return (0, (1 << bits) - 1) if dtype[0] == "u" else (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
 
 
 @operator("QuantizeLinear", since=10)
@@ -50,6 +60,9 @@ def saturated(v: ir.Expr, zero: ir.Expr | None, dtype: str) -> ir.Expr:
 def quantize_linear(ctx: Context, node: Node, x: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
     code = ctx.attr_int("output_dtype", 0)
     dtype = zero.dtype if zero is not None else DTYPES.get(code, "?") if code else "u8"
+    limits = narrow_dtype(zero) or dtype
+    if limits in BITS:
+        dtype = "i8" if limits[0] == "i" else "u8"
     if dtype not in _QUANTISED:
         raise ctx.unsupported(f"quantised elements of type {dtype}")
     operands = [x, _parameter(ctx, x, scale)]
@@ -57,7 +70,7 @@ def quantize_linear(ctx: Context, node: Node, x: Tensor, scale: Tensor, zero: Te
         operands.append(_parameter(ctx, x, zero))
 
     def f(v: ir.Expr, s: ir.Expr, z: ir.Expr | None = None) -> ir.Expr:
-        return saturated(ir.div(ir.cast(v, s.dtype), s), z, dtype)
+        return saturated(ir.div(ir.cast(v, s.dtype), s), z, limits)
 
     return ctx.b.elementwise(f, *operands, dtype=dtype, label="quantize")
 

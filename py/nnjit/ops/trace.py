@@ -15,10 +15,13 @@ from ..tensor.build import Builder
 from ..tensor.tensor import Index, Source, Tensor
 from . import registry
 from .demand import demanded
+from .narrow import BITS, Narrow, narrow_dtype
 from .registry import Context, Definition, TensorList, Value
 
 _INTEGERS = ("i64", "i32", "i16", "i8", "u8", "u16", "u32", "u64", "bool")
 _VALUE_LIMIT = 1 << 31
+_TAKE_NARROW = ("DequantizeLinear", "QuantizeLinear", "GatherBlockQuantized", "Cast", "Transpose", "Identity")
+"""Operators that know what to do with elements of less than a byte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ def check_operators(graph: Graph) -> None:
         for node in part.nodes:
             registry.find(node, part.opset or graph.opset)
         for tensor in part.initializers.values():
-            if tensor.dtype != "bf16":
+            if tensor.dtype != "bf16" and tensor.dtype not in BITS:
                 _check_dtype(tensor.dtype, f"tensor '{tensor.name}'")
 
 
@@ -155,6 +158,10 @@ class _Tracer:
             for name, operand in zip(node.inputs, operands, strict=False):
                 if isinstance(operand, TensorList):
                     raise ctx.unsupported(f"its input '{name}' is a sequence of tensors")
+        if node.op not in _TAKE_NARROW:
+            for operand in operands:
+                if not isinstance(operand, TensorList) and (narrow := narrow_dtype(operand)):
+                    raise ctx.unsupported(f"an input with the element type {narrow}")
         self.b.node = node.name or node.outputs[0]
         try:
             results = definition(ctx, node, *operands)
@@ -218,6 +225,8 @@ def _stored(b: Builder, initializer: Initializer) -> Tensor:
         dtype = "f32"
         if isinstance(data, np.ndarray):
             data = (data.astype(np.uint32) << 16).view(np.float32)
+    if dtype in BITS:
+        return Narrow(b, initializer)
     _check_dtype(dtype, f"tensor '{initializer.name}'")
     if isinstance(data, np.ndarray):
         return b.constant(data, dtype)
