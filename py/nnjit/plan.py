@@ -15,6 +15,7 @@ from .emit.wasm import emit_module
 from .emit.wgsl import emit_shader
 from .graph.dtype import NUMPY
 from .lower.chain import Chain, block_rows
+from .lower.coded import coded
 from .lower.lower import Lowered
 from .lower.packing import Packed
 from .lower.scheduled import lower_scheduled
@@ -110,7 +111,8 @@ def work_of(spec: KernelSpec) -> Index:
     total: Index = 0
     for s in spec.stages:
         each = product([d for _, d in s.axes])
-        total = total + points * each * (2 if s is spec.stages[0] and spec.contraction else 1)
+        product_sum = s is spec.stages[0] and (spec.contraction or coded(spec))
+        total = total + points * each * (2 if product_sum else 1)
     return total
 
 

@@ -3,7 +3,7 @@
 A *task* is one tile, or a serial run of tiles. `tiling` says how large tiles are, `stages` what a task does for the points
 of its tile, `values` what an expression is at a point, `accumulators` how reductions collect their terms, and `packing`
 which operands are laid out in tile order first. Kernels that are made in other ways, of these parts or beside them:
-`blocked` and `cooperative` for workgroups of a GPU, `winograd` and `chain` of several specs.
+`blocked` and `cooperative` for workgroups of a GPU, `winograd` and `chain` of several specs, `coded` for packed weights.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .loops import bind, nest
 from .mathlib import expand_body
 from .packing import Packed, packed_operand, tile_number
 from .pairs import paired
-from .spec import Index, KernelSpec, touched_buffers
+from .spec import Index, KernelSpec, Stage, touched_buffers
 from .stages import StageLoops
 from .tiling import Tiling, tile_start
 from .values import Point
@@ -42,7 +42,7 @@ def lower(spec: KernelSpec, schedule: Schedule, target: Target, name: str = "ker
     """The kernel that `schedule` makes of `spec`. Raises ValueError where the schedule does not fit the spec."""
     if schedule.pairs:
         spec = paired(spec, schedule.pack)
-    return _Tiles(spec, schedule, target, "p").kernel(name)
+    return Tiles(spec, schedule, target, "p").kernel(name)
 
 
 def lower_inside(
@@ -53,11 +53,11 @@ def lower_inside(
     Also the packed operands, their buffers' names starting with `pack_name`, and the loads that these replace.
     Intrinsics are left to `expand_body`.
     """
-    tiles = _Tiles(spec, schedule, target, pack_name)
+    tiles = Tiles(spec, schedule, target, pack_name)
     return tiles.inside(fixed), tiles.packed, tiles.stages.values.packed_loads
 
 
-class _Tiles:
+class Tiles:
     """The tiles of one spec under one schedule."""
 
     def __init__(self, spec: KernelSpec, schedule: Schedule, target: Target, pack_name: str) -> None:
@@ -166,7 +166,10 @@ class _Tiles:
                 self.stages.lower(branch.then, stage, points)
             block = branch.orelse
         for stage in self.spec.stages:
-            self.stages.lower(block, stage, points)
+            self._stage(block, stage, points)
+
+    def _stage(self, block: list[ir.Stmt], stage: Stage, points: list[Point]) -> None:
+        self.stages.lower(block, stage, points)
 
     def _pack(self, numbers: dict[str, Index], bases: dict[str, Index]) -> None:
         """Read the operands that the schedule packs where they will be packed."""

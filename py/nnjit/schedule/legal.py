@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from ..ir import LANES
 from ..lower.blocked import roles_of, shared_bytes
+from ..lower.coded import coded, panel_bytes
 from ..lower.pairs import paired
 from ..lower.spec import KernelSpec, depends
 from ..lower.winograd import winograd_buffers
@@ -67,6 +68,8 @@ def check(schedule: Schedule, spec: KernelSpec, target: Target) -> None:
         _check_workgroup(schedule, spec, target)
     if schedule.winograd:
         _check_winograd(schedule, spec, target)
+    if schedule.unpack:
+        _check_unpack(schedule, spec, target)
 
 
 def _check_numbers(schedule: Schedule) -> None:
@@ -97,10 +100,25 @@ def _check_numbers(schedule: Schedule) -> None:
         _check_block(schedule)
     if not 0 <= schedule.winograd <= MAX_WINOGRAD:
         raise ValueError(f"winograd takes 1 to {MAX_WINOGRAD} rows")
+    if schedule.unpack and schedule != Schedule(
+        tiles=schedule.tiles, vector=schedule.vector, unroll=schedule.unroll, unpack=schedule.unpack
+    ):
+        raise ValueError("unpack goes with tile, vector and unroll alone")
     if schedule.winograd and schedule != Schedule(
         tiles=schedule.tiles, vector=schedule.vector, winograd=schedule.winograd
     ):
         raise ValueError("winograd goes with tile and vector alone")
+
+
+def _check_unpack(schedule: Schedule, spec: KernelSpec, target: Target) -> None:
+    found = coded(spec)
+    if target.device != "wasm" or found is None:
+        raise ValueError("unpack is for sums of products with coded weights, on the CPU")
+    columns = schedule.tile(found.column)
+    if schedule.vector != found.column or columns % LANES or columns > spec.hint(spec.extent(found.column)):
+        raise ValueError("unpack needs vectors, and tiles in fours, along the columns of the weights")
+    if schedule.unpack == "panel" and panel_bytes(found, columns) > target.scratch_bytes:
+        raise ValueError(f"the weights of {columns} columns do not fit the scratch memory of a thread")
 
 
 def _check_winograd(schedule: Schedule, spec: KernelSpec, target: Target) -> None:

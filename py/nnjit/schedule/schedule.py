@@ -12,6 +12,8 @@ unroll U     the innermost reduction loops, where they have at most U iterations
              innermost one is unrolled U times
 winograd R   the tile's results, 2 or 4 along each axis of a convolution, by Winograd's method, which multiplies matrices
              with R rows, and columns as the tile has them, in registers
+unpack HOW   the codes of coded weights (see lower/coded.py) become floats in registers, as `lanes` of vectors along the sum,
+             or in scratch memory, a `panel` of columns for all rows; unroll is then how many columns share loads
 group N      N invocations of a workgroup (GPU) share the loops of each point of the outer axes
 block R C M N K   R × C invocations of a workgroup (GPU) compute M × N results of a contraction each, from K terms of
              the sum at a time in workgroup memory
@@ -40,6 +42,7 @@ class Schedule:
     block: tuple[int, ...] = ()
     pairs: bool = False
     winograd: int = 0
+    unpack: str = ""
 
     def tile(self, axis: str) -> int:
         """Points of `axis` in a tile; 1 where nothing is said."""
@@ -50,10 +53,10 @@ class Schedule:
         schedule = self
         if not passes.vectors:
             tiles = tuple((a, t) for a, t in schedule.tiles if a != schedule.vector)
-            schedule = replace(schedule, tiles=tiles, vector="", pack=())
+            schedule = replace(schedule, tiles=tiles, vector="", pack=(), unpack="")
         if not passes.register_tiles:
             tiles = tuple((a, min(t, LANES)) for a, t in schedule.tiles if a == schedule.vector)
-            schedule = replace(schedule, tiles=tiles)
+            schedule = replace(schedule, tiles=tiles, unpack="")
         if not passes.packing:
             schedule = replace(schedule, pack=())
         if not passes.unrolling:
@@ -82,6 +85,8 @@ class Schedule:
             parts.append("block " + " ".join(map(str, self.block)))
         if self.winograd:
             parts.append(f"winograd {self.winograd}")
+        if self.unpack:
+            parts.append(f"unpack {self.unpack}")
         return "; ".join(parts) or "plain"
 
 
@@ -101,6 +106,8 @@ def parse(text: str) -> Schedule:
             fields[word] = tuple(int(r) for r in rest)
         elif word == "pairs" and not rest:
             fields[word] = True
+        elif word == "unpack" and rest in (["lanes"], ["panel"]):
+            fields[word] = rest[0]
         elif word in ("unroll", "group", "winograd") and len(rest) == 1:
             fields[word] = int(rest[0])
         else:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from .. import ir
 from ..lower.chain import KEY, LEAST_BLOCK, Chain
+from ..lower.coded import coded
 from ..lower.spec import KernelSpec
 from ..target import Target
+from .coded import coded_schedules
 from .gpu import gpu_contraction, gpu_rows
 from .maps import elementwise, is_rows
 from .products import contraction
@@ -33,6 +35,8 @@ def space(spec: KernelSpec, target: Target) -> list[Schedule]:
             found = [s for s in found if not s.pack] or elementwise(spec)
     elif target.device == "webgpu":
         found = gpu_rows(spec, target)
+    elif (weights := coded(spec)) is not None:
+        found = coded_schedules(spec, weights, target)
     elif is_rows(spec):
         found = [Schedule(vector="inner", unroll=u) for u in (4, 2, 1)]
         found.append(Schedule())

@@ -1,0 +1,135 @@
+"""Products with coded weights: unpacked in registers or in scratch memory, they are what the tensor expression says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from unit.plan_interpreter import RELAXED, WASM, WEBGPU, Machine, Model
+from unit.tensor_programs import number, silu
+from unit.test_fuse import close
+from unit.test_lower import check_every_schedule
+
+from nnjit import ir
+from nnjit.lower.coded import coded
+from nnjit.schedule.legal import check
+from nnjit.schedule.schedule import parse
+from nnjit.target import Target
+from nnjit.tensor.interpret import interpret
+from nnjit.tensor.tensor import Index, Source, Tensor
+
+TARGETS = pytest.mark.parametrize("target", [WASM, RELAXED, WEBGPU], ids=["wasm", "relaxed", "webgpu"])
+
+
+def product(
+    m: Model,
+    x: Tensor,
+    columns: int,
+    blocks: int,
+    block: int,
+    bits: int = 4,
+    zeros: str = "middle",
+    dtype: str = "f32",
+) -> Tensor:
+    """x [..., blocks · block] times a random weight of `bits` bits, then SiLU; scales of `dtype`."""
+    each = 32 // bits
+    full = m.rng.integers(-(1 << 31), 1 << 31, (columns, blocks, block // each))
+    words = Source("const", full.shape, "i32", full.astype(np.int32))
+    scales = m.weight(columns, blocks, dtype=dtype)
+    points = m.weight(columns, blocks)
+
+    def zero(n: Index, k: Index) -> ir.Expr:
+        return points.at(n, k) if zeros == "own" else number(1 << (bits - 1) if zeros == "middle" else 0)
+
+    def body(*at: Index) -> ir.Expr:
+        *rows, n, k, w, j = at
+        shifted = ir.binary("shr", words.at(n, k, w), ir.index(j * bits))
+        code = ir.cast(ir.binary("and", shifted, ir.const((1 << bits) - 1, "i32")), "f32")
+        weight = ir.mul(ir.sub(code, zero(n, k)), scales.at(n, k))
+        return ir.mul(x.at(*rows, k * block + w * each + j), weight)
+
+    y = m.b.reduce("sum", (*x.shape[:-1], columns), (blocks, block // each, each), body, "f32", "coded")
+    return m.b.elementwise(silu, y)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7])
+@pytest.mark.parametrize("zeros", ["none", "middle", "own"])
+@TARGETS
+def test_every_schedule_unpacks_alike(rows: int, zeros: str, target: Target) -> None:
+    most = 20 if zeros == "own" else 6
+    check_every_schedule(lambda m: product(m, m.input(rows, 64), 10, 2, 32, zeros=zeros), target, most)
+
+
+@pytest.mark.parametrize(
+    ("bits", "columns", "blocks", "block", "dtype"),
+    [
+        (8, 9, 3, 16, "f32"),
+        (2, 8, 2, 64, "f32"),
+        (4, 8, 1, 32, "f32"),
+        (4, 8, 1, 256, "f32"),
+        (4, 12, 3, 128, "f16"),
+        (4, 8, 4, 16, "f32"),
+        (4, 3, 2, 32, "f32"),
+    ],
+)
+@pytest.mark.parametrize("rows", [1, 5])
+def test_bits_blocks_and_columns_of_any_size(
+    bits: int, columns: int, blocks: int, block: int, dtype: str, rows: int
+) -> None:
+    check_every_schedule(
+        lambda m: product(m, m.input(rows, blocks * block), columns, blocks, block, bits, dtype=dtype),
+        RELAXED,
+        5,
+    )
+
+
+def test_a_product_of_f16_is_computed_in_f32() -> None:
+    check_every_schedule(lambda m: product(m, m.input(3, 64, dtype="f16"), 8, 2, 32), RELAXED, 6)
+
+
+def test_a_panel_chosen_for_some_rows_is_right_for_others() -> None:
+    m = Model(3)
+    x = m.input(9, 64, symbolic=(0,))
+    out = product(m, x, 12, 2, 32)
+    compiled = m.compile([out], RELAXED)
+    machine = Machine(compiled)
+    for rows in (8, 13, 30):
+        arrays = {"x0": m.data((rows, 64))}
+        symbols = machine.fits(arrays)
+        assert symbols is not None
+        close(machine.run(arrays)[0], interpret([out], arrays, symbols)[0])
+
+
+def test_few_rows_unpack_in_registers_and_many_in_panels() -> None:
+    for rows, how in ((1, "lanes"), (16, "panel")):
+        m = Model()
+        compiled = m.compile([product(m, m.input(rows, 64), 16, 2, 32)], RELAXED)
+        assert [unit.schedule.unpack for unit in compiled.units] == [how]
+
+
+def test_codes_stay_packed_in_memory() -> None:
+    m = Model()
+    compiled = m.compile([product(m, m.input(1, 64), 16, 2, 32)], RELAXED)
+    kept = [b for b in Machine(compiled).plan["buffers"] if b["kind"] in ("const", "persistent")]
+    assert sum(b["elements"] for b in kept) == 16 * 2 * 4 + 16 * 2
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("tile o0=4; vector o0; unpack lanes", None),
+        ("tile o0=6; vector o0; unpack lanes", "fours"),
+        ("tile o0=16; vector o0; unpack panel", None),
+        ("vector inner; unpack panel", "fours"),
+        ("tile o0=64; vector o0; unpack panel", "scratch"),
+    ],
+)
+def test_a_schedule_from_elsewhere_is_admitted_only_if_it_fits(text: str, reason: str | None) -> None:
+    m = Model()
+    compiled = m.compile([product(m, m.input(1, 2048), 64, 64, 32)], RELAXED)
+    spec = compiled.items[0].spec
+    assert coded(spec) is not None
+    if reason is None:
+        check(parse(text), spec, RELAXED)
+    else:
+        with pytest.raises(ValueError, match=reason):
+            check(parse(text), spec, RELAXED)
