@@ -19,7 +19,7 @@ import numpy as np
 
 from nnjit_build.paths import MODELS as FOLDER
 
-from . import exported, minilm, packaged
+from . import exported, llama, minilm, packaged
 from .images import page
 
 Arrays = dict[str, np.ndarray]
@@ -240,6 +240,18 @@ _ALL = [
         partial(_tokens, vocabulary=30522, types=True),
         {"batch": 2, "sequence": 16},
         note="LayerNorm, GELU and the mask as small nodes; 91 MB",
+    ),
+    *(
+        Model(
+            name,
+            "graph of a decoder written with onnx.helper, random weights",
+            partial(llama.make, four_bits=four_bits),
+            llama.inputs,
+            {"batch": 1, "sequence": 1, "past": 32},
+            marked=not four_bits,
+            note="a step with a cache of keys and values; com.microsoft's operators, " + size,
+        )
+        for name, four_bits, size in (("llama-mini", False, "128 MB"), ("llama-mini-q4", True, "21 MB"))
     ),
     *(
         Model(
