@@ -20,6 +20,7 @@ from tests.models import registry
 Arrays = dict[str, np.ndarray]
 
 DIMENSIONS: dict[str, list[dict[str, int]]] = {
+    "llama-mini-q4": [{"past": 9}, {"past": 17}],
     "magika": [{"batch": 2}, {"batch": 3}],
     "minilm-l6": [{"batch": 2, "sequence": 16}, {"batch": 3, "sequence": 7}],
     "rapidocr-cls": [{}],
