@@ -16,6 +16,7 @@ from . import (  # noqa: F401
     movement,
     normalization,
     pool,
+    qlinear,
     quantization,
     quantized,
     recurrent,

@@ -1,0 +1,83 @@
+"""com.microsoft's operators between quantised tensors agree with onnxruntime, rounding at ties aside."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from one_operator import agrees_with_onnxruntime, random
+
+MICROSOFT = "com.microsoft"
+
+
+def bytes_of(*shape: int, dtype: type = np.uint8, seed: int = 0) -> np.ndarray:
+    info = np.iinfo(dtype)
+    return np.random.default_rng((seed, *shape)).integers(info.min, info.max + 1, shape).astype(dtype)
+
+
+def scale(value: float) -> np.ndarray:
+    return np.array(value, np.float32)
+
+
+@pytest.mark.parametrize("op", ["QLinearAdd", "QLinearMul"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+def test_sums_and_products(op: str, dtype: type) -> None:
+    x, y = bytes_of(3, 5, dtype=dtype), bytes_of(3, 5, dtype=dtype, seed=1)
+    zeros = [np.array(z, dtype) for z in (3, 100, 7)]
+    agrees_with_onnxruntime(
+        op,
+        [x, scale(0.02), zeros[0], y, scale(0.035), zeros[1], scale(0.05), zeros[2]],
+        (1, 2, 4, 5, 6, 7),
+        {0: (4, 6), 3: (4, 6)},
+        domain=MICROSOFT,
+        atol=1,
+    )
+
+
+@pytest.mark.parametrize("op", ["QLinearSigmoid", "QLinearLeakyRelu"])
+def test_activations(op: str) -> None:
+    operands = [bytes_of(4, 7), scale(0.05), np.array(128, np.uint8), scale(0.006), np.array(9, np.uint8)]
+    agrees_with_onnxruntime(op, operands, (1, 2, 3, 4), {0: (2, 9)}, domain=MICROSOFT, atol=1)
+
+
+def test_concatenation_requantises() -> None:
+    zeros = [np.array(z, np.uint8) for z in (5, 90, 128)]
+    operands = [scale(0.04), zeros[0], bytes_of(2, 3), scale(0.03), zeros[1]]
+    operands += [bytes_of(2, 4, seed=1), scale(0.05), zeros[2]]
+    agrees_with_onnxruntime("QLinearConcat", operands, (0, 1, 3, 4, 6, 7), domain=MICROSOFT, atol=1, axis=1)
+
+
+@pytest.mark.parametrize("channels_last", [0, 1])
+def test_global_average_pool(channels_last: int) -> None:
+    operands = [bytes_of(2, 4, 5, 6), scale(0.02), np.array(11, np.uint8), scale(0.01), np.array(3, np.uint8)]
+    agrees_with_onnxruntime(
+        "QLinearGlobalAveragePool",
+        operands,
+        (1, 2, 3, 4),
+        domain=MICROSOFT,
+        atol=1,
+        channels_last=channels_last,
+    )
+
+
+@pytest.mark.parametrize("by_column", [False, True])
+def test_products_of_bytes_to_floats(by_column: bool) -> None:
+    x, y = bytes_of(3, 8), bytes_of(8, 5, dtype=np.int8)
+    y_scale = np.abs(random(5)) + np.float32(0.01) if by_column else scale(0.02)
+    y_zero = bytes_of(5, dtype=np.int8, seed=3) if by_column else np.array(-4, np.int8)
+    agrees_with_onnxruntime(
+        "MatMulIntegerToFloat",
+        [x, y, scale(0.03), y_scale, np.array(120, np.uint8), y_zero, random(5)],
+        (1, 2, 3, 4, 5, 6),
+        {0: (6, 8)},
+        domain=MICROSOFT,
+    )
+
+
+def test_a_product_whose_operand_is_quantised_as_it_comes() -> None:
+    agrees_with_onnxruntime(
+        "DynamicQuantizeMatMul",
+        [random(3, 16), bytes_of(16, 5, dtype=np.int8), scale(0.02), np.array(4, np.int8), random(5)],
+        (1, 2, 3, 4),
+        {0: (6, 16)},
+        domain=MICROSOFT,
+    )
