@@ -219,9 +219,10 @@ class _Lanes(Tiles):
                 self._block(loop, column, rows, range(first, min(first + together, LANES)))
         for p in points:
             totals = [ir.local(f"total{p.suffix}_{c}", "f32", LANES) for c in range(LANES)]
-            a, b, c, d = (transposed(totals, n) for n in range(LANES))
+            lanes = [transposed(totals, n) for n in range(LANES)]
             register = p.register(stage.reduces[0].name)
-            block.append(ir.Declare(register, ir.add(ir.add(a, b), ir.add(c, d))))
+            summed = ir.add(ir.add(lanes[0], lanes[1]), ir.add(lanes[2], lanes[3]))
+            block.append(ir.Declare(register, summed))
             self.stages.values.lanes_of[register] = LANES
 
     def _block(self, body: list[ir.Stmt], column: Index, rows: list[Point], lanes: range) -> None:
@@ -350,8 +351,8 @@ def _fill(body: list[ir.Stmt], found: Coded, tile: int, base: Index) -> None:
             if value.op == "const":
                 held.append(ir.splat(value))
                 continue
-            a, b, c, d = (substitute_expr(value, place) for place in at)
-            block.append(ir.Declare(f"{what}{group}", ir.pack((a, b, c, d))))
+            first, second, third, fourth = (substitute_expr(value, place) for place in at)
+            block.append(ir.Declare(f"{what}{group}", ir.pack((first, second, third, fourth))))
             held.append(ir.local(f"{what}{group}", "f32", LANES))
         loops.append((group, at, held))
     inner = nest(block, [("quad", found.words[1] // LANES)])

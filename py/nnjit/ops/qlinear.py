@@ -11,7 +11,7 @@ from ..graph.graph import Node
 from ..tensor.tensor import Tensor
 from .elementwise import like
 from .matmul import matrix_product
-from .quantization import dynamic_quantize_linear, saturated
+from .quantization import dynamically_quantized, saturated
 from .quantized import along, centred
 from .reduction import reduced
 from .registry import Context, operator
@@ -123,6 +123,19 @@ def matmul_integer_to_float(
     y_zero: Tensor | None = None,
     bias: Tensor | None = None,
 ) -> Tensor:
+    return _scaled_product(ctx, x, y, x_scale, y_scale, x_zero, y_zero, bias)
+
+
+def _scaled_product(
+    ctx: Context,
+    x: Tensor,
+    y: Tensor,
+    x_scale: Tensor,
+    y_scale: Tensor,
+    x_zero: Tensor | None,
+    y_zero: Tensor | None,
+    bias: Tensor | None,
+) -> Tensor:
     """x y, each less its zero point, times both scales, plus a bias; y's parameters may be one for each column."""
     left = centred(ctx, x, along(ctx, x_zero, x.rank, -2))
     right = centred(ctx, y, along(ctx, y_zero, y.rank, -1))
@@ -149,5 +162,5 @@ def dynamic_quantize_matmul(
     bias: Tensor | None = None,
 ) -> Tensor:
     """x, quantised as a whole, times y of 8 bits."""
-    q, scale, zero = dynamic_quantize_linear(ctx, node, x)
-    return matmul_integer_to_float(ctx, node, q, y, scale, y_scale, zero, y_zero, bias)
+    q, scale, zero = dynamically_quantized(ctx, x)
+    return _scaled_product(ctx, q, y, scale, y_scale, zero, y_zero, bias)

@@ -91,7 +91,11 @@ def dequantize_linear(
 
 
 @operator("DynamicQuantizeLinear", since=11)
-def dynamic_quantize_linear(ctx: Context, node: Node, x: Tensor) -> list[Tensor]:
+def dynamic_quantize_linear(ctx: Context, node: Node, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return dynamically_quantized(ctx, x)
+
+
+def dynamically_quantized(ctx: Context, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """u8 elements with the scale and zero point that the least and greatest element ask for."""
     b = ctx.b
     low, high = (b.reduce(op, (), x.shape, lambda *c: x.at(*c), x.dtype, op) for op in ("min", "max"))
@@ -115,7 +119,7 @@ def dynamic_quantize_linear(ctx: Context, node: Node, x: Tensor) -> list[Tensor]
     def element(v: ir.Expr, s: ir.Expr, z: ir.Expr) -> ir.Expr:
         return saturated(ir.div(v, _nonzero(s)), z, "u8")
 
-    return [b.elementwise(element, x, scale, zero, dtype="u8", label="quantize"), scale, zero]
+    return b.elementwise(element, x, scale, zero, dtype="u8", label="quantize"), scale, zero
 
 
 def _nonzero(scale: ir.Expr) -> ir.Expr:

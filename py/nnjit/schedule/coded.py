@@ -21,7 +21,7 @@ def coded_schedules(spec: KernelSpec, found: Coded, target: Target) -> list[Sche
     axis = max(found.rows, key=lambda a: spec.hint(a[1]))[0] if found.rows else ""
     lanes = []
     for rows in (2, 1) if count > 1 else (1,):
-        for columns, together in ((4, 1), (4, 2), (4, 4), (8, 2)):
+        for columns, together in ((4, 2), (8, 2), (4, 4), (4, 1), (8, 1)):
             if columns <= width:
                 tiles = (*(((axis, rows),) if rows > 1 else ()), (column, columns))
                 lanes.append(Schedule(tiles=tiles, vector=column, unroll=together, unpack="lanes"))
