@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .. import ir
-from ..ir import LANES
+from ..ir import LANES, nodes
 from ..schedule.schedule import Schedule
 from ..symbolic import product, substitute, var
 from ..target import Target
@@ -34,7 +34,6 @@ from .spec import (
     StoreTo,
     coefficient,
     expr_depends,
-    nodes,
     substitute_expr,
     symbols_of,
     touched_buffers,
