@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from .emit.wgsl import emit_shader
 from .graph.dtype import NUMPY
 from .lower.chain import Chain, block_rows
 from .lower.coded import coded
+from .lower.generic import Generic, generic
 from .lower.lower import Lowered
 from .lower.packing import Packed
 from .lower.scheduled import lower_scheduled
@@ -26,7 +29,7 @@ from .lower.winograd import tile_count
 from .schedule.legal import check, read
 from .schedule.schedule import Schedule
 from .schedule.space import space
-from .symbolic import product, to_json
+from .symbolic import product, substitute, to_json
 from .target import Target
 from .tensor.tensor import Index, Source, Storage
 
@@ -34,15 +37,26 @@ FORMAT = 1
 
 
 class Step:
-    """One call of a kernel: `buffers` are buffer ids in the order of the kernel's parameters."""
+    """One call of a kernel: `buffers` are buffer ids in the order of the kernel's parameters.
 
-    __slots__ = ("kernel", "buffers", "flops", "bytes")
+    `arguments` are values of symbols that are the kernel's own; the others are the plan's.
+    """
 
-    def __init__(self, kernel: ir.Kernel, buffers: list[str], flops: Index, bytes_: Index) -> None:
+    __slots__ = ("kernel", "buffers", "flops", "bytes", "arguments")
+
+    def __init__(
+        self,
+        kernel: ir.Kernel,
+        buffers: list[str],
+        flops: Index,
+        bytes_: Index,
+        arguments: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         self.kernel = kernel
         self.buffers = buffers
         self.flops = flops
         self.bytes = bytes_
+        self.arguments = arguments
 
 
 class UnitCode:
@@ -264,8 +278,11 @@ class Scheduler:
         fixed = all(name in tensors and self.table.is_static(tensors[name]) for name in sources)
         once = item.static or (fixed and not packed.spec.symbols)
         how = packed.schedule or space(packed.spec, self.target)[0]
-        lowered = self._lower(packed.spec, how, f"{item.op}_{packed.buffer}", item.hints)
-        unit.requires = [*unit.requires, *lowered.requires]
+        # What runs once is compiled once for all sizes.
+        made = generic(packed.spec, how) if once else Generic(packed.spec, {})
+        lowered = self._lower(made.spec, how, f"{item.op}_{packed.buffer}", item.hints)
+        if not made.values:
+            unit.requires = [*unit.requires, *lowered.requires]
         keys = [self.table.keys.get(ids[name], "" if name in tensors else ids[name]) for name in sources]
         key = digest("pack", str(packed.spec), *keys) if once else ""
         name = f"{key or f'u{item.number}:{schedule}'}:{packed.buffer}"
@@ -284,6 +301,7 @@ class Scheduler:
             [ids[b.name] for b in lowered.kernel.buffers],
             0,
             packed.elements * (2 * ir.STORAGE_BYTES[packed.storage]),
+            made.values,
         )
         (unit.init if once else unit.steps).append(step)
 
@@ -310,8 +328,8 @@ class Emitter:
         return {
             "kernel": number,
             "buffers": [[b, 0] for b in step.buffers],
-            "symbols": list(kernel.symbols),
-            "tasks": to_json(kernel.tasks),
+            "symbols": [step.arguments.get(name, name) for name in kernel.symbols],
+            "tasks": to_json(substitute(kernel.tasks, step.arguments)),
             "flops": to_json(step.flops),
             "bytes": to_json(step.bytes),
         }

@@ -487,14 +487,17 @@ class Substitution:
         """`e` with the variables replaced."""
         if isinstance(e, int):
             return e
+        mapping = self.mapping
         terms: dict[tuple, int] = {}
         for mono, coef in e.terms.items():
-            value: int | IntExpr = 1
-            for atom in mono:
-                new = self.mapping.get(atom) if isinstance(atom, str) else self._atom(atom)
-                if new is None:
-                    new = var(atom)
-                value = new if isinstance(value, int) and value == 1 else new * value
+            if len(mono) == 1:
+                atom = mono[0]
+                value = mapping.get(atom) if isinstance(atom, str) else self._atom(atom)
+                if value is None:  # as it was
+                    terms[mono] = terms.get(mono, 0) + coef
+                    continue
+            else:
+                value = self._product(mono)
             if isinstance(value, int):
                 terms[()] = terms.get((), 0) + coef * value
             else:
@@ -503,6 +506,15 @@ class Substitution:
         if 0 in terms.values():
             terms = {m: c for m, c in terms.items() if c}
         return _make(terms)
+
+    def _product(self, mono: tuple) -> int | IntExpr:
+        value: int | IntExpr = 1
+        for atom in mono:
+            new = self.mapping.get(atom) if isinstance(atom, str) else self._atom(atom)
+            if new is None:
+                new = var(atom)
+            value = new if isinstance(value, int) and value == 1 else new * value
+        return value
 
     def _atom(self, atom: Opaque) -> int | IntExpr:
         done = self._opaque.get(atom)

@@ -237,7 +237,7 @@ class Machine:
             self.memory.pop(name, None)
         try:
             for step in (*unit.init, *unit.steps):
-                symbols = {s: self.env[s] for s in step.kernel.symbols}
+                symbols = {s: {**self.env, **step.arguments}[s] for s in step.kernel.symbols}
                 self._call(step.kernel, step.buffers, symbols, seed, True)
             return {name: self.memory[name] for name in made - {s["id"] for s in original.buffers}}
         finally:

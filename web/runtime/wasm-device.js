@@ -115,6 +115,8 @@ export class WasmDevice {
   /** @param {import("./weights.js").WeightFiles} files */
   setFiles(files) {
     this.store.files = files;
+    // The weights are going to take about as much, and the compiler is at work meanwhile.
+    this.memory.touch(files.bytes);
   }
 
   /**

@@ -16,6 +16,9 @@ import { CONTROL_BYTES, scratchOf } from "./program.js";
 const PAGE = 65536;
 const INITIAL_PAGES = 16;
 
+/** Bytes that a system backs with memory at a time, at least. */
+const SYSTEM_PAGE = 4096;
+
 /** Maxima to try for a memory, in pages: some devices cannot reserve the address space of the largest. */
 const MAXIMA = [65536, 32768, 16384, 8192, 4096];
 
@@ -69,6 +72,21 @@ export class WasmMemory {
       this.bytes = new Uint8Array(this.memory.buffer);
       this.control = new Int32Array(this.memory.buffer, 0, CONTROL_BYTES / 4);
     }
+  }
+
+  /**
+   * Have the system back the next bytes above `top` with real memory, which takes longer than filling them does.
+   * @param {number} bytes less where there are not so many
+   */
+  touch(bytes) {
+    const start = alignUp(this.top);
+    const end = Math.min(start + bytes, this.maxPages * PAGE);
+    try {
+      this.ensure(end);
+    } catch {
+      return; // Whoever needs that much will say so.
+    }
+    for (let at = start; at < end; at += SYSTEM_PAGE) this.bytes[at] = 0;
   }
 
   /**

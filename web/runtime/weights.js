@@ -15,6 +15,13 @@ export class WeightFiles {
     this.files = new Map(Object.entries(files));
   }
 
+  /** Bytes of all files. */
+  get bytes() {
+    let total = 0;
+    for (const file of this.files.values()) total += file instanceof Blob ? file.size : file.byteLength;
+    return total;
+  }
+
   /**
    * The bytes of a weight in the device's storage format.
    * @param {BufferSpec} buffer of kind "weight"

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from .. import ir
 from ..ir import LANES, VECTOR_DTYPES
-from ..symbolic import Substitution, var
+from ..symbolic import var
 from ..target import Target
 from .packing import Packed
+from .places import Origin, Place, Steps
 from .shuffles import strided, transposed
-from .spec import Index, KernelSpec, coefficient, expr_depends, index_substitution
+from .spec import Index, KernelSpec, coefficient, expr_depends
 from .tiling import Tiling
 
 Shift = dict[str, Index]
@@ -34,7 +35,7 @@ class Point:
         self.suffix = suffix
         self.memo: dict[tuple, ir.Expr] = {}
         self.depends_memo: dict[ir.Expr, bool] = {}
-        self.places: dict[int | None, Substitution] = {}
+        self.places: dict[int | None, Place] = {}
         """For each lane, None for the point itself: what indices become there in the iteration at hand."""
         self.combined: set[str] = set()
         """Reductions whose lanes have been combined into one scalar."""
@@ -53,7 +54,8 @@ class PointValues:
     """
 
     __slots__ = (
-        "spec", "tiling", "target", "vector_axis", "lanes_of", "packed_loads", "_memo", "_varying", "_scopes",
+        "spec", "tiling", "target", "vector_axis", "lanes_of", "packed_loads", "_memo", "_origins", "_steps",
+        "_varying", "_scopes",
     )  # fmt: skip
 
     def __init__(self, spec: KernelSpec, tiling: Tiling, target: Target) -> None:
@@ -65,6 +67,9 @@ class PointValues:
         self.packed_loads: dict[ir.Expr, tuple[Packed, Index]] = {}
         self._memo: dict[tuple, ir.Expr] = {}
         """Values of the iteration at hand that points share: see `_place_of`."""
+        self._origins: dict[tuple[Index, ...], Origin] = {}
+        """First points of tiles in the iteration at hand, by where they are."""
+        self._steps = Steps(spec.symbols)
         self._varying: set[str] = set()
         """The vector axis, and the earlier stages' reductions that differ between the lanes."""
         self._scopes: dict[ir.Expr, tuple[str, ...] | None] = {}
@@ -79,20 +84,30 @@ class PointValues:
 
     def forget(self, points: list[Point]) -> None:
         """Another iteration, another value of every expression."""
-        self._memo = {}
+        self._memo, self._origins = {}, {}
         for p in points:
             p.memo, p.places = {}, {}
 
-    def place(self, p: Point, shift: Shift, lane: int | None = None) -> Substitution:
+    def place(self, p: Point, shift: Shift, lane: int | None = None) -> Place:
         """What indices become at a point, or in a lane of it, in the iteration `shift`."""
         known = p.places.get(lane)
         if known is None:
-            mapping = {**p.mapping, **shift}
-            if lane is not None:
-                v = self.vector_axis
-                mapping[v] = mapping.get(v, var(v)) + lane
-            known = p.places[lane] = index_substitution(mapping)
+            known = p.places[lane] = self._find_place(p, shift, lane)
         return known
+
+    def _find_place(self, p: Point, shift: Shift, lane: int | None) -> Place:
+        mapping = {**p.mapping, **shift}
+        offsets = {axis: n for axis, n in p.offsets.items() if n}
+        if lane:
+            v = self.vector_axis
+            mapping[v] = mapping.get(v, var(v)) + lane
+            offsets[v] = offsets.get(v, 0) + lane
+        first = {axis: at - offsets[axis] if axis in offsets else at for axis, at in mapping.items()}
+        where = tuple(first.values())
+        origin = self._origins.get(where)
+        if origin is None:
+            origin = self._origins[where] = Origin(first)
+        return Place(origin, self._steps, offsets, mapping)
 
     def varies(self, e: ir.Expr, p: Point) -> bool:
         """Whether the value differs between the lanes."""

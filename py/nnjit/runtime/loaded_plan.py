@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping
+from functools import cached_property
 
 from ..compiler import CompiledPlan
 from ..emit.wasm import emit_module
@@ -36,14 +37,23 @@ class LoadedPlan:
     ) -> None:
         self.id = id
         self.compiled = compiled
-        self.tuner = Tuner(compiled, id, self, on_event, remembered, hints, model, fatal)
         self._session = session
-        body = json.loads(compiled.json)
-        self.units: list[dict] = body["units"]
-        _name_kernels(self.units, body["kernels"])
+        self._make_tuner = lambda: Tuner(compiled, id, self, on_event, remembered, hints, model, fatal)
         self.times: list[dict] = []
         self.first_ms: list[float] = []
         self.stale = True
+
+    @cached_property
+    def tuner(self) -> Tuner:
+        """Made when it is first wanted: the first inference does not wait for it."""
+        return self._make_tuner()
+
+    @cached_property
+    def units(self) -> list[dict]:
+        """See the class; read from the plan when they are first wanted."""
+        body = json.loads(self.compiled.json)
+        _name_kernels(body["units"], body["kernels"])
+        return body["units"]
 
     async def tune(self, seconds: float, background: bool = False) -> None:
         """Run the tuner for at most `seconds`; `tuner.stopped` ends it earlier. `background`: inferences come first."""

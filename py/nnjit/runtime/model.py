@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
@@ -41,6 +43,22 @@ def _shared_groups(text: str) -> list[dict]:
     except KernelFileError as error:
         print(f"kernels of this site: {error}")
         return []
+
+
+_COLLECT_AFTER = 0.1
+"""Seconds from a compilation until garbage is looked for again: not before the inference that waits for the plan begins."""
+
+
+@contextmanager
+def _collecting_later() -> Iterator[None]:
+    """Look for no garbage meanwhile, and for a moment more: among all that a compilation leaves, the search takes long."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            asyncio.get_running_loop().call_later(_COLLECT_AFTER, gc.enable)
 
 
 _BACKGROUND_SLICE = 3600.0
@@ -226,13 +244,14 @@ class Model:
         self._on_progress({"stage": "kernels"})
         # Let the message out: from here on Python is busy.
         await asyncio.sleep(0)
-        started = time.perf_counter()
-        compiled = self._compiled(inputs)
-        self.timings["compile"] += ms_since(started)
-        for stage, ms in compiled.stages.items():
-            self.timings[stage] = self.timings.get(stage, 0.0) + ms
-        self._on_progress({"stage": "weights"})
-        added = await self._session.add_plan(compiled.json, compiled.blobs)
+        with _collecting_later():
+            started = time.perf_counter()
+            compiled = self._compiled(inputs)
+            self.timings["compile"] += ms_since(started)
+            for stage, ms in compiled.stages.items():
+                self.timings[stage] = self.timings.get(stage, 0.0) + ms
+            self._on_progress({"stage": "weights"})
+            added = await self._session.add_plan(compiled.json, compiled.blobs)
         self.timings["modules"] += added["compileMs"]
         self.timings["init"] += added["initMs"]
         loaded = LoadedPlan(

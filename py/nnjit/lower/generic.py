@@ -1,0 +1,88 @@
+"""Sizes as arguments: operands that are packed alike, but for their sizes, share one kernel.
+
+Constants are baked into a kernel because it runs again and again. One that runs once, when the model is loaded, takes longer
+to compile than to run: its sizes, and what follows from them, become symbols, and each use passes its own values.
+"""
+
+from __future__ import annotations
+
+from .. import ir
+from ..schedule.schedule import Schedule
+from ..symbolic import IntExpr, Opaque, opaque, var
+from .spec import Axes, Index, KernelSpec, Stage, StoreTo, indices_of, map_expr, symbols_of
+
+BAKED = 16
+"""The largest number that stays a constant, for those that a tile's shape, a vector or an unrolled loop may depend on."""
+
+
+class Generic:
+    """A spec whose sizes are symbols, and the values of these that give the original."""
+
+    __slots__ = ("spec", "values")
+
+    def __init__(self, spec: KernelSpec, values: dict[str, int]) -> None:
+        self.spec = spec
+        self.values = values
+
+
+def generic(spec: KernelSpec, schedule: Schedule) -> Generic:
+    """`spec` with its sizes as symbols, as far as `schedule` makes the same of it; only for kernels that read and store.
+
+    Equal texts of the result, under one schedule, are equal kernels. A kernel with symbols, reductions or indices that are
+    loaded stays as it is.
+    """
+    plain = all(not s.axes and not s.reduces for s in spec.stages) and not spec.symbols
+    if not plain or any(isinstance(i, IntExpr) and i.values for i in indices_of(spec)):
+        return Generic(spec, {})
+    sizes = _Sizes()
+    outer: Axes = tuple(
+        (v, sizes.number(d, BAKED if schedule.tile(v) > 1 else 1) if isinstance(d, int) else d)
+        for v, d in spec.outer
+    )
+    memo: dict[ir.Expr, ir.Expr] = {}
+    stages = []
+    for s in spec.stages:
+        stores = [
+            StoreTo(w.buffer, sizes.index(w.index), map_expr(w.value, sizes.leaf, memo)) for w in s.stores
+        ]
+        stages.append(Stage((), [], stores))
+    values = {name: number for number, name in sizes.names.items()}
+    bounds = {**spec.bounds, **{name: (1, None) for name in values}}
+    result = KernelSpec(outer, stages, spec.buffers, {**spec.hints, **values}, bounds)
+    result.symbols = symbols_of(result)
+    return Generic(result, values)
+
+
+class _Sizes:
+    """Names numbers in the order in which they are met: equal numbers get one name."""
+
+    def __init__(self) -> None:
+        self.names: dict[int, str] = {}
+
+    def number(self, n: int, baked: int = BAKED) -> Index:
+        return n if n <= baked else var(self.names.setdefault(n, f"size{len(self.names)}"))
+
+    def index(self, e: Index) -> Index:
+        if isinstance(e, int):
+            return self.number(e)
+        total: Index = 0
+        for mono, coef in e.terms.items():
+            term = self.number(coef)
+            for atom in mono:
+                term = term * (self._opaque(atom) if isinstance(atom, Opaque) else var(atom))
+            total = total + term
+        return total
+
+    def _opaque(self, atom: Opaque) -> IntExpr:
+        return opaque(atom.op, *map(self.index, atom.args))
+
+    def leaf(self, e: ir.Expr) -> ir.Expr | None:
+        if e.op == "index":
+            return ir.index(self.index(e.attr))
+        if e.op == "load":
+            buffer, at = e.attr
+            return ir.load(buffer, self.index(at), e.dtype, e.lanes)
+        return None
+
+
+__all__ = ["Generic", "generic"]
