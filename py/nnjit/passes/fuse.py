@@ -16,9 +16,9 @@ from collections.abc import Iterator
 
 from .. import ir
 from ..codegen_passes import ALL_PASSES, Passes
-from ..symbolic import IntExpr, product, var
+from ..symbolic import IntExpr, product, values_of, var
 from ..tensor.env import Env
-from ..tensor.tensor import Alias, Compute, Index, Parts, Shape, Source, Storage, Tensor, index_reads, reads
+from ..tensor.tensor import Alias, Compute, Index, Parts, Shape, Source, Storage, Tensor, reads
 
 Axes = list[tuple[str, Index]]
 
@@ -75,7 +75,7 @@ def index_operands(e: ir.Expr) -> set[Tensor]:
         seen.add(x)
         indices = x.attr[1] if x.op == "read" else (x.attr,) if x.op == "index" else ()
         for i in indices:
-            found |= {t for t, _ in index_reads(i, set())}
+            found |= {t for t, _ in reads(*values_of(i))}
         stack.extend(x.args)
     return found
 
@@ -133,7 +133,7 @@ class Fuser:
         alive = reachable(outputs)
         self.outputs = set(outputs)
         for c in alive:
-            self.reads_of[c] = list(reads(c.body))
+            self.reads_of[c] = reads(c.body)
             for t, _ in self.reads_of[c]:
                 for w in writers(t):
                     self.users.setdefault(w, []).append(c)

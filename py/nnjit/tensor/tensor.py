@@ -17,7 +17,6 @@ results follow their operand, and a Reshape of a Transpose settles it so that th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from .. import ir
@@ -202,24 +201,19 @@ def physical_order(t: Tensor) -> tuple[int, ...] | None:
     return None
 
 
-def reads(e: ir.Expr, seen: set[ir.Expr] | None = None) -> Iterator[tuple[Tensor, Shape]]:
-    """Every (tensor, coordinates) that `e` reads, those inside run-time indices included."""
-    seen = set() if seen is None else seen
-    if e in seen:
-        return
-    seen.add(e)
-    if e.op == "read":
-        tensor, coords = e.attr
-        yield tensor, coords
-        for c in coords:
-            yield from index_reads(c, seen)
-    elif e.op == "index":
-        yield from index_reads(e.attr, seen)
-    for a in e.args:
-        yield from reads(a, seen)
-
-
-def index_reads(e: Index, seen: set[ir.Expr]) -> Iterator[tuple[Tensor, Shape]]:
-    """The same of the run-time values in an index."""
-    for value in values_of(e):
-        yield from reads(value, seen)
+def reads(*roots: ir.Expr) -> list[tuple[Tensor, Shape]]:
+    """Every (tensor, coordinates) that the values read, those inside run-time indices included."""
+    found: list[tuple[Tensor, Shape]] = []
+    seen: set[ir.Expr] = set()
+    stack = list(reversed(roots))
+    while stack:
+        e = stack.pop()
+        if e in seen:
+            continue
+        seen.add(e)
+        if e.op == "read":
+            found.append(e.attr)
+        for index in reversed(e.indices()):
+            stack += reversed(values_of(index))
+        stack += reversed(e.args)
+    return found
