@@ -31,6 +31,8 @@ class Passes:
     """Several iterations of an innermost reduction, with accumulators of their own (schedule)."""
     streaming: bool = True
     """Multiply-adds in the order in which the operands of one side are needed only once (lower/stages.py)."""
+    reading_ahead: bool = True
+    """The next tile of a packed operand is brought into the cache while this one is used (lower/ahead.py)."""
     relaxed_simd: bool = True
     """Fused multiply-adds and lane selects of relaxed SIMD, where the engine has them (emit/wasm_operations.py)."""
     hoisting: bool = True

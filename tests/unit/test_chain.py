@@ -70,6 +70,12 @@ def test_few_rows_few_keys_and_more_keys_than_scratch_memory_holds_are_left_alon
     assert not chained(m.compile([matmul(m, weights, v)], RELAXED))
 
 
+def test_two_large_layers_with_a_normalisation_between_them_are_left_alone() -> None:
+    m = Model()
+    hidden, _ = softmax(m, matmul(m, m.input(24, 600), m.weight(600, 400)))
+    assert not chained(m.compile([matmul(m, hidden, m.weight(400, 200))], RELAXED))
+
+
 def test_a_gpu_keeps_three_kernels() -> None:
     m = Model()
     assert not chained(m.compile([attention(m, 2, 24, 40, 8)], WEBGPU))

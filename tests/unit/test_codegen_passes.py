@@ -26,11 +26,12 @@ A = RNG.standard_normal((21, 33)).astype(np.float32)
 @cache
 def model() -> bytes:
     """Two convolutions, one depthwise, one with a clipped result, a dense layer with GELU, LayerNorm and softmax, and
-    attention of the dense layer's input to itself; no size is a multiple of 4."""
+    attention of the dense layer's input to itself, and a dense layer with more weights; no size is a multiple of 4."""
     weights = {
         "w": RNG.standard_normal((10, 6, 3, 3)).astype(np.float32),
         "each": RNG.standard_normal((6, 1, 3, 3)).astype(np.float32),
         "b": RNG.standard_normal((33, 27)).astype(np.float32),
+        "wide": RNG.standard_normal((33, 501)).astype(np.float32),
         "bias": RNG.standard_normal(27).astype(np.float32),
         "scale": RNG.standard_normal(27).astype(np.float32),
         "low": np.array(0, np.float32),
@@ -52,13 +53,15 @@ def model() -> bytes:
         helper.make_node("MatMul", ["a", "keys"], ["scores"]),
         helper.make_node("Softmax", ["scores"], ["shares"], axis=-1),
         helper.make_node("MatMul", ["shares", "a"], ["mixed"]),
+        helper.make_node("MatMul", ["a", "wide"], ["far"]),
         # A chain that no contraction begins and no row ends, and that adds up what it moves.
         helper.make_node("Mul", ["x", "x"], ["squares"]),
         helper.make_node("Tanh", ["squares"], ["v"]),
     ]
     ports = [helper.make_tensor_value_info(n, TensorProto.FLOAT, t.shape) for n, t in (("x", X), ("a", A))]
     results = [
-        helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in ("y", "d", "z", "v", "mixed")
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, None)
+        for n in ("y", "d", "z", "v", "mixed", "far")
     ]
     stored = [numpy_helper.from_array(array, name) for name, array in weights.items()]
     graph = helper.make_graph(nodes, "all", ports, results, stored)

@@ -8,7 +8,7 @@ which operands are laid out in tile order first. Kernels that are made in other 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from itertools import product as cartesian
 
 from .. import ir
@@ -16,6 +16,7 @@ from ..ir import LANES
 from ..schedule.schedule import Schedule
 from ..symbolic import ceildiv, floordiv, minimum, mod, substitute, var, variables
 from ..target import Target
+from .ahead import Ahead, reading_ahead, tile_place
 from .interior import interior
 from .loops import bind, nest
 from .mathlib import expand_body
@@ -90,11 +91,8 @@ class Tiles:
             # An axis without elements leaves no task; how one would find its place has no meaning then.
             steps = 1 if steps == 0 else steps
             last = n == len(grid) - 1
-            if steps in (0, 1):  # No elements, no tasks: any number will do.
-                number: Index = 0
-            else:
-                number = rest if last else mod(rest, steps)
-            if not last and steps != 0:
+            number: Index = 0 if steps == 1 else rest if last else mod(rest, steps)
+            if not last:
                 rest = floordiv(rest, steps)
                 if not isinstance(rest, int) and variables(rest) - {"task"} == set() and n + 2 < len(grid):
                     rest = bind(body, f"{axis}_q", rest)
@@ -111,7 +109,7 @@ class Tiles:
                 runs[axis] = ceildiv(spec.extent(axis), sizes[axis])
                 numbers[axis] = var(f"{axis}_c")
         block = nest(body, [(f"{axis}_c", runs[axis]) for axis in order if axis in runs])
-        self._tile(block, numbers)
+        self._tile(block, numbers, [] if serial else order)
         used = touched_buffers(spec.stages, self.stages.values.packed_loads)
         dropped = {p.source for p in self.packed} - used
         buffers = [b for b in spec.buffers if b.name not in dropped]
@@ -135,8 +133,8 @@ class Tiles:
         self._tile(nest(body, loops), numbers)
         return body
 
-    def _tile(self, block: list[ir.Stmt], numbers: dict[str, Index]) -> None:
-        """All stages for the tile with these numbers along the axes."""
+    def _tile(self, block: list[ir.Stmt], numbers: dict[str, Index], order: Sequence[str] = ()) -> None:
+        """All stages for the tile with these numbers along the axes; `order` is that of tasks of one tile each."""
         sizes = self.tiling.sizes
         bases: dict[str, Index] = {}
         for axis, extent in self.spec.outer:
@@ -144,7 +142,7 @@ class Tiles:
             if sizes[axis] > 1:
                 start = tile_start(start, sizes[axis], extent)
             bases[axis] = bind(block, f"{axis}_b", start)
-        self._pack(numbers, bases)
+        ahead = self._pack(numbers, bases, order)
         steps = []
         for axis, _ in self.spec.outer:
             step = LANES if axis == self.tiling.vector else 1
@@ -162,20 +160,27 @@ class Tiles:
             condition, plain = inside
             branch = ir.If(condition, [], [])
             block.append(branch)
-            for stage in plain:
-                self.stages.lower(branch.then, stage, points)
+            self._stages(branch.then, plain, points, ahead)
             block = branch.orelse
-        for stage in self.spec.stages:
+        self._stages(block, self.spec.stages, points, ahead)
+
+    def _stages(
+        self, block: list[ir.Stmt], stages: list[Stage], points: list[Point], ahead: Ahead | None
+    ) -> None:
+        """The stages, one after the other; the first one, a contraction, reads ahead."""
+        for n, stage in enumerate(stages):
+            self.stages.ahead = ahead if n == 0 else None
             self._stage(block, stage, points)
 
     def _stage(self, block: list[ir.Stmt], stage: Stage, points: list[Point]) -> None:
         self.stages.lower(block, stage, points)
 
-    def _pack(self, numbers: dict[str, Index], bases: dict[str, Index]) -> None:
-        """Read the operands that the schedule packs where they will be packed."""
+    def _pack(self, numbers: dict[str, Index], bases: dict[str, Index], order: Sequence[str]) -> Ahead | None:
+        """Read the operands that the schedule packs where they will be packed, and what comes next there ahead of time."""
         axis = self.tiling.vector
         if self.schedule.pack and (self.spec.operands is None or not axis):
             raise ValueError("pack needs a contraction with a vector axis among its outer axes")
+        ahead = None
         for number in self.schedule.pack:
             name = f"{self.pack_name}{number}"
             load, packed, place = packed_operand(self.spec, number, axis, self.tiling.sizes[axis], name)
@@ -183,3 +188,7 @@ class Tiles:
             # Within a tile, axis = base + offset: the packed position is that of the tile, plus the offset.
             within = {tile_number(axis): numbers[axis], axis: var(axis) - bases[axis]}
             self.stages.values.packed_loads[load] = packed, substitute(place, within)
+            if order and self.target.device == "wasm" and self.target.passes.reading_ahead:
+                here = tile_place(place, axis, numbers[axis], bases, self.spec)
+                ahead = ahead or reading_ahead(self.spec, order, self.tiling.sizes, axis, load, packed, here)
+        return ahead

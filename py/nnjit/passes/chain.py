@@ -31,6 +31,8 @@ MIN_ROWS = 4
 MIN_KEYS = 8
 MIN_COLUMNS = 4
 """The narrowest tile that the lanes of a vector fill."""
+CACHED_ELEMENTS = 1 << 18
+"""Elements of keys and values together that every block of rows finds in a cache of its core: 1 MiB of floats."""
 Rename = dict[str, Index]
 
 
@@ -151,7 +153,11 @@ class _Finder:
         passed = {names[scores], names[weights]}
         parts = [_part(spec, renames[n], passed, var(ROW) * stride + inner[n]) for n, spec in enumerate(made)]
         row = self._row(parts, shared, columns[0])
-        if row is None or not self._fits(parts, columns[0], keys):
+        if (
+            row is None
+            or not self._fits(parts, columns[0], keys)
+            or not self._pays(parts, row, columns[0], keys)
+        ):
             return None
         chain = Chain(parts, row, columns[0], keys)
         by_name = {name: s for s, name in names.items()}
@@ -186,6 +192,17 @@ class _Finder:
         if any(v.dtype != "f32" for p in parts for s in p.stages for v in s.values()):
             return False
         return (self.env.hint(keys) + STRIDE_PAD) * LEAST_BLOCK <= self.scratch_elements
+
+    def _pays(self, parts: list[KernelSpec], row: str, column: str, keys: Index) -> bool:
+        """Whether what is not stored outweighs that each block of rows reads all keys and values.
+
+        Two layers of a network with a normalisation between them are no attention: a few rows, and large weights.
+        """
+        first, _, last = parts
+        rows, depth, columns = map(
+            self.env.hint, (last.extent(row), first.stages[0].axes[0][1], last.extent(column))
+        )
+        return self.env.hint(keys) * (depth + columns) <= CACHED_ELEMENTS or rows >= depth + columns
 
 
 def _placed(coords: Shape, places: Rename) -> Shape | None:

@@ -104,6 +104,7 @@ def _register_tiles(
                 * ((1.8 if spill else 1.0) + 0.5 * (vectors + m) / accumulators)
             )
             cost *= 1 + 2.0 / max(4, accumulators)
+            cost *= 1.06 if n == 12 else 1.0  # Rows of 48 bytes lie across cache lines.
             cost *= _stores(roles, rows, column)
             for packing, pairs in packings:
                 laid_out = 1 + sum(_LAYOUT / roles.reuse(n) for n in packing if roles.slides(n))
