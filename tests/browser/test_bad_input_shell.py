@@ -52,7 +52,13 @@ def test_more_than_a_memory_can_hold(tmp_path: Path) -> None:
     path = tmp_path / "outer.onnx"
     path.write_bytes(bad_models.outer().SerializeToString())
     dims = [f"--dim={name}={bad_models.HUGE}" for name in ("rows", "columns")]
-    check("out-of-memory", ("610", "4096.0 MiB", "smaller batch"), path, "--device=wasm", *dims)
+    check(
+        "out-of-memory",
+        ("MiB of WebAssembly memory", "4096.0 MiB", "smaller batch"),
+        path,
+        "--device=wasm",
+        *dims,
+    )
 
 
 def test_an_input_that_the_model_does_not_have(perceptron: Path, tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ export const canWait = typeof Atomics !== "undefined" && "waitAsync" in Atomics;
 export function laneBytes(inputs) {
   const described = describe(inputs);
   if (!described || described.end > LARGEST_INPUTS) return null;
-  return 2 ** Math.ceil(Math.log2(described.end + OUTPUT_BYTES));
+  return 2 ** Math.ceil(Math.log2(described.end)) + OUTPUT_BYTES;
 }
 
 /**

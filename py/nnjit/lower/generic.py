@@ -83,6 +83,3 @@ class _Sizes:
             buffer, at = e.attr
             return ir.load(buffer, self.index(at), e.dtype, e.lanes)
         return None
-
-
-__all__ = ["Generic", "generic"]

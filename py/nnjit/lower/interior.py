@@ -119,6 +119,3 @@ def _integer(e: ir.Expr) -> Index | None:
     if e.op == "const" and e.dtype == "i32":
         return int(e.attr)
     return e.attr if e.op == "index" else None
-
-
-__all__ = ["interior"]

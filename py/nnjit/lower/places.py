@@ -75,6 +75,3 @@ class Place:
                 return self._whole(index)
             moved = moved + step * offset
         return self._origin(index) + moved
-
-
-__all__ = ["Origin", "Place", "Steps"]
