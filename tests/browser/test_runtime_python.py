@@ -207,7 +207,7 @@ def test_tuned_kernels_are_exported_and_imported(python: Python) -> None:
     code = """
 model = await nnjit.load(url, threads=1, tune="off")
 await model.run({"x": np.ones((64, 64), np.float32)})
-await model.tune(seconds=1)
+await model.tune(seconds=30)
 text = model.export_kernels()
 model.dispose()
 imported = await nnjit.import_kernels(text)
