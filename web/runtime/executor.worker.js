@@ -304,9 +304,9 @@ function serve(port, more = {}) {
   /** @type {import("./lane-server.js").LaneServer | null} */
   let lane = null;
   const channel = new Channel(port, {
-    run: async (/** @type {{inputs: Record<string, Tensor>, canWait: boolean}} */ { inputs, canWait }) => {
+    run: async (/** @type {{inputs: Record<string, Tensor>, mayOpenLane: boolean}} */ { inputs, mayOpenLane }) => {
       lanes?.poll(); // What was asked before goes first.
-      const bytes = lanes && canWait ? laneBytes(inputs) : null;
+      const bytes = lanes && mayOpenLane ? laneBytes(inputs) : null;
       if (lanes && bytes && (!lane || (lane.idle && lane.bytes < bytes))) lane = lanes.open(bytes, lane, answerInLane);
       const result = await run({ inputs });
       setTimeout(prepareNext, 0, () => urgent.length > 0);

@@ -17,6 +17,8 @@ export class InferenceClient {
     this.lane = null;
     /** Requests under way. A lane is used when there are none: one request cannot overtake another one then. */
     this.underWay = 0;
+    /** Requests in the lane whose answers have not been read: it may not be replaced. */
+    this.inLane = 0;
   }
 
   /**
@@ -58,7 +60,10 @@ export class InferenceClient {
       (inference) => inference && channel.settle(id, ({ resolve }) => resolve(inference)),
       (error) => channel.settle(id, ({ reject }) => reject(error)),
     );
-    return answer;
+    this.inLane += 1;
+    return answer.finally(() => {
+      this.inLane -= 1;
+    });
   }
 
   /**
@@ -74,7 +79,7 @@ export class InferenceClient {
       const copy = (copies[name] = detachedCopy(inputs[name]));
       if (copy !== inputs[name]) buffers.push(/** @type {ArrayBuffer} */ (copy.data.buffer));
     }
-    const { lane, ...inference } = await this.channel.call("run", { inputs: copies, canWait }, buffers);
+    const { lane, ...inference } = await this.channel.call("run", { inputs: copies, mayOpenLane: canWait && !this.inLane }, buffers);
     if (lane) this.lane = new LaneClient(lane);
     return inference;
   }
