@@ -7,7 +7,7 @@
                             there is one, holds kernels that others tuned
     nnjit-VERSION-….whl     the compiler
     pyodide/                Python for the browser, with the wheels that the compiler needs
-    vendor/                 the chart library of the page
+    vendor/                 the libraries of the page: charts, tokenisers
     lab/                    JupyterLite, where it was built
     models/                 a small model to try, and models.json that lists it; when served, also the models that
                             are cached on this machine

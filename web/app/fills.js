@@ -111,8 +111,8 @@ function fit(count, shape, dims) {
 }
 
 /**
- * @typedef {{ kind: "random" | "zeros" | "ones" | "constant" | "range" | "tokens" | "image" | "npy" | "json",
- *   value: number, bound: number }} Guess
+ * @typedef {{ kind: "random" | "zeros" | "ones" | "constant" | "range" | "tokens" | "image" | "npy" | "json" |
+ *   "text" | "mask", value: number, bound: number }} Guess
  */
 
 /**

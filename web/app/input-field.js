@@ -6,6 +6,8 @@ import { fill, normal, parseNumbers, suggestedFill, uniform } from "./fills.js";
 import { readNpy } from "./npy.js";
 import { drawPicture, NORMALISATIONS, pictureLayout } from "./picture.js";
 import { kindOf } from "./tensors.js";
+import { maskTensor, takesMask, takesTokens } from "./text.js";
+import { TextFill } from "./text-fill.js";
 
 /** @typedef {import("./tensors.js").Tensor} Tensor */
 /** @typedef {import("./tensors.js").TensorInfo} TensorInfo */
@@ -22,6 +24,8 @@ const TITLES = {
   image: "Picture",
   npy: ".npy file",
   json: "Numbers",
+  text: "Text",
+  mask: "Mask of the text",
 };
 
 /** An input could not be made; `field` is the control to look at. */
@@ -46,8 +50,9 @@ export class InputField {
   /**
    * @param {TensorInfo} info
    * @param {number} index gives the control ids, and a random sequence of its own
+   * @param {() => import("./companions.js").Companions | null} companions of the model that is loaded now
    */
-  constructor(info, index) {
+  constructor(info, index, companions) {
     this.info = info;
     this.index = index;
     const guess = suggestedFill(info);
@@ -76,6 +81,7 @@ export class InputField {
     this.preview.addEventListener("error", () => (this.preview.hidden = true));
     this.npy = h("input", { id: id("npy"), type: "file", accept: ".npy" });
     this.json = h("textarea", { id: id("json"), rows: 3, spellcheck: false, placeholder: "101, 2023, 102 or [[0.5, 1], [2, 3]]" });
+    this.text = new TextFill(`input-${index}`, info, companions);
     this.shapeText = h("span", { class: "shape" });
     /** @type {number[] | null} */
     this.dims = null;
@@ -93,6 +99,7 @@ export class InputField {
       ],
       ["npy", [labelled("File", this.npy, true)]],
       ["json", [labelled("List, flat or nested", this.json, true)]],
+      ["text", [this.text.element]],
     ];
     this.element = h(
       "fieldset",
@@ -108,7 +115,7 @@ export class InputField {
 
   /** Whether the values bring their own shape, which then tells the sizes of symbolic dimensions. */
   get bringsShape() {
-    return this.kind.value === "npy" || this.kind.value === "json";
+    return ["npy", "json", "text"].includes(this.kind.value);
   }
 
   /**
@@ -144,12 +151,26 @@ export class InputField {
     kinds.push("zeros", "ones", "constant");
     if (kind !== "bool") kinds.push("range");
     if (this.info.shape?.length === 4 && kind !== "bool") kinds.push("image");
+    if (takesTokens(this.info)) kinds.push("text");
+    if (takesMask(this.info)) kinds.push("mask");
     return [...kinds, /** @type {FillKind} */ ("npy"), /** @type {FillKind} */ ("json")];
   }
 
   #showOptions() {
     for (const [kind, controls] of this.options)
       for (const control of controls) control.hidden = kind !== this.kind.value;
+    if (this.kind.value === "text") void this.text.showTokenizer();
+  }
+
+  /** Another model with the same inputs was loaded: what came with the one before does not hold for it. */
+  refresh() {
+    if (this.kind.value === "text") this.#made = null;
+    this.#showOptions();
+  }
+
+  /** There is a text now: a mask of ones becomes the text's mask, since its input may be padded. */
+  followText() {
+    if (this.kind.value === "ones" && takesMask(this.info)) this.kind.value = "mask";
   }
 
   /** @param {number[] | null} dims for the chosen sizes of the symbols */
@@ -164,10 +185,11 @@ export class InputField {
    * The tensor that the form describes; made again only when something has changed.
    * @param {number[] | null} dims
    * @param {number} seed
+   * @param {number} tokens of the text that this input's mask is for
    * @returns {Promise<Tensor>}
    * @throws {FieldError}
    */
-  async tensor(dims, seed) {
+  async tensor(dims, seed, tokens) {
     const file = this.kind.value === "image" ? this.picture.files?.[0] : this.npy.files?.[0];
     const state = [
       dims,
@@ -177,11 +199,12 @@ export class InputField {
       this.bound.value,
       this.scaling.value,
       this.json.value,
+      tokens,
     ];
     const key = JSON.stringify([...state, file?.name, file?.size, file?.lastModified]);
-    if (this.#made === null || key !== this.#key) {
+    if (this.#made === null || key !== this.#key || this.kind.value === "text") {
       this.#key = key;
-      this.#made = this.#make(dims, seed, file);
+      this.#made = this.#make(dims, seed, file, tokens);
       this.#made.catch(() => (this.#made = null));
     }
     return this.#made;
@@ -191,23 +214,31 @@ export class InputField {
    * @param {number[] | null} dims
    * @param {number} seed
    * @param {File | undefined} file
+   * @param {number} tokens
    * @returns {Promise<Tensor>}
    */
-  async #make(dims, seed, file) {
+  async #make(dims, seed, file, tokens) {
     const { name, dtype, shape } = this.info;
     const kind = /** @type {FillKind} */ (this.kind.value);
     const control =
-      { image: this.picture, npy: this.npy, json: this.json, constant: this.value, tokens: this.bound }[
-        /** @type {string} */ (kind)
-      ] ?? this.kind;
+      {
+        image: this.picture,
+        npy: this.npy,
+        json: this.json,
+        constant: this.value,
+        tokens: this.bound,
+        text: this.text.text,
+      }[/** @type {string} */ (kind)] ?? this.kind;
     try {
       if (kind === "json") return await parseNumbers(this.json.value, dtype, shape, dims);
+      if (kind === "text") return await this.text.tensor();
       if (kind === "npy" && file) return readNpy(await file.arrayBuffer(), dtype);
       if (kind === "npy") throw new Error("Choose a .npy file.");
       if (!dims || !shape) throw new Error("The model leaves the shape open; give numbers or a .npy file.");
       const ownSeed = seed * 1009 + this.index;
       if (kind === "zeros") return await fill(dtype, dims, () => 0);
       if (kind === "ones") return await fill(dtype, dims, () => 1);
+      if (kind === "mask") return await maskTensor(dtype, dims, tokens);
       if (kind === "constant") return await fill(dtype, dims, constant(this.value));
       if (kind === "range") return await fill(dtype, dims, (index) => index % (dims.at(-1) || 1));
       if (kind === "random")

@@ -3,6 +3,7 @@
 import { h } from "./dom.js";
 import { resolve, suggestedSize, symbolsOf } from "./dims.js";
 import { FieldError, InputField } from "./input-field.js";
+import { textPrefix } from "./text.js";
 
 /** @typedef {import("./tensors.js").Tensor} Tensor */
 /** @typedef {import("./tensors.js").TensorInfo} TensorInfo */
@@ -26,21 +27,29 @@ export class InputsForm {
   /** @type {Map<string, HTMLInputElement>} */
   #sizes = new Map();
   #signature = "";
+  /** @type {import("./companions.js").Companions | null} */
+  #companions = null;
 
   /** @param {HTMLElement} container */
   constructor(container) {
     this.container = container;
     this.seed = h("input", { id: "seed", type: "number", min: "0", step: "1", value: "0" });
     container.addEventListener("input", () => this.#showShapes());
+    container.addEventListener("change", () => this.#maskTexts());
   }
 
   /**
    * Show the inputs of a model. The same inputs as before keep what the person entered.
    * @param {TensorInfo[]} inputs
+   * @param {import("./companions.js").Companions} companions
    */
-  show(inputs) {
+  show(inputs, companions) {
+    this.#companions = companions;
     const signature = JSON.stringify(inputs);
-    if (signature === this.#signature) return;
+    if (signature === this.#signature) {
+      for (const field of this.#fields) field.refresh();
+      return;
+    }
     this.#signature = signature;
     this.#sizes = new Map(
       symbolsOf(inputs).map((symbol, index) => {
@@ -51,7 +60,7 @@ export class InputsForm {
         ];
       }),
     );
-    this.#fields = inputs.map((info, index) => new InputField(info, index));
+    this.#fields = inputs.map((info, index) => new InputField(info, index, () => this.#companions));
     const field = (/** @type {string} */ text, /** @type {HTMLInputElement} */ control) =>
       h("p", { class: "field" }, h("label", { for: control.id }, text), control);
     const sizes = [...this.#sizes].map(([symbol, control]) => field(symbol, control));
@@ -79,7 +88,7 @@ export class InputsForm {
     for (const given of [true, false]) {
       for (const field of this.#fields.filter(({ bringsShape }) => bringsShape === given)) {
         const { name, shape } = field.info;
-        const tensor = await field.tensor(shape && resolve(shape, values), seed);
+        const tensor = await field.tensor(shape && resolve(shape, values), seed, this.#textOf(field)?.text.count ?? 0);
         tensors[name] = tensor;
         if (given && shape?.length === tensor.dims.length) this.#adopt(shape, tensor.dims, values);
       }
@@ -101,6 +110,26 @@ export class InputsForm {
       control.value = String(size);
     }
     this.#showShapes();
+  }
+
+  /**
+   * The text that an input's mask is for: the one whose name begins alike, else the first.
+   * @param {InputField} field
+   */
+  #textOf({ info }) {
+    const texts = this.#fields.filter(({ kind }) => kind.value === "text");
+    return texts.find((text) => textPrefix(text.info.name) === textPrefix(info.name)) ?? texts[0];
+  }
+
+  /** Masks that were all ones follow a text as soon as there is one: its input may be padded. */
+  #maskTexts() {
+    for (const field of this.#fields) if (this.#textOf(field)) field.followText();
+  }
+
+  /** Where the scores of the text stand that a person would look at: at its first mask, else at its last token. */
+  get position() {
+    const text = this.#fields.findLast(({ kind }) => kind.value === "text");
+    return text?.text.position ?? null;
   }
 
   /**

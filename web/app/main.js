@@ -1,6 +1,7 @@
 /** The page: connects its parts to the runtime. Nothing here computes; models live in workers behind `load()`. */
 
 import { exportKernels, importKernels, load, prepare } from "../../runtime/nnjit.js";
+import { Companions } from "./companions.js";
 import { notices, showFacts } from "./device-facts.js";
 import { byId, download, h } from "./dom.js";
 import { clearError, showError } from "./errors.js";
@@ -43,6 +44,8 @@ let reportUnderWay = false;
 let reportAgain = false;
 /** What the loaded model is called. */
 let modelName = "";
+/** What lies beside it. @type {Companions | null} */
+let companions = null;
 let reportTook = 0;
 let outputsShown = 0;
 
@@ -105,8 +108,9 @@ async function loadModel(request) {
     }
     closeModel();
     model = loaded;
+    companions = new Companions(request.source, request.companions);
     form.remember(request);
-    openModel(loaded, nameOf(request));
+    openModel(loaded, nameOf(request), companions);
     progress.finish("done", "The model is loaded.");
   } catch (error) {
     if (controller.signal.aborted) {
@@ -146,14 +150,15 @@ function nameOf({ source }) {
 /**
  * @param {Model} loaded
  * @param {string} name
+ * @param {Companions} beside
  */
-function openModel(loaded, name) {
+function openModel(loaded, name, beside) {
   modelName = name;
   showFacts(byId("facts", HTMLElement), name, loaded.facts);
   byId("welcome", HTMLElement).hidden = true;
   byId("run-form", HTMLElement).hidden = false;
   byId("results", HTMLElement).hidden = false;
-  inputs.show(loaded.inputs.map(describeInput));
+  inputs.show(loaded.inputs.map(describeInput), beside);
   loaded.on("tune", (event) => {
     if (loaded !== model) return;
     tuning.update(event);
@@ -200,7 +205,7 @@ const loop = new RunLoop({
     requestLatency();
     if (!more || now - outputsShown > OUTPUT_INTERVAL) {
       outputsShown = now;
-      void outputs.show(result);
+      void outputs.show(result, companions, inputs.position);
     }
     if (latency.count === 1) requestReport();
     if (!more) announcer.textContent = `The run took ${format.milliseconds(ms)}.`;

@@ -19,14 +19,17 @@ export class OutputsView {
   /**
    * Show outputs; a call made while an earlier one still computes replaces it.
    * @param {Record<string, Tensor>} outputs
+   * @param {import("./companions.js").Companions | null} companions of the model
+   * @param {number | null} position whose scores are looked at, in a sequence; null: the last
    */
-  async show(outputs) {
+  async show(outputs, companions, position) {
     const call = ++this.#latest;
     const cards = [];
     for (const [name, tensor] of Object.entries(outputs)) {
-      const summary = await summarize(tensor);
+      const summary = await summarize(tensor, position);
+      const names = summary.ranked && companions ? await companions.names(tensor.dims.at(-1) ?? 0) : null;
       if (call !== this.#latest) return;
-      cards.push(card(name, tensor, summary));
+      cards.push(card(name, tensor, summary, names));
     }
     const focused =
       document.activeElement instanceof HTMLElement ? document.activeElement.dataset["output"] : undefined;
@@ -49,8 +52,9 @@ export class OutputsView {
  * @param {string} name
  * @param {Tensor} tensor
  * @param {Summary} summary
+ * @param {((index: number) => string) | null} names of what is ranked
  */
-function card(name, tensor, summary) {
+function card(name, tensor, summary, names) {
   const { min, max, mean, notNumbers, first, ranked, rankedRow } = summary;
   const empty = tensor.data.length === 0;
   const values = first.map(format.number).join(", ") + (tensor.data.length > first.length ? ", …" : "");
@@ -88,21 +92,23 @@ function card(name, tensor, summary) {
         `${format.plural(notNumbers, "element")} of ${tensor.data.length} are not numbers (NaN).`,
       ),
     empty ? h("p", {}, "No elements.") : h("p", { class: "values" }, h("code", {}, values)),
-    ranked && rankedTable(ranked, `Highest of ${tensor.dims.at(-1)}${rankedRow ? `, ${rankedRow}` : ""}`),
+    ranked && rankedTable(ranked, names, `Highest of ${tensor.dims.at(-1)}${rankedRow ? `, ${rankedRow}` : ""}`),
   );
 }
 
 /**
  * @param {import("./summary.js").Ranked[]} ranked
+ * @param {((index: number) => string) | null} names
  * @param {string} caption
  */
-function rankedTable(ranked, caption) {
+function rankedTable(ranked, names, caption) {
   const rows = ranked.map(({ index, value, softmax }) => [
     String(index),
+    ...(names ? [names(index)] : []),
     format.number(value),
     ...(softmax === null ? [] : [format.percent(softmax)]),
   ]);
-  const columns = ["Index", "Value", "Softmax"].slice(0, rows[0]?.length);
+  const columns = ["Index", ...(names ? ["Name"] : []), "Value", "Softmax"].slice(0, rows[0]?.length);
   return h(
     "table",
     { class: "ranked" },

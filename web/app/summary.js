@@ -17,9 +17,10 @@ const RANKED = 5;
 
 /**
  * @param {Tensor} tensor
+ * @param {number | null} position of the token whose scores to rank; null: the last one's
  * @returns {Promise<Summary>}
  */
-export async function summarize(tensor) {
+export async function summarize(tensor, position) {
   const at = reader(tensor);
   const count = tensor.data.length;
   let [min, max, sum, notNumbers] = [Infinity, -Infinity, 0, 0];
@@ -38,17 +39,18 @@ export async function summarize(tensor) {
     }
   }
   const first = Array.from({ length: Math.min(FIRST, count) }, (_, index) => at(index));
-  return { min, max, mean: sum / (count - notNumbers), notNumbers, first, ...rank(tensor, at) };
+  return { min, max, mean: sum / (count - notNumbers), notNumbers, first, ...rank(tensor, at, position) };
 }
 
 /**
  * The largest elements of one row, where the output looks like scores: a vector, a few vectors, or a row for each
- * position of a sequence (then the last position's).
+ * position of a sequence.
  * @param {Tensor} tensor
  * @param {(index: number) => number} at
+ * @param {number | null} position in the sequence; null: the last
  * @returns {{ ranked: Ranked[] | null, rankedRow: string }}
  */
-function rank({ dims, type }, at) {
+function rank({ dims, type }, at, position) {
   const width = dims.at(-1) ?? 0;
   const rows = dims.slice(0, -1).reduce((product, dim) => product * dim, 1);
   const isSequence = dims.length === 3 && width >= 1000;
@@ -61,7 +63,8 @@ function rank({ dims, type }, at) {
   ) {
     return { ranked: null, rankedRow: "" };
   }
-  const row = isSequence ? (dims[1] ?? 1) - 1 : 0;
+  const last = (dims[1] ?? 1) - 1;
+  const row = isSequence ? Math.min(position ?? last, last) : 0;
   const start = row * width;
   /** @type {number[]} */
   let best = [];
@@ -69,8 +72,8 @@ function rank({ dims, type }, at) {
   for (let index = 0; index < width; index++) {
     const value = at(start + index);
     if (value > largest) largest = value;
-    const last = best.at(-1);
-    if (best.length < RANKED || (last !== undefined && value > at(start + last))) {
+    const least = best.at(-1);
+    if (best.length < RANKED || (least !== undefined && value > at(start + least))) {
       best = [...best, index].sort((a, b) => at(start + b) - at(start + a)).slice(0, RANKED);
     }
   }
@@ -84,5 +87,13 @@ function rank({ dims, type }, at) {
     const value = at(start + index);
     return { index, value, softmax: areProbabilities ? null : Math.exp(value - largest) / exponentials };
   });
-  return { ranked, rankedRow: rows === 1 ? "" : isSequence ? "last position" : "first row" };
+  return { ranked, rankedRow: rows === 1 ? "" : isSequence ? rowName(row, last) : "first row" };
+}
+
+/**
+ * @param {number} row
+ * @param {number} last
+ */
+function rowName(row, last) {
+  return row === last ? "last position" : `position ${row}`;
 }
