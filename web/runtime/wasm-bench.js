@@ -189,7 +189,7 @@ class Runner {
       const spec = specOf(specs, id);
       const bytes = bytesOfBuffer(spec, environment);
       const operand = bench.operands.get(id);
-      const fixed = prepared(id) ?? device.store.address(loaded, id);
+      const fixed = prepared(id) ?? device.store.placeOf(loaded, id);
       let address = fixed ?? 0;
       if (fixed === null) {
         if (operand && !writes.has(id)) address = operand.address;
@@ -304,7 +304,7 @@ export class Rival {
     for (const id of touched(steps)) {
       const spec = specOf(loaded.specs, id);
       if (!isPersistent(spec)) continue;
-      if (device.store.address(loaded, id) !== null) continue;
+      if (device.store.placeOf(loaded, id) !== null) continue;
       const address = bench.reserve(sizeOf(spec));
       prepared.set(id, address);
       const packed = this.packed.get(id);

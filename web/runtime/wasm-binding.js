@@ -109,7 +109,7 @@ function placeBuffers(loaded, environment, store, arena) {
   const places = new Map();
   for (const id of lives.keys()) {
     const spec = specOf(specs, id);
-    const fixed = keys.has(id) ? store.address(loaded, id) : null;
+    const fixed = keys.has(id) ? store.placeOf(loaded, id) : null;
     places.set(id, {
       address: fixed ?? arena + /** @type {number} */ (offsets.get(id)),
       bytes: bytesOfBuffer(spec, environment),

@@ -1,14 +1,14 @@
 /**
- * Data that outlives an inference: weights, constants and packed weights, in blocks that the plans of a model share by
- * key. Filling a block from the model file or by running init steps is done once, by the first plan that wants it.
+ * Data in Wasm memory that outlives an inference: weights, constants and packed weights. Filling a block from the model
+ * file or by running init steps is done once, by the first plan that wants it.
  */
 
-import { VerificationError } from "./errors.js";
 import { neededInit } from "./init-steps.js";
 import { alignUp, lifetimes, placeInArena, SLACK } from "./placement.js";
-import { bytesOfBuffer, isPersistent, specOf } from "./plan-buffers.js";
+import { bytesOfBuffer, specOf } from "./plan-buffers.js";
 import { inferenceSteps, initSteps, touched } from "./plan-edit.js";
 import { ProgramBuilder } from "./program-builder.js";
+import { SharedBlocks } from "./shared-blocks.js";
 
 /** @typedef {import("./types.js").BufferSpec} BufferSpec */
 /** @typedef {import("./types.js").Step} Step */
@@ -17,27 +17,20 @@ import { ProgramBuilder } from "./program-builder.js";
 /** @typedef {import("./wasm-memory.js").WasmMemory} WasmMemory */
 /** @typedef {import("./thread-pool.js").ThreadPool} ThreadPool */
 /** @typedef {string | number} Id */
-/** @typedef {{address: number, bytes: number, users: number}} Block `users` counts the plans that claim it. */
 
 /** Room for the one record of an init step, where the pool reads it. */
 const RECORD_BYTES = 4096;
 
-export class PersistentStore {
+/** @extends {SharedBlocks<number>} places are addresses */
+export class PersistentStore extends SharedBlocks {
   /** @param {WasmMemory} memory @param {ThreadPool} pool */
   constructor(memory, pool) {
+    super(
+      (bytes) => memory.allocate(bytes),
+      (address) => memory.free(address),
+    );
     this.memory = memory;
     this.pool = pool;
-    /** @type {import("./weights.js").WeightFiles | null} */
-    this.files = null;
-    /** @type {Map<string, Block>} */
-    this.blocks = new Map();
-  }
-
-  /** Bytes of all blocks. */
-  get bytes() {
-    let total = 0;
-    for (const block of this.blocks.values()) total += block.bytes;
-    return total;
   }
 
   /**
@@ -59,7 +52,7 @@ export class PersistentStore {
     const free = this.memory.top;
     for (const id of wanted) if (!early.has(id)) this.claim(loaded, id, fresh);
     const steps = neededInit(init, specs, fresh, keys);
-    await this.runInit(loaded, steps, (id) => (keys.has(id) ? this.address(loaded, id) : null), free);
+    await this.runInit(loaded, steps, (id) => (keys.has(id) ? this.placeOf(loaded, id) : null), free);
     for (const id of fresh) if (!early.has(id)) await this.fillBlock(loaded, id);
   }
 
@@ -70,52 +63,7 @@ export class PersistentStore {
    */
   async fillBlock(loaded, id) {
     const spec = specOf(loaded.specs, id);
-    if (spec.kind !== "persistent") await this.fill(spec, loaded.blobs, /** @type {number} */ (this.address(loaded, id)));
-  }
-
-  /**
-   * Make the block of a buffer this plan's, allocating it if no plan has it yet.
-   * @param {LoadedPlan} loaded
-   * @param {Id} id
-   * @param {Set<Id>} fresh gains `id` when the block is new
-   */
-  claim({ id: planId, specs, keys }, id, fresh) {
-    const spec = specOf(specs, id);
-    if (!isPersistent(spec) || keys.has(id)) return;
-    const key = spec.key ?? `${planId}:${id}`;
-    let block = this.blocks.get(key);
-    if (!block) {
-      const bytes = sizeOf(spec);
-      block = { address: this.memory.allocate(bytes), bytes, users: 0 };
-      this.blocks.set(key, block);
-      fresh.add(id);
-    }
-    block.users += 1;
-    keys.set(id, key);
-  }
-
-  /**
-   * Give up a plan's claims; blocks that no plan claims are freed.
-   * @param {Iterable<string>} keys
-   */
-  release(keys) {
-    for (const key of keys) {
-      const block = this.blocks.get(key);
-      if (block && --block.users === 0) {
-        this.memory.free(block.address);
-        this.blocks.delete(key);
-      }
-    }
-  }
-
-  /**
-   * Address of a buffer that is in place, for this plan or another one; null if it is not.
-   * @param {LoadedPlan} loaded
-   * @param {Id} id
-   */
-  address({ specs, keys }, id) {
-    const key = keys.get(id) ?? specs.get(id)?.key;
-    return (key === undefined ? undefined : this.blocks.get(key)?.address) ?? null;
+    if (spec.kind !== "persistent") await this.fill(spec, loaded.blobs, /** @type {number} */ (this.placeOf(loaded, id)));
   }
 
   /**
@@ -125,26 +73,8 @@ export class PersistentStore {
    * @param {number} address
    */
   async fill(spec, blobs, address) {
-    let bytes = this.content(spec, blobs);
-    if (bytes instanceof Promise) bytes = await bytes;
-    if (bytes.byteLength !== sizeOf(spec)) {
-      throw new VerificationError(
-        `The ${spec.kind} ${spec.id} has ${bytes.byteLength} bytes where the plan says ${sizeOf(spec)}.`,
-      );
-    }
+    const bytes = await this.content(spec, blobs);
     this.memory.bytes.set(bytes, address);
-  }
-
-  /**
-   * The bytes of a weight or constant; not to be changed.
-   * @param {BufferSpec} spec
-   * @param {Uint8Array[]} blobs
-   * @returns {Uint8Array | Promise<Uint8Array>}
-   */
-  content(spec, blobs) {
-    if (spec.kind === "const") return blobs[/** @type {number} */ (spec.blob)];
-    if (this.files) return this.files.read(spec);
-    throw new VerificationError("addPlan came before setFiles.");
   }
 
   /**

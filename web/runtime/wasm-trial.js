@@ -85,7 +85,7 @@ export class Trials {
     const { store } = bench.device;
     const { environment } = bench.latest;
     const { steps: main } = plan.units[bench.unit];
-    const inPlace = (/** @type {Id} */ id) => store.address(loaded, id) !== null;
+    const inPlace = (/** @type {Id} */ id) => store.placeOf(loaded, id) !== null;
     const packed = [...touched(main)].filter((id) => specOf(specs, id).kind === "persistent" && !inPlace(id));
     const steps = [...this.initOf(loaded, packed), ...main];
     const writes = written(steps, plan.kernels);
@@ -159,7 +159,7 @@ export class Trials {
     if (!packed.length) return [];
     const { plan, specs } = loaded;
     const { store } = this.bench.device;
-    const present = [...specs.keys()].filter((id) => store.address(loaded, id) !== null);
+    const present = [...specs.keys()].filter((id) => store.placeOf(loaded, id) !== null);
     return neededInit(initSteps(plan), specs, new Set(packed), new Map(present.map((id) => [id, ""])));
   }
 
@@ -174,7 +174,7 @@ export class Trials {
     if (this.fixed.has(id)) return;
     const { bench } = this;
     const { memory, store } = bench.device;
-    const at = bench.addressOf(id) ?? store.address(loaded, id);
+    const at = bench.addressOf(id) ?? store.placeOf(loaded, id);
     const source = at === null ? await store.content(specOf(loaded.specs, id), loaded.blobs) : memory.bytes.subarray(at, at + bytes);
     const data = new Uint8Array(bytes);
     data.set(source);

@@ -152,7 +152,7 @@ export class WebGpuDevice {
     /** @type {(id: Id) => Place} */
     const locate = (id) => {
       const spec = specOf(specs, id);
-      const buffer = keys.has(id) ? this.persistent.block(loaded, id).buffer : buffers[/** @type {number} */ (slots.get(id))];
+      const buffer = keys.has(id) ? this.persistent.bufferOf(loaded, id) : buffers[/** @type {number} */ (slots.get(id))];
       return { buffer, offset: 0, bytes: bytesOfBuffer(spec, environment), storage: spec.storage };
     };
     const unitSteps = plan.units.map((unit) => unit.steps);

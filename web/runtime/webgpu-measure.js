@@ -272,7 +272,7 @@ class Runner {
       const locate = (id) => {
         const spec = specOf(loaded.specs, id);
         if (!isPersistent(spec)) return /** @type {Place} */ (own.get(id) ?? operands.get(id));
-        return { buffer: device.persistent.block(loaded, id).buffer, offset: 0, bytes: bytesOfBuffer(spec, {}), storage: spec.storage };
+        return { buffer: device.persistent.bufferOf(loaded, id), offset: 0, bytes: bytesOfBuffer(spec, {}), storage: spec.storage };
       };
       this.program = new Program(context, [steps], loaded.kernels, latest.environment, locate);
     });

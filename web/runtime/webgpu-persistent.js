@@ -1,13 +1,14 @@
 /**
- * Data on the GPU that outlives an inference: weights, constants and packed weights, in buffers that plans share by key.
- * Filling one from the model file or by running init steps is done once, by the first plan that wants it.
+ * Data on the GPU that outlives an inference: weights, constants and packed weights. Filling a buffer from the model file
+ * or by running init steps is done once, by the first plan that wants it.
  */
 
-import { InputError, UnsupportedError, VerificationError } from "./errors.js";
+import { InputError, UnsupportedError } from "./errors.js";
 import { neededInit } from "./init-steps.js";
 import { lifetimes } from "./placement.js";
-import { bytesOfBuffer, isPersistent, specOf } from "./plan-buffers.js";
+import { bytesOfBuffer, specOf } from "./plan-buffers.js";
 import { inferenceSteps, initSteps, touched } from "./plan-edit.js";
+import { SharedBlocks } from "./shared-blocks.js";
 import { Program } from "./webgpu-program.js";
 
 /** @typedef {import("./types.js").BufferSpec} BufferSpec */
@@ -16,27 +17,19 @@ import { Program } from "./webgpu-program.js";
 /** @typedef {import("./webgpu-program.js").Place} Place */
 /** @typedef {string | number} Id */
 
-/** @typedef {{buffer: GPUBuffer, bytes: number, users: number}} Block `users` counts the plans that claim it. */
-
 /** Bytes of weights that may wait for the GPU to take them before more are read. */
 const UPLOAD_AHEAD = 1 << 28;
 
-export class PersistentBuffers {
+/** @extends {SharedBlocks<GPUBuffer>} */
+export class PersistentBuffers extends SharedBlocks {
   /** @param {import("./webgpu-context.js").GpuContext} context */
   constructor(context) {
+    super(
+      (bytes, spec) => context.storage(bytes, `The ${spec.kind} ${spec.key ?? spec.id}`),
+      (buffer) => context.destroy(buffer),
+    );
     this.context = context;
-    /** @type {import("./weights.js").WeightFiles | null} */
-    this.files = null;
-    /** @type {Map<string, Block>} */
-    this.blocks = new Map();
     this.uploading = 0;
-  }
-
-  /** Bytes of all blocks. */
-  get bytes() {
-    let total = 0;
-    for (const block of this.blocks.values()) total += block.bytes;
-    return total;
   }
 
   /**
@@ -69,7 +62,7 @@ export class PersistentBuffers {
     for (const id of ids) this.claim(loaded, id, fresh);
     for (const id of fresh) {
       const spec = specOf(specs, id);
-      if (spec.kind !== "persistent") await this.fill(spec, loaded.blobs, this.block(loaded, id).buffer);
+      if (spec.kind !== "persistent") await this.fill(spec, loaded.blobs, this.bufferOf(loaded, id));
     }
     await this.runInit(loaded, neededInit(init, specs, fresh, keys));
     await this.context.settle();
@@ -77,48 +70,12 @@ export class PersistentBuffers {
   }
 
   /**
-   * Make the persistent block of a buffer this plan's, allocating it if no plan has it yet.
-   * @param {LoadedPlan} loaded
+   * The buffer that a plan has claimed.
+   * @param {Pick<LoadedPlan, "specs" | "keys">} loaded
    * @param {Id} id
-   * @param {Set<Id>} fresh gains `id` when the block is new
    */
-  claim({ id: planId, specs, keys }, id, fresh) {
-    const spec = specOf(specs, id);
-    if (!isPersistent(spec) || keys.has(id)) return;
-    const key = spec.key ?? `${planId}:${id}`;
-    let block = this.blocks.get(key);
-    if (!block) {
-      const bytes = bytesOfBuffer(spec, {});
-      block = { buffer: this.context.storage(bytes, `The ${spec.kind} ${spec.key ?? id}`), bytes, users: 0 };
-      this.blocks.set(key, block);
-      fresh.add(id);
-    }
-    block.users += 1;
-    keys.set(id, key);
-  }
-
-  /**
-   * The block that a plan has claimed for a buffer.
-   * @param {LoadedPlan} loaded
-   * @param {Id} id
-   * @returns {Block}
-   */
-  block(loaded, id) {
-    return /** @type {Block} */ (this.blocks.get(/** @type {string} */ (loaded.keys.get(id))));
-  }
-
-  /**
-   * One plan less uses the blocks with these keys.
-   * @param {Iterable<string>} keys
-   */
-  release(keys) {
-    for (const key of keys) {
-      const block = this.blocks.get(key);
-      if (block && --block.users === 0) {
-        this.context.destroy(block.buffer);
-        this.blocks.delete(key);
-      }
-    }
+  bufferOf(loaded, id) {
+    return /** @type {GPUBuffer} */ (this.placeOf(loaded, id));
   }
 
   /**
@@ -128,13 +85,7 @@ export class PersistentBuffers {
    * @param {GPUBuffer} buffer
    */
   async fill(spec, blobs, buffer) {
-    const bytes = await this.contentOf(spec, blobs);
-    const expected = bytesOfBuffer(spec, {});
-    if (bytes.byteLength !== expected) {
-      throw new VerificationError(
-        `The ${spec.kind} ${spec.key ?? spec.id} has ${bytes.byteLength} bytes where the plan says ${expected}.`,
-      );
-    }
+    const bytes = await this.content(spec, blobs);
     this.context.write(buffer, bytes);
     this.uploading += bytes.byteLength;
     if (this.uploading > UPLOAD_AHEAD) {
@@ -144,14 +95,13 @@ export class PersistentBuffers {
   }
 
   /**
+   * A weight, from the model's files.
    * @param {BufferSpec} spec
-   * @param {Uint8Array[]} blobs
+   * @throws {UnsupportedError} if its values do not fit the GPU's types
    */
-  async contentOf(spec, blobs) {
-    if (spec.kind === "const") return blobs[/** @type {number} */ (spec.blob)];
-    if (!this.files) throw new VerificationError("addPlan came before setFiles.");
+  async read(spec) {
     try {
-      return await this.files.read(spec);
+      return await super.read(spec);
     } catch (error) {
       if (!(error instanceof InputError)) throw error;
       throw new UnsupportedError(`The weight ${spec.key ?? spec.id} cannot go to the GPU. ${error.message}`, { cause: error });
@@ -171,7 +121,7 @@ export class PersistentBuffers {
     /** @type {(id: Id) => Place} */
     const locate = (id) => {
       const spec = specOf(specs, id);
-      const buffer = passing.get(id) ?? this.block(loaded, id).buffer;
+      const buffer = passing.get(id) ?? this.bufferOf(loaded, id);
       return { buffer, offset: 0, bytes: bytesOfBuffer(spec, {}), storage: spec.storage };
     };
     try {
@@ -179,7 +129,7 @@ export class PersistentBuffers {
         for (const [id] of step.buffers) {
           if (keys.has(id) || passing.has(id)) continue;
           const spec = specOf(specs, id);
-          const buffer = this.context.storage(bytesOfBuffer(spec, {}), `The ${spec.kind} ${spec.key ?? id}`);
+          const buffer = this.allocate(bytesOfBuffer(spec, {}), spec);
           passing.set(id, buffer);
           if (spec.kind === "weight" || spec.kind === "const") await this.fill(spec, blobs, buffer);
         }
