@@ -19,7 +19,7 @@ from ..ir import LANES, VECTOR_DTYPES
 from ..schedule.schedule import Schedule
 from ..symbolic import ceildiv, floordiv, minimum, mod, product, var
 from ..target import Target
-from .loops import bind
+from .loops import bind, decode
 from .lower import Lowered
 from .mathlib import expand_body
 from .spec import Axes, Index, KernelSpec, coefficient, depends, substitute_expr, symbols_of
@@ -116,7 +116,7 @@ class _Blocked:
         rest = bind(body, "block", floordiv(ir.TASK, across))
         first_column = bind(body, "column", mod(ir.TASK, across) * self.width)
         first_row = bind(body, "row", mod(rest, down) * self.height)
-        batch = self._decode(body, floordiv(rest, down), roles.batch, "")
+        batch = decode(body, floordiv(rest, down), roles.batch, "")
         accumulators = self._accumulators(body)
         loop = ir.For("chunk", ceildiv(self.terms, self.k), [])
         body.append(loop)
@@ -133,16 +133,6 @@ class _Blocked:
         tasks = product([d for _, d in roles.batch]) * across * down
         kernel = ir.Kernel(self.name, list(spec.buffers), symbols_of(spec), tasks, body, self.group, shared)
         return Lowered(kernel, [], self.tiling.requires)
-
-    def _decode(self, body: list[ir.Stmt], flat: Index, axes: Axes, suffix: str) -> dict[str, Index]:
-        """Positions along `axes` of the flat position `flat` over all of them."""
-        found: dict[str, Index] = {}
-        for n, (axis, extent) in enumerate(reversed(axes)):
-            first = n == len(axes) - 1
-            found[axis] = bind(body, f"{axis}{suffix}", flat if first else mod(flat, extent))
-            if not first:
-                flat = bind(body, f"{axis}{suffix}_q", floordiv(flat, extent))
-        return found
 
     def _accumulators(self, body: list[ir.Stmt]) -> dict[tuple[int, int], ir.Expr]:
         """A vector for each row and each four columns of an invocation."""
@@ -163,7 +153,7 @@ class _Blocked:
             row = bind(inner, "l_row", floordiv(number, per_row))
             term = bind(inner, "l_term", mod(number, per_row) * LANES)
             at = _within(first_row + row, self.rows, self.height)
-            fixed = batch | self._decode(inner, bind(inner, "l_at", at), self.roles.rows, "_l")
+            fixed = batch | decode(inner, bind(inner, "l_at", at), self.roles.rows, "_l")
             start = bind(inner, "l_start", var("chunk") * self.k + term)
             value = self._four(
                 inner, self.roles.left, self.roles.inner, start, self.terms, self.k, fixed, "_l"
@@ -183,7 +173,7 @@ class _Blocked:
             if not _divides(self.k, self.terms):
                 within = ir.binary("lt", ir.index(at), ir.index(self.terms))
                 at = minimum(at, self.terms - 1)
-            fixed = batch | self._decode(inner, bind(inner, "r_at", at), self.roles.inner, "_r")
+            fixed = batch | decode(inner, bind(inner, "r_at", at), self.roles.inner, "_r")
             start = bind(inner, "r_start", first_column + column)
             value = self._four(
                 inner, self.roles.right, self.roles.columns, start, self.columns, self.width, fixed, "_r"
@@ -232,12 +222,12 @@ class _Blocked:
 
         if isinstance(extent, int) and extent % LANES == 0:
             at = bind(body, f"first{suffix}", _within(start, total, size, LANES))
-            mapping = fixed | self._decode(body, at, axes, suffix + "v")
+            mapping = fixed | decode(body, at, axes, suffix + "v")
             return or_zero(_neighbours(operand, axis, mapping), start)
         lanes = []
         for lane in range(LANES):
             at = bind(body, f"at{lane}{suffix}", _within(start + lane, total, size))
-            mapping = fixed | self._decode(body, at, axes, f"{suffix}{lane}")
+            mapping = fixed | decode(body, at, axes, f"{suffix}{lane}")
             lanes.append(or_zero(substitute_expr(operand, mapping), start + lane))
         return ir.pack((lanes[0], lanes[1], lanes[2], lanes[3]))
 
@@ -282,7 +272,7 @@ class _Blocked:
         rows = []
         for i in range(self.m):
             at = _within(first_row + floordiv(ir.LANE, self.across) * self.m + i, self.rows, self.height)
-            rows.append(self._decode(body, bind(body, f"row{i}", at), self.roles.rows, f"_{i}"))
+            rows.append(decode(body, bind(body, f"row{i}", at), self.roles.rows, f"_{i}"))
         column = first_column + mod(ir.LANE, self.across) * LANES
         step = LANES if self.tiling.vector else 1
         points = []
@@ -291,7 +281,7 @@ class _Blocked:
                 number = j * LANES + lane
                 at = _within(column + j * self.across * LANES + lane, self.columns, self.width, step)
                 at = bind(body, f"column{number}", at)
-                columns = self._decode(body, at, self.roles.columns, f"_c{number}")
+                columns = decode(body, at, self.roles.columns, f"_c{number}")
                 for i in range(self.m):
                     point = Point(batch | rows[i] | columns, f"_{i}_{number}")
                     register = point.register(self.spec.stages[0].reduces[0].name)

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 from .. import ir
 from ..schedule.schedule import Schedule
-from ..symbolic import ceildiv, floordiv, minimum, mod, product, var
+from ..symbolic import ceildiv, minimum, product, var
 from ..target import Target
+from .loops import bind, decode
 from .lower import Lowered, lower_inside
 from .mathlib import expand_body
 from .packing import Packed
@@ -111,22 +112,10 @@ def lower_chain(spec: Chain, schedule: Schedule, target: Target, name: str = "ke
     rows = min(block, whole) if isinstance(whole, int) else minimum(block, whole)
     blocks = ceildiv(whole, block)
     body: list[ir.Stmt] = []
-    starts: dict[str, Index] = {}
-
-    def bind(local: str, e: Index) -> Index:
-        if isinstance(e, int):
-            return e
-        body.append(ir.Declare(local, ir.index(e)))
-        return var(local)
-
+    starts = decode(body, ir.TASK, (*spec.batch, ("row", blocks)))
     # The last block is moved back to end with the rows: it writes some of them twice, with equal values.
-    number = bind("row_t", mod(ir.TASK, blocks) if blocks != 1 else 0)
-    base = bind(BASE, minimum(number * block, whole - rows) if blocks != 1 else 0)
-    rest: Index = floordiv(ir.TASK, blocks)
-    for n, (axis, extent) in enumerate(reversed(spec.batch)):
-        last = n == len(spec.batch) - 1
-        starts[axis] = bind(f"{axis}_t", rest if last else mod(rest, extent))
-        rest = floordiv(rest, extent)
+    start: Index = 0 if blocks == 1 else minimum(starts.pop("row") * block, whole - rows)
+    base = bind(body, BASE, start)
     packed: list[Packed] = []
     used: set[str] = set()
     for n, part in enumerate(spec.parts):

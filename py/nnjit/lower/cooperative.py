@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from .. import ir
 from ..schedule.schedule import Schedule
-from ..symbolic import floordiv, mod, product, var
+from ..symbolic import floordiv, product, var
 from ..target import Target
 from .accumulators import COMBINE, identity
+from .loops import decode, nest
 from .lower import Lowered
 from .mathlib import expand_body
 from .spec import Index, KernelSpec, Reduce, Stage, StoreTo, substitute_expr, symbols_of
@@ -32,12 +33,7 @@ class _Cooperative:
     def run(self, target: Target, name: str) -> Lowered:
         spec = self.spec
         body: list[ir.Stmt] = []
-        rest: Index = ir.TASK
-        for n, (axis, extent) in enumerate(reversed(spec.outer)):
-            last = n == len(spec.outer) - 1
-            body.append(ir.Declare(f"{axis}_t", ir.index(rest if last else mod(rest, extent))))
-            self.mapping[axis] = var(f"{axis}_t")
-            rest = floordiv(rest, extent)
+        self.mapping = decode(body, ir.TASK, spec.outer)
         for stage in spec.stages:
             self._stage(body, stage)
         expand_body(body, target)
@@ -52,11 +48,7 @@ class _Cooperative:
             return
         for r in stage.reduces:
             body.append(ir.Declare(f"{r.name}_share", identity(r)))
-        inner = body
-        for axis, extent in stage.axes[:-1]:
-            loop = ir.For(axis, extent, [])
-            inner.append(loop)
-            inner = loop.body
+        inner = nest(body, stage.axes[:-1])
         axis, extent = stage.axes[-1]
         turns = floordiv(extent - 1 - ir.LANE, self.group) + 1
         loop = ir.For(f"{axis}_s", turns, [])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .. import ir
-from ..symbolic import var, variables
-from .spec import Index
+from ..symbolic import floordiv, mod, var, variables
+from .spec import Axes, Index
 
 
 def bind(block: list[ir.Stmt], name: str, e: Index) -> Index:
@@ -15,6 +15,22 @@ def bind(block: list[ir.Stmt], name: str, e: Index) -> Index:
         return e
     block.append(ir.Declare(name, ir.index(e)))
     return var(name)
+
+
+def decode(block: list[ir.Stmt], number: Index, axes: Axes, suffix: str = "_t") -> dict[str, Index]:
+    """Positions along `axes` of the row-major `number` over all of them, each bound to the axis's name with `suffix`."""
+    found: dict[str, Index] = {}
+    for left, (axis, extent) in zip(reversed(range(len(axes))), reversed(axes), strict=True):
+        if extent in (0, 1):
+            # Where an axis has no elements, nothing asks for the position.
+            found[axis] = 0
+            continue
+        found[axis] = bind(block, f"{axis}{suffix}", mod(number, extent) if left else number)
+        if left:
+            number = floordiv(number, extent)
+            # What two more axes are taken from is computed once.
+            number = bind(block, f"{axis}{suffix}_q", number) if left > 1 else number
+    return found
 
 
 def nest(block: list[ir.Stmt], axes: Iterable[tuple[str, Index]]) -> list[ir.Stmt]:

@@ -14,11 +14,11 @@ from itertools import product as cartesian
 from .. import ir
 from ..ir import LANES
 from ..schedule.schedule import Schedule
-from ..symbolic import ceildiv, floordiv, minimum, mod, substitute, var, variables
+from ..symbolic import ceildiv, minimum, product, substitute, var
 from ..target import Target
 from .ahead import Ahead, reading_ahead, tile_place
 from .interior import interior
-from .loops import bind, nest
+from .loops import bind, decode, nest
 from .mathlib import expand_body
 from .packing import Packed, packed_operand, tile_number
 from .pairs import paired
@@ -77,36 +77,24 @@ class Tiles:
         if sorted(order) != sorted(v for v, _ in spec.outer):
             raise ValueError(f"order {order} does not name the outer axes of the kernel")
         serial = dict(self.schedule.serial)
-        tasks: Index = 1
+        counts = {axis: ceildiv(spec.extent(axis), sizes[axis]) for axis in order}
+        grid = tuple(
+            (axis, ceildiv(counts[axis], serial.get(axis, 1))) for axis in order if serial.get(axis) != 0
+        )
         body: list[ir.Stmt] = []
         runs: dict[str, Index] = {}
-        numbers: dict[str, Index] = {}
-        rest: Index = ir.TASK
-        grid = [a for a in order if a not in serial or serial[a] > 0]
-        for n, axis in enumerate(reversed(grid)):
-            count = ceildiv(spec.extent(axis), sizes[axis])
-            chunk = serial.get(axis, 1)
-            steps = ceildiv(count, chunk)
-            tasks = tasks * steps
-            # An axis without elements leaves no task; how one would find its place has no meaning then.
-            steps = 1 if steps == 0 else steps
-            last = n == len(grid) - 1
-            number: Index = 0 if steps == 1 else rest if last else mod(rest, steps)
-            if not last:
-                rest = floordiv(rest, steps)
-                if not isinstance(rest, int) and variables(rest) - {"task"} == set() and n + 2 < len(grid):
-                    rest = bind(body, f"{axis}_q", rest)
-            number = bind(body, f"{axis}_t", number)
+        numbers = decode(body, ir.TASK, grid)
+        for axis, number in numbers.items():
+            chunk, count = serial.get(axis, 1), counts[axis]
             if chunk > 1:
                 base = number * chunk
                 runs[axis] = chunk
                 if not (isinstance(count, int) and count % chunk == 0):
                     runs[axis] = bind(body, f"{axis}_run", minimum(chunk, count - base))
-                number = base + var(f"{axis}_c")
-            numbers[axis] = number
+                numbers[axis] = base + var(f"{axis}_c")
         for axis in order:
             if serial.get(axis) == 0:
-                runs[axis] = ceildiv(spec.extent(axis), sizes[axis])
+                runs[axis] = counts[axis]
                 numbers[axis] = var(f"{axis}_c")
         block = nest(body, [(f"{axis}_c", runs[axis]) for axis in order if axis in runs])
         self._tile(block, numbers, [] if serial else order)
@@ -115,6 +103,7 @@ class Tiles:
         buffers = [b for b in spec.buffers if b.name not in dropped]
         buffers += [ir.Buffer(p.buffer, p.storage, "r") for p in self.packed]
         expand_body(body, self.target)
+        tasks = product([d for _, d in grid])
         kernel = ir.Kernel(name, buffers, spec.symbols, tasks, body)
         return Lowered(kernel, self.packed, self.tiling.requires)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..lower.spec import KernelSpec
-from ..lower.winograd import TAPS, convolution_of, tile_count
+from ..lower.winograd import convolution_of, tile_count
+from ..lower.winograd_transforms import TAPS
 from ..target import Target
 from .schedule import Schedule
 
