@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -22,14 +22,14 @@ from .lower.generic import Generic, generic
 from .lower.lower import Lowered
 from .lower.packing import Packed
 from .lower.scheduled import lower_scheduled
-from .lower.spec import KernelSpec
+from .lower.spec import KernelSpec, touched_elements
 from .lower.specify import Specified
 from .lower.tiling import least_extent
 from .lower.winograd import tile_count
 from .schedule.legal import check, read
 from .schedule.schedule import Schedule
 from .schedule.space import space
-from .symbolic import product, substitute, to_json
+from .symbolic import minimum, product, substitute, to_json
 from .target import Target
 from .tensor.tensor import Index, Source, Storage
 
@@ -104,9 +104,7 @@ class Item:
         self.node = node
         self.op = op
         self.work = self.spec.work if isinstance(self.spec, Chain) else work_of(self.spec)
-        self.traffic: Index = 0
-        for s in self.tensors:
-            self.traffic = self.traffic + s.size * ir.STORAGE_BYTES[s.dtype]
+        self.traffic = traffic_of(self.spec, [s.size for s in self.tensors])
         extents = [d for _, d in self.spec.outer] + [d for s in self.spec.stages for _, d in s.axes]
         self.hints = tuple([str(self.spec.hint(d)) for d in extents if not isinstance(d, int)])
         """Sizes at hand of symbolic extents: a schedule is chosen for them."""
@@ -127,6 +125,24 @@ def work_of(spec: KernelSpec) -> Index:
         each = product([d for _, d in s.axes])
         product_sum = s is spec.stages[0] and (spec.contraction or coded(spec))
         total = total + points * each * (2 if product_sum else 1)
+    return total
+
+
+def traffic_of(spec: KernelSpec, sizes: Sequence[Index]) -> Index:
+    """Bytes that one run reads and writes at least, in buffers of `sizes` elements: each element that it touches, once.
+
+    Of a table of which rows are gathered, that is the rows and not the table.
+    """
+    points = product([d for _, d in spec.outer])
+    most: Index = points if isinstance(spec, Chain) else 0
+    for stage in spec.stages:
+        most = most + points * product([d for _, d in stage.axes])
+    most = spec.hint(most)
+    total: Index = 0
+    for buffer, size in zip(spec.buffers, sizes, strict=True):
+        # Smaller ones may be read to the last element, and are taken to be.
+        elements = minimum(size, touched_elements(spec, buffer.name)) if spec.hint(size) > most else size
+        total = total + elements * ir.STORAGE_BYTES[buffer.storage]
     return total
 
 

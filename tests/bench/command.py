@@ -39,6 +39,11 @@ _MODES: dict[str, Callable[[BenchSession], None]] = {
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; 0 when every row could be measured, 1 when one failed, 2 when something asked for is not there."""
+    headlines = options.mode == "headline"
+    if options.against is None:
+        options.against = list(NAMES) if headlines else ["ort-web"]
+    if options.repeat is None:
+        options.repeat = headline.REPEAT if headlines else 15
     unknown = [name for name in options.against if name not in NAMES]
     if unknown:
         print(f"--against: no rival {', '.join(unknown)}; there are {', '.join(NAMES)}", file=sys.stderr)

@@ -43,6 +43,33 @@ KEPT = """async (root) => {
 }"""
 
 
+SLOW = """async ([root, rows]) => {
+  // As if an earlier visit had found plain loops to be best.
+  const { read, write } = await import(root + "/runtime/kernel-store.js");
+  await model.tune({ seconds: 0 });
+  const [[[, device]]] = JSON.parse(await read("device"));
+  const { tasks } = await model.report();
+  const record = JSON.stringify({ schedule: "", ms: 1, default: 1, tried: [] });
+  await write(JSON.stringify(tasks.map(({ key }) => [["tuned", device, key], record])));
+}"""
+
+TUNE_AND_LEAVE = """async (rows) => {
+  let swapped = false;
+  model.on("tune", ({ status }) => (swapped ||= status === "swapped"));
+  await model.resumeTuning();
+  while (!swapped) await run(rows);
+  await model.pauseTuning();
+  Object.defineProperty(document, "visibilityState", { value: "hidden" });
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+SCHEDULES = """async (root) => {
+  const { read } = await import(root + "/runtime/kernel-store.js");
+  const [[, text]] = JSON.parse(await read("plan"));
+  return JSON.parse(JSON.parse(text).json).units.filter(({ steps }) => steps.length).map(({ schedule }) => schedule);
+}"""
+
+
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
     made = browser.new_context()
@@ -100,6 +127,27 @@ def test_the_second_visit_infers_while_python_starts(context: BrowserContext, si
     report = page.evaluate("model.report()")
     assert report["kernels"]
     assert report["memory"]["plans"] == 1
+
+
+def test_a_page_that_is_left_while_it_tunes_leaves_what_it_found(
+    context: BrowserContext, site: SiteServer
+) -> None:
+    model = small_models.perceptron(batch=64)
+    url = site.publish("left.onnx", model.SerializeToString())
+    page, _ = visit(context, site, url, 64)
+    page.evaluate(SLOW, [site.url, 64])
+    page.close()
+    page, _ = visit(context, site, url, 64)
+    page.wait_for_function(f"async (root) => !(await ({SCHEDULES})(root)).some(Boolean)", arg=site.url)
+    page.evaluate(TUNE_AND_LEAVE, 64)
+    page.wait_for_function(f"async (root) => (await ({SCHEDULES})(root)).some(Boolean)", arg=site.url)
+    page.close()
+
+    # Python never comes up: what runs is what was kept.
+    context.route("**/pyodide/**", lambda route: None)
+    _, third = visit(context, site, url, 64)
+    assert not third["pythonIsThere"]
+    assert close(third["result"], model, 64)
 
 
 def test_a_model_of_the_same_size_is_not_run_with_another_ones_plan(

@@ -11,7 +11,7 @@ import onnx.helper as h
 import onnx.numpy_helper as nh
 import onnx.reference
 import pytest
-from unit.plan_interpreter import RELAXED, WASM, WEBGPU, Machine
+from unit.plan_interpreter import RELAXED, WASM, WEBGPU, Machine, evaluate_json
 from unit.test_fuse import close
 
 from nnjit.compiler import CompiledPlan, InputSpec, compile_model, static_inputs
@@ -293,3 +293,23 @@ def test_products_of_nothing(batch: int, rows: int, depth: int, target: Target) 
     x = np.ones((batch, 4, rows, depth), np.float32)
     (value,) = machine(model, {"x": x}, target).run({"x": x})
     np.testing.assert_array_equal(value, np.zeros((batch, 4, rows, 6), np.float32))
+
+
+def test_of_a_table_the_bytes_that_move_are_those_of_the_rows_taken() -> None:
+    net = Net()
+    table = net.weight(normal(1000, 64))
+    rows = net.node("Gather", table, "ids", axis=0)
+    model = net.model({"ids": (7, ["n"])}, [rows])
+    plan = json.loads(compiled(model, {"ids": np.arange(5)}).json)
+    (step,) = (step for unit in plan["units"] for step in unit["steps"])
+    (symbol,) = (one["name"] for one in plan["symbols"])
+    assert evaluate_json(step["bytes"], {symbol: 5}) == 5 * 8 + 2 * 5 * 64 * 4
+    # With more rows than the table has, it is read once.
+    assert evaluate_json(step["bytes"], {symbol: 5000}) == 5000 * 8 + 1000 * 64 * 4 + 5000 * 64 * 4
+
+
+def test_the_bytes_of_a_product_are_those_of_its_operands_and_its_result() -> None:
+    net = Net()
+    model = net.model({"x": (1, [12, 16])}, [net.node("MatMul", "x", net.weight(normal(16, 20)))])
+    plan = compiled(model, {"x": normal(12, 16)})
+    assert plan.items[-1].traffic == 4 * (12 * 16 + 16 * 20 + 12 * 20)

@@ -47,6 +47,11 @@ export function times(value) {
   return value === null || value === undefined || !Number.isFinite(value) ? "–" : `${value.toFixed(2)}×`;
 }
 
+/** Whether `times` shows more than 1.00. @param {number | null | undefined} value how many times faster */
+export function isFaster(value) {
+  return value !== null && value !== undefined && value >= 1.005;
+}
+
 /** @param {number | null} value in GFLOP/s */
 export function rate(value) {
   if (value === null) return "–";

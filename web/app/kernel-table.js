@@ -113,7 +113,7 @@ export class KernelTable {
         {
           class: "numeric gain",
           "data-title": "gain",
-          "data-better": group.gain !== null && group.gain > 1.005,
+          "data-better": format.isFaster(group.gain),
           "data-empty": group.gain === null,
         },
         format.times(group.gain),

@@ -247,6 +247,7 @@ function showLatency() {
   text("latency-untuned", format.milliseconds(untuned));
   text("latency-first", format.milliseconds(first));
   text("latency-gain", format.times(gain));
+  byId("latency-gain", HTMLElement).toggleAttribute("data-better", format.isFaster(gain));
   text("latency-count", format.plural(count, "run"));
   byId("chart-empty", HTMLElement).hidden = latency.times.length > 0;
   if (latency.times.length > 0) chart.show(latency);

@@ -132,6 +132,8 @@ const page = new Channel(/** @type {any} */ (self), {
 
   importKernels: ({ text }) => callPython("import_kernels", kernelStore, text),
 
+  leave: () => callPython("keep_findings"),
+
   dispose: async ({ id }) => {
     sessions.get(id)?.dispose();
     sessions.delete(id);

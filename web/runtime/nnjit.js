@@ -58,6 +58,13 @@ class Compiler {
     };
     this.ready = this.channel.call("ready");
     this.ready.catch((error) => this.fail(error));
+    this.watch = new AbortController();
+    // The last that many pages get to do; a page that is closed may not even get so far.
+    const leave = () => this.channel.notify("leave");
+    const { document } = globalThis;
+    const hidden = () => document.visibilityState === "hidden" && leave();
+    document?.addEventListener("visibilitychange", hidden, { signal: this.watch.signal });
+    globalThis.addEventListener("pagehide", leave, { signal: this.watch.signal });
   }
 
   /**
@@ -66,6 +73,7 @@ class Compiler {
    */
   fail(error) {
     if (compiler === this) compiler = null;
+    this.watch.abort();
     this.channel.close(error);
     this.worker.terminate();
   }

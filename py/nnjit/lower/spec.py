@@ -12,7 +12,7 @@ The spec's text is the key of a tuning task: equal texts are equal kernels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from .. import ir
 from ..ir_text import SharedText
@@ -21,6 +21,7 @@ from ..symbolic import (
     Substitution,
     evaluate,
     names_of,
+    product,
     values_of,
 )
 
@@ -196,9 +197,13 @@ def _substituter(
 
 def every_value(stages: list[Stage], skip: Collection[ir.Expr] = ()) -> Iterator[ir.Expr]:
     """All values of the stages and those below, each once, those that indices load too; without `skip` and below."""
+    values = [v for s in stages for v in s.values()]
+    return _with_parts([*values, *(v for s in stages for w in s.stores for v in values_of(w.index))], skip)
+
+
+def _with_parts(values: Iterable[ir.Expr], skip: Collection[ir.Expr] = ()) -> Iterator[ir.Expr]:
     seen: set[ir.Expr] = set(skip)
-    stack = [v for s in stages for v in s.values()]
-    stack += [v for s in stages for w in s.stores for v in values_of(w.index)]
+    stack = list(values)
     while stack:
         e = stack.pop()
         if e not in seen:
@@ -219,6 +224,20 @@ def touched_buffers(stages: list[Stage], skip: Collection[ir.Expr] = ()) -> set[
     """Buffers that the stages read, in indices too, or write; loads in `skip` do not count."""
     found = {w.buffer for s in stages for w in s.stores}
     return found | {e.attr[0] for e in every_value(stages, skip) if e.op == "load"}
+
+
+def touched_elements(spec: KernelSpec, buffer: str) -> Index:
+    """Elements of a buffer that the spec reads or writes at most: an index is one for each point of the axes in it."""
+    total: Index = 0
+    for stage in spec.stages:
+        indices = {w.index for w in stage.stores if w.buffer == buffer}
+        indices |= {e.attr[1] for e in every_value([stage]) if e.op == "load" and e.attr[0] == buffer}
+        for index in indices:
+            # What an earlier stage has reduced is another value at each point.
+            reduced = any(e.op == "local" for e in _with_parts(values_of(index)))
+            axes = [d for v, d in (*spec.outer, *stage.axes) if reduced or depends(index, v)]
+            total = total + product(axes)
+    return total
 
 
 def coefficient(e: Index, v: str) -> Index | None:

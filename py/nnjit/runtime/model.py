@@ -61,6 +61,11 @@ def _collecting_later() -> Iterator[None]:
             asyncio.get_running_loop().call_later(_COLLECT_AFTER, gc.enable)
 
 
+_KEEP_AFTER = 1.0
+"""Seconds from a swap until the plan is kept for later visits: other winners may follow at once."""
+_KEEP_PART = 0.1
+"""Part of the time that making plans for later visits may take while tuning goes on."""
+
 _BACKGROUND_SLICE = 3600.0
 """Seconds of one call of the tuner in the background; it returns as soon as nothing is left to try."""
 
@@ -100,8 +105,10 @@ class Model:
         self._current: LoadedPlan | None = None
         self._inputs: dict[str, InputSpec] = {}
         """For which the current plan was compiled."""
-        self._swapped = False
-        """Whether kernels were exchanged since a plan was kept for later visits."""
+        self._keeping: asyncio.TimerHandle | None = None
+        """Set when kernels were exchanged since a plan was kept for later visits: when the next one will be."""
+        self._compile_ms = 0.0
+        """Of the latest plan."""
         self._stats: dict = {}
         self._tuning: asyncio.Task | None = None
         self._paused = False
@@ -234,7 +241,7 @@ class Model:
         if self._disposed:
             return
         self._disposed = True
-        for task in (self._tuning, self._profiling):
+        for task in (self._tuning, self._profiling, self._keeping):
             if task is not None:
                 task.cancel()
         self._session.dispose()
@@ -279,11 +286,36 @@ class Model:
         known = {task: record["schedule"] for task, record in self._memory.items()}
         for plan in self._plans.values():
             known |= plan.tuner.schedules()
-        return compile_model(self._graph, inputs, self._target, known)
+        started = time.perf_counter()
+        compiled = compile_model(self._graph, inputs, self._target, known)
+        self._compile_ms = ms_since(started)
+        return compiled
 
     async def _keep(self, compiled: CompiledPlan) -> None:
         """Leave the current inputs' plan to later visits."""
         await self._session.keep_plan(compiled.json, compiled.blobs, described(self._inputs))
+
+    def _keep_soon(self) -> None:
+        """Leave what was swapped in to later visits, with what follows in the next moments; compiling takes a core."""
+        if self._keeping is None and not self._disposed:
+            wait = max(_KEEP_AFTER, self._compile_ms / 1000 / _KEEP_PART)
+            keep = lambda: asyncio.ensure_future(self._keep_tuned())  # noqa: E731
+            self._keeping = asyncio.get_running_loop().call_later(wait, keep)
+
+    async def _keep_tuned(self) -> None:
+        """Leave the plan with all that was swapped in to later visits, if it is not kept yet."""
+        if self._keeping is None or self._disposed:
+            return
+        self._keeping.cancel()
+        self._keeping = None
+        await self._keep(self._compiled(self._inputs))
+
+    async def keep_findings(self) -> None:
+        """Leave what tuning found so far to later visits at once: the page may be gone soon."""
+        if self._disposed:
+            return
+        await self._remember()
+        await self._keep_tuned()
 
     async def recall(self) -> None:
         """Take over what earlier visits, and others with devices like this one, found; before anything is compiled."""
@@ -342,11 +374,9 @@ class Model:
         if kind == "paused":
             return  # Whoever paused it knows, and it is not over.
         if kind == "swap":
-            self._swapped = True
-        elif kind == "idle" and self._swapped and not self._disposed:
-            # Tuned to the end: so will the next visit begin.
-            self._swapped = False
-            asyncio.ensure_future(self._keep(self._compiled(self._inputs)))
+            self._keep_soon()
+        elif kind == "idle":
+            asyncio.ensure_future(self._keep_tuned())
         if kind != "candidate":
             event = {**event, "status": "swapped" if kind == "swap" else "done"}
         self._on_event(event)

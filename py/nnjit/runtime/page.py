@@ -70,6 +70,16 @@ async def import_kernels(store: Any, text: str) -> str:
     return await _answer(work)
 
 
+async def keep_findings() -> str:
+    """The page may be gone soon: leave what tuning found for its models to later visits."""
+
+    async def work() -> None:
+        for model in list(_models.values()):
+            await model.keep_findings()
+
+    return await _answer(work)
+
+
 async def dispose(number: int) -> str:
     """Forget a model."""
 
