@@ -32,7 +32,9 @@ def product() -> bytes:
     """x [96, 64] · w [64, 64]."""
     weight = nh.from_array(np.eye(64, dtype=np.float32), "w")
     ports = [h.make_tensor_value_info(name, 1, [96, 64]) for name in "xy"]
-    graph = h.make_graph([h.make_node("MatMul", ["x", "w"], ["y"])], "product", ports[:1], ports[1:], [weight])
+    graph = h.make_graph(
+        [h.make_node("MatMul", ["x", "w"], ["y"])], "product", ports[:1], ports[1:], [weight]
+    )
     return h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=8).SerializeToString()
 
 
@@ -103,6 +105,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def swapped(browser: Browser) -> Model:
     """A model whose tuner has put a winner to use and is far from its end."""
+
     def hold() -> None:
         if browser.swaps:
             raise RuntimeError("held")

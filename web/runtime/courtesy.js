@@ -7,7 +7,7 @@
  */
 
 /** Part of the inferences' time by which they may be delayed. */
-const SHARE = 0.12;
+const SHARE = 0.18;
 /** Credit that may always be saved, ms: a few slices. */
 const CREDIT_MS = 8;
 /** No inference for so long, ms, and for QUIET_GAPS usual gaps: none is expected. */
@@ -62,14 +62,21 @@ export class Courtesy {
     return now - this.ended > Math.max(QUIET_MS, QUIET_GAPS * this.gap);
   }
 
-  /** Whether a slice may begin where no inference is waiting. @param {number} now */
-  mayBegin(now) {
-    return this.quiet(now) || now + this.slice < this.ended + GAP_PART * this.gap || this.credit > 0;
+  /**
+   * Whether a slice may begin where no inference is waiting.
+   * @param {number} now
+   * @param {number} [ms] that it will take, where that is known; it is then saved for
+   */
+  mayBegin(now, ms) {
+    return this.quiet(now) || now + (ms ?? this.slice) < this.ended + GAP_PART * this.gap || this.credit > (ms ?? 0);
   }
 
-  /** Whether a slice may begin though an inference is waiting: else there would be none where they never pause. */
-  mayDelay() {
-    return this.gap < BREAK * this.inference && this.credit > this.slice;
+  /**
+   * Whether a slice may begin though an inference is waiting: else there would be none where they never pause.
+   * @param {number} [ms] that it will take
+   */
+  mayDelay(ms = this.slice) {
+    return this.gap < BREAK * this.inference && this.credit > ms;
   }
 
   /**

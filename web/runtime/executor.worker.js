@@ -127,7 +127,7 @@ async function rest() {
  */
 function polite() {
   let resumed = performance.now();
-  return async (idle = false) => {
+  return async ({ idle = false, ms, until = () => false } = {}) => {
     if (idle) {
       await pause();
       resumed = performance.now();
@@ -136,9 +136,9 @@ function polite() {
     courtesy.took(resumed, performance.now());
     await letIn();
     if (urgent.length) courtesy.asked();
-    if (!courtesy.mayDelay()) {
+    if (!courtesy.mayDelay(ms)) {
       await serveUrgent();
-      while (!courtesy.mayBegin(performance.now())) await rest();
+      while (!until() && !courtesy.mayBegin(performance.now(), ms)) await rest();
     }
     resumed = performance.now();
   };

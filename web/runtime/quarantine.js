@@ -77,7 +77,7 @@ export class Quarantine {
     while (!answer()) {
       await Promise.race([answered, sleep(SERVE_MS)]);
       if (answer()) break;
-      await pause(true);
+      await pause({ idle: true });
       if (performance.now() < deadline) continue;
       await Promise.race([answered, sleep(GRACE_MS)]);
       if (!answer()) {

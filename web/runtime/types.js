@@ -130,8 +130,9 @@
  * @property {(bytes: number) => import("./lane.js").LaneOffer} openLane
  * @property {(offer: import("./lane.js").LaneOffer) => void} closeLane
  *
- * @typedef {(idle?: boolean) => Promise<void>} Pause Lets others use the device for a moment; `idle`: it was not in use
- *   since the last pause, and something else is waited for.
+ * @typedef {(how?: {idle?: boolean, ms?: number, until?: () => boolean}) => Promise<void>} Pause Lets others use the device
+ *   for a moment. `idle`: it was not in use since the last pause, and something else is waited for. `ms`: what comes next
+ *   takes so long. `until`: what has made it needless; it ends the pause.
  *
  * @typedef {object} Device What the executor asks of a device; implemented by WasmDevice and WebGpuDevice. The
  *   executor checks inputs and picks the plan before it calls `run`. It never calls two methods at once, but for `run`,

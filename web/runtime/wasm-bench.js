@@ -41,6 +41,8 @@ export class Bench {
     this.unit = unit;
     this.tolerance = tolerance;
     this.latest = loaded.latest ?? firstInputs(loaded.plan);
+    /** Whether the inputs are those of an inference. */
+    this.real = !!loaded.latest;
     this.boundary = boundaryOf(loaded.plan, unit);
     this.incumbentMs = 0;
     this.captured = -1;
@@ -51,6 +53,18 @@ export class Bench {
     /** @type {Runner | null} */
     this.incumbent = null;
     this.scratch = 0;
+  }
+
+  /**
+   * Whether a measurement of that unit would find here what it needs.
+   * @param {LoadedPlan} loaded
+   * @param {number} unit
+   * @param {number} tolerance
+   */
+  suits(loaded, unit, tolerance) {
+    const { environment } = loaded.latest ?? this.latest;
+    const same = loaded.plan.symbols.every(({ name }) => environment[name] === this.latest.environment[name]);
+    return this.loaded === loaded && this.unit === unit && this.tolerance === tolerance && same && this.real === !!loaded.latest;
   }
 
   /** Whether the scratch still holds what `capture` put there. */

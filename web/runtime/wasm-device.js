@@ -38,6 +38,7 @@ import { PersistentStore } from "./wasm-persistent.js";
  * @property {Map<Id, string>} keys of the persistent blocks that inferences use
  * @property {Map<string, Binding>} bindings
  * @property {{environment: Environment, inputs: Record<string, Tensor>} | null} latest
+ * @property {number} ms of the latest inference
  */
 
 export class WasmDevice {
@@ -62,6 +63,10 @@ export class WasmDevice {
     /** Counts what may have overwritten that scratch. */
     this.disturbances = 0;
     this.runs = 0;
+    /** @type {import("./wasm-bench.js").Bench | null} of the latest measurement */
+    this.bench = null;
+    /** @type {{plan: number, record: (ms: number[]) => void} | null} told the time of each unit in inferences of a plan */
+    this.watcher = null;
     /** @type {import("./types.js").LaneHost | null} */
     this.laneHost = memory.shared && canWait ? laneHost(memory) : null;
   }
@@ -136,6 +141,7 @@ export class WasmDevice {
       keys: new Map(),
       bindings: new Map(),
       latest: null,
+      ms: 0,
     };
     const compiled = performance.now();
     try {
@@ -248,8 +254,27 @@ export class WasmDevice {
     const { choice, shared } = binding;
     const together = shared && choice.next();
     const start = performance.now();
-    this.runUnits(loaded, binding, 0, loaded.plan.units.length, 1, { shared: together, fresh: loaded.latest === null });
-    if (shared && choice.undecided) choice.record(together, performance.now() - start);
+    const { units } = loaded.plan;
+    if (loaded.latest && this.watcher?.plan === loaded.id) {
+      const times = units.map((_, unit) => this.timeUnit(loaded, binding, unit, together));
+      this.watcher.record(times);
+    } else this.runUnits(loaded, binding, 0, units.length, 1, { shared: together, fresh: loaded.latest === null });
+    loaded.ms = performance.now() - start;
+    if (shared && choice.undecided) choice.record(together, loaded.ms);
+  }
+
+  /**
+   * Run one unit.
+   * @param {LoadedPlan} loaded
+   * @param {Binding} binding
+   * @param {number} unit
+   * @param {boolean} shared
+   * @returns {number} ms
+   */
+  timeUnit(loaded, binding, unit, shared) {
+    const start = performance.now();
+    this.runUnits(loaded, binding, unit, unit + 1, 1, { shared });
+    return performance.now() - start;
   }
 
   /**
@@ -423,6 +448,7 @@ export class WasmDevice {
 
   dispose() {
     this.quarantine.close();
+    this.bench = null;
     this.pool.dispose();
     this.plans.clear();
     this.store = new PersistentStore(this.memory, this.pool);

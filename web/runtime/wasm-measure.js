@@ -17,14 +17,13 @@ import { Trials } from "./wasm-trial.js";
  * @returns {Promise<{incumbentMs: number, results: Measurement[]}>}
  */
 export async function measure(device, request, pause) {
-  const loaded = device.loaded(request.plan);
-  const bench = new Bench(device, loaded, request.unit, request.tolerance);
+  const bench = benchFor(device, request);
   const incumbent = [];
   /** @type {Measurement[]} */
   const results = [];
   const trials = new Trials(bench);
-  bench.capture();
-  await warmUp((repeat) => bench.timeIncumbent(repeat), pause);
+  if (!bench.intact) bench.capture();
+  if (!bench.incumbentMs) await warmUp((repeat) => bench.timeIncumbent(repeat), pause);
   for (const candidate of request.candidates) {
     const { measurement, incumbentSamples } = await measureOne(bench, trials, candidate, request.samples, pause);
     incumbent.push(...incumbentSamples);
@@ -34,6 +33,17 @@ export async function measure(device, request, pause) {
   trials.close();
   if (!incumbent.length) incumbent.push(await warmUp((repeat) => bench.timeIncumbent(repeat), pause));
   return { incumbentMs: median(incumbent), results };
+}
+
+/**
+ * The bench of the latest measurement where it was of the same unit: its operands are there, and its incumbent is warm.
+ * @param {WasmDevice} device
+ * @param {import("./types.js").MeasureRequest} request
+ */
+function benchFor(device, { plan, unit, tolerance }) {
+  const loaded = device.loaded(plan);
+  if (!device.bench?.suits(loaded, unit, tolerance)) device.bench = new Bench(device, loaded, unit, tolerance);
+  return device.bench;
 }
 
 /**
@@ -106,35 +116,54 @@ function describe(error) {
 }
 
 /**
- * Median milliseconds of each unit over `repeat` inferences on the latest inputs.
+ * Median milliseconds of each unit over `repeat` inferences on the latest inputs: those that are asked for meanwhile, if
+ * they take so long that a replay would keep the next one waiting.
  *
  * @param {WasmDevice} device
  * @param {{plan: number, repeat: number}} request
  * @param {import("./types.js").Pause} pause
  * @returns {Promise<{unit: number, ms: number}[]>}
  */
-export async function profile(device, { plan: id, repeat }, pause) {
+export async function profile(device, { plan, repeat }, pause) {
+  const { ms, plan: { units } } = device.loaded(plan);
   /** @type {number[][]} */
-  const samples = device.loaded(id).plan.units.map(() => []);
-  for (let round = 0; round < repeat; round++) {
-    await pause();
-    const loaded = device.loaded(id);
-    const { environment, inputs } = loaded.latest ?? firstInputs(loaded.plan);
-    const binding = device.bind(loaded, environment);
-    device.writeInputs(binding, inputs);
-    for (let unit = 0; unit < samples.length; unit++) {
-      const start = performance.now();
-      device.runUnits(loaded, binding, unit, unit + 1, 1);
-      const once = performance.now() - start;
-      // Too short for the clock: time several more, on the same operands.
-      const more = once < CLOCK_MS ? PROFILE_REPEATS : 0;
-      if (more) device.runUnits(loaded, binding, unit, unit + 1, more);
-      samples[unit].push(more ? (performance.now() - start) / (more + 1) : once);
+  const rounds = [];
+  if (ms > WATCHED_MS) device.watcher = { plan, record: (times) => rounds.push(times) };
+  try {
+    while (rounds.length < repeat) {
+      const { length } = rounds;
+      const come = () => rounds.length > length;
+      await pause(device.watcher ? { ms, until: come } : {});
+      if (!come()) rounds.push(replay(device, plan));
     }
+  } finally {
+    device.watcher = null;
   }
-  return samples.map((ms, unit) => ({ unit, ms: median(ms) }));
+  return units.map((_, unit) => ({ unit, ms: median(rounds.map((times) => times[unit])) }));
 }
 
+/** Inferences of more milliseconds are watched; in shorter ones many units are too short for the clock. */
+const WATCHED_MS = 20;
 /** Below this a single reading of the clock says little, ms. */
 const CLOCK_MS = 0.1;
 const PROFILE_REPEATS = 10;
+
+/**
+ * Milliseconds of each unit in an inference on the latest inputs.
+ * @param {WasmDevice} device
+ * @param {number} plan
+ */
+function replay(device, plan) {
+  const loaded = device.loaded(plan);
+  const { environment, inputs } = loaded.latest ?? firstInputs(loaded.plan);
+  const binding = device.bind(loaded, environment);
+  device.writeInputs(binding, inputs);
+  return loaded.plan.units.map((_, unit) => {
+    const once = device.timeUnit(loaded, binding, unit, binding.shared);
+    if (once >= CLOCK_MS) return once;
+    // Too short for the clock: time several more, on the same operands.
+    const start = performance.now();
+    device.runUnits(loaded, binding, unit, unit + 1, PROFILE_REPEATS);
+    return (once + performance.now() - start) / (PROFILE_REPEATS + 1);
+  });
+}

@@ -26,11 +26,15 @@ export async function microbench(device, probe, pause) {
   const ground = new Ground(device, probe.bytes);
   /** @type {(number | null)[]} */
   const times = [];
+  /** @type {Set<number | undefined>} */
+  const warm = new Set();
   try {
     for (const experiment of probe.experiments) {
       const laid = new Laid(device, probe, experiment, slots, ground);
       const time = (/** @type {number} */ repeat) => laid.time(repeat);
-      let best = await warmUp(time, pause);
+      const kernel = experiment.step?.kernel;
+      let best = await warmUp(time, pause, warm.has(kernel));
+      warm.add(kernel);
       for (let sample = 0; sample < SAMPLES; sample++) {
         await pause();
         best = Math.min(best, time(repeatsFor(best)));
