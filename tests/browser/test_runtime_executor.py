@@ -305,6 +305,30 @@ def test_profile_gives_a_time_for_every_unit(session: Session) -> None:
     assert all(p["ms"] > 0 for p in profile)
 
 
+def test_long_inferences_are_profiled_as_they_come_and_stay_right(session: Session) -> None:
+    slow = hand.plan(session.target, work=10**6)
+    slow["plan"]["units"][0]["steps"] *= 4000
+    session.js("return t.add(a)", slow)
+    x = [float(i % 97) for i in range(20000)]
+    result = session.js(
+        """
+        await t.run(a);
+        let over = false;
+        const served = [];
+        const profiling = t.executor.profile({ plan: 0, repeat: 3, background: true }).finally(() => (over = true));
+        while (!over) served.push(await t.run(a));
+        return { first: served[0], same: served.every((y) => y.every((v, i) => v === served[0][i])),
+                 count: served.length, profile: await profiling };
+        """,
+        x,
+    )
+    assert result["first"] == hand.expected(x) and result["same"]
+    long, short = (unit["ms"] for unit in result["profile"])
+    assert long > 20 * short
+    # To replay three of them between those that are asked for would delay more than these few.
+    assert result["count"] < 12
+
+
 def test_a_trap_is_an_error_and_the_next_inference_works(session: Session) -> None:
     session.add_plan()
     trapping = {"unit": 1, "with": hand.candidate(hand.trapping_kernel(), session.target)}

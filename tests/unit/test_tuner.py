@@ -481,3 +481,29 @@ def test_background_work_says_so() -> None:
     executor.measure, executor.profile = told, told_profile  # type: ignore[method-assign, assignment]
     finish(Tuner(compiled, 0, executor).run(60.0, background=True))
     assert len(said) > 2 and all(said)
+
+
+class Uneven(FakeExecutor):
+    """`times`: milliseconds of each unit; no candidate is faster."""
+
+    def __init__(self, compiled: CompiledPlan, times: list[float]) -> None:
+        super().__init__(compiled, lambda s: 100.0)
+        self.times = times
+
+    def ms(self, unit: int) -> float:
+        return self.times[unit]
+
+
+def test_once_a_search_has_ended_a_later_visit_measures_nothing_though_shares_differ() -> None:
+    m = Model()
+    x = m.b.elementwise(relu, matmul(m, m.input(12, 16), m.weight(16, 16)))
+    compiled = m.compile([matmul(m, x, m.weight(16, 24))])
+    tuner = tune(compiled, Uneven(compiled, [1.0, 1e-6]))
+    assert tuner.finished
+    assert [bool(t.trials) for t in tuner.tasks.values()] == [True, False]
+    second = Uneven(compiled, [1.0, 1.0])
+    records = tuner.records()
+    assert tune(compiled, second, remembered=records).finished
+    assert not second.measured
+    # What was not worth a trial is no finding for others.
+    assert [record["ms"] is None for record in records.values()] == [False, True]

@@ -46,7 +46,7 @@ class Task:
 
     __slots__ = (
         "key", "label", "op", "units", "waiting", "hints", "tried", "trials", "default", "current", "ms", "first_ms",
-        "since_gain", "space", "ratio", "codes",
+        "since_gain", "space", "ratio", "codes", "_gain", "_gain_of",
     )  # fmt: skip
 
     def __init__(self, key: str, label: str, op: str, waiting: list[Schedule], current: Schedule) -> None:
@@ -73,6 +73,9 @@ class Task:
         """log(time of the current schedule / the default's)."""
         self.codes: dict[str, Trial] = {}
         """What was measured, by a digest of its code."""
+        self._gain = UNKNOWN_GAIN
+        """Expected of the best of those that wait, in the state `_gain_of`."""
+        self._gain_of: tuple | None = None
 
     def recall(self, record: Mapping) -> None:
         """Do not measure again what an earlier visit has: `record` is that of `records`."""
@@ -96,22 +99,31 @@ class Task:
 
     def record(self) -> dict:
         """What was found, for a later visit."""
+        tried = self.tried | {str(t.schedule) for t in self.trials if t.status != "error"}
         return {
             "schedule": str(self.current),
-            "ms": self.ms,
-            "default": self.first_ms,
-            "tried": sorted(self.tried | {str(t.schedule) for t in self.trials if t.status != "error"}),
+            # Of one that was not worth a trial nothing was found.
+            "ms": self.ms if tried else None,
+            "default": self.first_ms if tried else None,
+            "tried": sorted(tried),
         }
 
     @property
     def done(self) -> bool:
         return not self.waiting or self.since_gain >= PATIENCE
 
-    def promise(self, model: CostModel) -> float:
-        """Milliseconds of an inference that the next candidate is expected to save."""
+    def promise(self, model: CostModel, anew: bool = True) -> float:
+        """Milliseconds of an inference that the next candidate is expected to save.
+
+        anew   by what the model knows now; False: by what it knew when it was asked the last time, which costs nothing
+        """
         gain = UNKNOWN_GAIN
         if self.space is not None and self.waiting and not self.hints:
-            gain = max(self.space.gains(model, self.waiting, self.ratio))
+            state = (model.count, len(self.waiting), self.ratio)
+            if self._gain_of is None or (anew and self._gain_of != state):
+                self._gain = max(self.space.gains(model, self.waiting, self.ratio))
+                self._gain_of = state
+            gain = self._gain
         return (self.ms or 0.0) * len(self.units) * gain / (1 + 0.1 * self.since_gain)
 
 

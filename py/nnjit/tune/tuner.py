@@ -166,12 +166,21 @@ class Tuner:
 
     def _next(self) -> Task | None:
         total = self._inference
-        promises = {
-            task: task.promise(self.model)
-            for task in self.tasks.values()
-            if not task.done and (task.ms or 0.0) * len(task.units) > MIN_SHARE * total
-        }
-        worth = [t for t, promise in promises.items() if t.hints or promise > MIN_EXPECTED * total]
+        least = MIN_EXPECTED * total
+        undone = [t for t in self.tasks.values() if not t.done]
+        undone = [t for t in undone if (t.ms or 0.0) * len(t.units) > MIN_SHARE * total]
+        # Promises change with all that is measured, but little: only the largest are looked at again.
+        promises = {t: t.promise(self.model, anew=False) for t in undone}
+        while best := self._most_promising(promises, least):
+            promise = best.promise(self.model)
+            if promise == promises[best]:
+                return best
+            promises[best] = promise
+        return self._most_promising({t: t.promise(self.model) for t in undone}, least)
+
+    @staticmethod
+    def _most_promising(promises: Mapping[Task, float], least: float) -> Task | None:
+        worth = [t for t, promise in promises.items() if t.hints or promise > least]
         return max(worth, key=lambda t: (t.hints > 0, promises[t]), default=None)
 
     def _order(self, task: Task) -> None:
@@ -339,7 +348,9 @@ class Tuner:
         """Task → what a later visit starts from: schedule, tried ones, whether the search is over."""
         over = self.finished
         return {
-            t.key: {**t.record(), "done": over or t.done} for t in self.tasks.values() if t.trials or t.done
+            t.key: {**t.record(), "done": over or t.done}
+            for t in self.tasks.values()
+            if t.trials or t.done or over
         }
 
     def report(self) -> list[dict]:
