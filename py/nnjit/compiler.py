@@ -117,6 +117,9 @@ class _Assembly:
             if t in seen or (isinstance(t, Compute) and t.into):
                 self.outputs[n] = self.builder.materialize(self.builder.view(t, t.shape, lambda *c: c))
             seen.add(self.outputs[n])
+        ports: list[dict] = [{"name": info.name} for info in self.graph.outputs]
+        if self.builder.checks:
+            ports.append(self._checks({port["name"] for port in ports}))
         groups = fuser.run(self.builder.computes, list(self.outputs))
         needed = self._needed(groups, fuser)
         self.clock.lap("fuse")
@@ -157,12 +160,12 @@ class _Assembly:
             "inputs": self._inputs(),
             "outputs": [
                 {
-                    "name": info.name,
+                    **port,
                     "dtype": t.dtype,
                     "shape": [to_json(d) for d in t.shape],
                     "buffer": self.table.ids[t],
                 }
-                for info, t in zip(self.graph.outputs, self.outputs, strict=True)
+                for port, t in zip(ports, self.outputs, strict=True)
             ],
             "buffers": [*self.table.specs.values(), *self._extra_buffers(units)],
             "units": [emitter.unit(u) for u in units],
@@ -174,6 +177,16 @@ class _Assembly:
         text = json.dumps(body)
         self.clock.lap("plan")
         return CompiledPlan(text, blobs, items, units, self.scheduler, self.target, self.clock.stages)
+
+    def _checks(self, names: set[str]) -> dict:
+        """Add an output that callers do not see: an i32 for each check, 0 where it holds; gives what the plan says of it."""
+        messages, counts = zip(*self.builder.checks, strict=True)
+        self.builder.node = ""
+        self.outputs.append(self.builder.materialize(self.builder.concat(counts, 0)))
+        name = "checks"
+        while name in names:
+            name += "'"
+        return {"name": name, "checks": messages}
 
     def _needed(self, groups: list[Group], fuser: Fuser) -> set[Compute]:
         """Members whose elements another kernel, or the caller, reads from memory."""

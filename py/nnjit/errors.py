@@ -31,7 +31,7 @@ class ExternalDataError(NnjitError):
 
 
 class InputError(NnjitError):
-    """An inference input is missing, unknown, or of the wrong dtype, rank or shape."""
+    """An inference input is missing, unknown, of the wrong dtype, rank or shape, or leads to an index out of range."""
 
     code = "input"
 

@@ -42,6 +42,18 @@ def lookup(rows: int = 6) -> onnx.ModelProto:
     return _model(helper.make_graph([node], "lookup", [ids], [y], [_weight("table", rows, 2)]))
 
 
+def next_row() -> onnx.ModelProto:
+    """ids int64 [n] → rows ids + 1 of a table f32 [6, 2]."""
+    nodes = [
+        helper.make_node("Add", ["ids", "one"], ["next"], "add"),
+        helper.make_node("Gather", ["table", "next"], ["y"], "lookup"),
+    ]
+    ids = helper.make_tensor_value_info("ids", TensorProto.INT64, ["n"])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])
+    one = helper.make_tensor("one", TensorProto.INT64, [], [1])
+    return _model(helper.make_graph(nodes, "next_row", [ids], [y], [_weight("table", 6, 2), one]))
+
+
 def unsupported() -> onnx.ModelProto:
     """A node that nothing implements."""
     node = helper.make_node("Frobnicate", ["x"], ["y"], "odd_one", domain="com.example")

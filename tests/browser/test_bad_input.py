@@ -258,6 +258,25 @@ def test_an_index_beyond_its_axis_is_refused(client: Client) -> None:
     np.testing.assert_allclose(rows, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("device", ["wasm", "webgpu"])
+def test_an_index_that_is_computed_beyond_its_axis_is_refused(client: Client, device: str) -> None:
+    client.js(
+        't.next = await t.load(a[0], { tune: "off", threads: 1, device: a[1] });',
+        [client.publish(small_models.next_row().SerializeToString()), device],
+    )
+    run = "t.next.run({ ids: { data: BigInt64Array.from(a, BigInt), dims: [a.length], type: 'int64' } })"
+    says = ("node 'lookup' (Gather)", "input 'next'", "out of range (1 of them)")
+    check(client.failure(f"await {run}", [0, 5, 2]), "input", *says)
+    names, rows = client.js(
+        f"const outputs = await {run}; t.next.dispose(); "
+        "return [Object.keys(outputs), Array.from(outputs.y.data)];",
+        [4, -2],
+    )
+    expected = small_models.reference(small_models.next_row(), {"ids": np.array([4, -2])})["y"]
+    assert names == ["y"]
+    np.testing.assert_allclose(np.array(rows).reshape(2, 2), expected, atol=1e-6)
+
+
 # Fetching
 
 

@@ -16,6 +16,7 @@ from unit.ir_interpreter import STORAGE, WASM, KernelFault, poison, run
 
 from nnjit import ir
 from nnjit.compiler import CompiledPlan, _Assembly
+from nnjit.errors import InputError
 from nnjit.plan import UnitCode
 from nnjit.stopwatch import Stopwatch
 from nnjit.target import Target
@@ -159,7 +160,7 @@ class Machine:
         return env
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """The outputs. Buffers are poisoned first and stay readable in `memory`."""
+        """The outputs. Raises InputError where a check of the plan fails. Buffers are poisoned first and stay readable in `memory`."""
         env = self.fits(inputs)
         assert env is not None, "the plan does not fit these inputs"
         self.env = env
@@ -178,7 +179,13 @@ class Machine:
         for entry in self.plan["outputs"]:
             assert self.specs[entry["buffer"]]["kind"] == "output"
             shape = tuple(evaluate_json(d, env) for d in entry["shape"])
-            results.append(self.memory[entry["buffer"]].reshape(shape).astype(NUMPY[entry["dtype"]]))
+            result = self.memory[entry["buffer"]].reshape(shape).astype(NUMPY[entry["dtype"]])
+            if "checks" not in entry:
+                results.append(result)
+                continue
+            for message, count in zip(entry["checks"], result, strict=True):
+                if count:
+                    raise InputError(message)
         return results
 
     def _run_steps(self, steps: list[dict], seed: int = 0) -> None:

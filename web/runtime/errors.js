@@ -32,7 +32,7 @@ export class ExternalDataError extends NnjitError {
   static code = "external-data";
 }
 
-/** An inference input is missing, unknown, or of the wrong dtype, rank or shape. */
+/** An inference input is missing, unknown, of the wrong dtype, rank or shape, or leads to an index out of range. */
 export class InputError extends NnjitError {
   static code = "input";
 }

@@ -4,6 +4,7 @@
  * also between two samples of a measurement.
  */
 
+import { takeChecks } from "./checks.js";
 import { Courtesy } from "./courtesy.js";
 import { openDevice } from "./devices.js";
 import { UnsupportedError, VerificationError } from "./errors.js";
@@ -191,6 +192,7 @@ async function infer(request) {
   if (plan) checkIndices(plan, chosen.environment, request.inputs);
   const start = performance.now();
   const outputs = await theDevice().run({ ...chosen, ...request });
+  if (plan) takeChecks(plan, outputs);
   environments.set(chosen.plan, chosen.environment);
   const end = performance.now();
   courtesy.served(start, end);

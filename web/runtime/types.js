@@ -45,6 +45,7 @@
  * @property {string} dtype
  * @property {Expression[]} shape
  * @property {string | number | null} buffer
+ * @property {string[]} [checks] of an output that callers do not get: what is wrong where its elements are not 0
  * @property {Expression[]} [indexes] of an input: extents of the axes that its elements are indices of
  *
  * @typedef {object} Plan
