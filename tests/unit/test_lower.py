@@ -1,7 +1,8 @@
-"""Lowering: every schedule of every family's space computes what the tensor expressions say, wherever it may be run."""
+"""Lowering: the schedules of every family's space compute what the tensor expressions say, wherever they may be run."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 
 import numpy as np
@@ -212,7 +213,12 @@ FAMILIES: dict[str, Callable[[Model], Tensor]] = {
 }
 
 
-def check_every_schedule(build: Callable[[Model], Tensor], target: Target, most: int) -> None:
+SURE = 4
+"""Schedules at the front of a space, those that run first, that every run of the tests checks."""
+
+
+def check_schedules(build: Callable[[Model], Tensor], target: Target, most: int) -> None:
+    """Compare what the schedules of a space compute, up to `most` an item: the first ones, and others drawn afresh."""
     m = Model(11)
     out = build(m)
     expected = interpret([out], m.arrays, m.env.hints)[0]
@@ -220,9 +226,9 @@ def check_every_schedule(build: Callable[[Model], Tensor], target: Target, most:
     machine = Machine(compiled)
     close(machine.run(m.arrays)[0], expected)
     for n, item in enumerate(compiled.items):
-        schedules = compiled.scheduler.candidates(item)
-        step = -(-len(schedules) // most)
-        for schedule in schedules[::step]:
+        space = compiled.scheduler.candidates(item)
+        first, rest = space[:SURE], space[SURE:]
+        for schedule in [*first, *random.sample(rest, min(len(rest), most - SURE))]:
             try:
                 made = machine.run_unit(compiled.scheduler.unit(item, schedule), n)
                 for name, array in made.items():
@@ -233,15 +239,8 @@ def check_every_schedule(build: Callable[[Model], Tensor], target: Target, most:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @TARGETS
-def test_every_schedule_of_a_family_computes_its_expression(family: str, target: Target) -> None:
-    check_every_schedule(FAMILIES[family], target, most=48 if family == "matmul 7×5×10" else 10)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILIES)
-@TARGETS
-def test_the_whole_space_of_a_family_computes_its_expression(family: str, target: Target) -> None:
-    check_every_schedule(FAMILIES[family], target, most=1000)
+def test_the_schedules_of_a_family_compute_its_expression(family: str, target: Target) -> None:
+    check_schedules(FAMILIES[family], target, most=48 if family == "matmul 7×5×10" else 16)
 
 
 @TARGETS
@@ -250,7 +249,7 @@ def test_f64_computes_on_the_cpu_and_is_refused_by_the_gpu(target: Target) -> No
 
     build = product_of(5, 3, b=(3, 6), dtype="f64")
     if target.device == "wasm":
-        check_every_schedule(build, target, most=48)
+        check_schedules(build, target, most=48)
     else:
         with pytest.raises(UnsupportedError, match="f64"):
             m = Model()
