@@ -180,7 +180,7 @@ class _Assembly:
 
     def _checks(self, names: set[str]) -> dict:
         """Add an output that callers do not see: an i32 for each check, 0 where it holds; gives what the plan says of it."""
-        messages, counts = zip(*self.builder.checks, strict=True)
+        messages, counts = zip(*self.builder.checks.values(), strict=True)
         self.builder.node = ""
         self.outputs.append(self.builder.materialize(self.builder.concat(counts, 0)))
         name = "checks"

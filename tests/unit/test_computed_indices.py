@@ -7,6 +7,8 @@ import onnx
 import onnx.helper as h
 import onnxruntime
 import pytest
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
+from unit.one_operator import model
 from unit.plan_interpreter import RELAXED, WEBGPU, Machine
 
 from nnjit.compiler import InputSpec, compile_model
@@ -16,6 +18,7 @@ from nnjit.onnx.reader import read_model
 from nnjit.target import Target
 
 TARGETS = pytest.mark.parametrize("target", [RELAXED, WEBGPU], ids=["wasm", "webgpu"])
+MICROSOFT = {"domain": "com.microsoft"}
 X = np.random.default_rng(3).standard_normal((4, 3)).astype(np.float32)
 
 CASES = {
@@ -63,6 +66,35 @@ def test_an_index_that_leaves_its_axis_is_refused_with_the_node_and_its_input(
     np.testing.assert_array_equal(machine.run(inputs)[0], session.run(None, inputs)[0])
     with pytest.raises(InputError, match=r"node 'taker' .*input 'indices' are out of range"):
         machine.run(inputs | {"at": wrong - 1})
+
+
+def refused(proto: onnx.ModelProto, inputs: dict[str, np.ndarray], says: str) -> None:
+    """Compile `proto` for inputs, and check that they are refused at the inference, by onnxruntime too."""
+    dtypes = {"float32": "f32", "int32": "i32", "int64": "i64"}
+    specs = {name: InputSpec(dtypes[a.dtype.name], a.shape) for name, a in inputs.items()}
+    machine = Machine(compile_model(read_model(BytesSource(proto.SerializeToString())), specs, RELAXED))
+    with pytest.raises(InputError, match=says):
+        machine.run(inputs)
+    with pytest.raises((Fail, InvalidArgument, RuntimeException)):
+        onnxruntime.InferenceSession(proto.SerializeToString()).run(None, inputs)
+
+
+@pytest.mark.parametrize(
+    ("words", "segments"), [([[4, 0]], [[0, 1]]), ([[-1, 0]], [[0, 1]]), ([[3, 0]], [[0, 2]])]
+)
+def test_ids_beyond_the_tables_of_an_embedding_are_refused(words: list, segments: list) -> None:
+    ids = [np.array(a, np.int32) for a in (words, segments)]
+    rows = [np.ones(shape, np.float32) for shape in ((4, 8), (5, 8), (2, 8), (8,), (8,))]
+    proto = model("EmbedLayerNormalization", [*ids, *rows], range(2, 7), outputs=2, **MICROSOFT)
+    refused(proto, {"x0": ids[0], "x1": ids[1]}, "EmbedLayerNormalization.* are out of range")
+
+
+@pytest.mark.parametrize("positions", [[[4, 5, 6]], [[0, -1, 2]], [4]])
+def test_positions_beyond_the_angles_of_a_rotation_are_refused(positions: list) -> None:
+    x, at = np.ones((1, 2, 3, 8), np.float32), np.array(positions)
+    angles = np.ones((6, 4), np.float32)
+    proto = model("RotaryEmbedding", [x, at, angles, angles], [2, 3], **MICROSOFT)
+    refused(proto, {"x0": x, "x1": at}, "RotaryEmbedding.* are out of range")
 
 
 def test_no_index_is_out_of_range_where_there_is_none() -> None:

@@ -16,6 +16,7 @@ from ..tensor.build import broadcast_at
 from ..tensor.tensor import Tensor
 from .contraction import contraction
 from .elementwise import like
+from .indexing import count_outside
 from .reduction import reduced
 from .registry import Context, operator
 
@@ -290,6 +291,9 @@ def _rotary(ctx: Context, x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor
     turned = ctx.attr_int("rotary_embedding_dim", 0) or width
     place: Place | None = None
     if positions is not None:
+        least_rows = x.shape[1] if positions.rank == 1 else 1
+        operand = 1 if ctx.node.domain == MICROSOFT else 3
+        count_outside(ctx, positions, [cos.shape[0] - least_rows + 1], operand, negative=False)
         if positions.rank == 1:
             place = lambda n, s: ir.value_index(positions.at(0)) + s  # noqa: E731
         else:

@@ -36,17 +36,17 @@ def wrapped(element: ir.Expr, extent: Index) -> ir.Expr:
     return ir.select(ir.binary("lt", i, ir.const(0, "i32")), ir.add(i, ir.index(extent)), i)
 
 
-def check_range(ctx: Context, indices: Tensor, extents: Sequence[Index]) -> None:
+def check_range(ctx: Context, indices: Tensor, extents: Sequence[Index], operand: int = 1) -> None:
     """Raise ModelFormatError for a known index that leaves its axis; the last axis of `indices` goes over `extents`.
 
-    One extent serves all. Inputs of the model are noted, to be checked before each inference; indices that are computed
+    `operand`: the number of the node's input that they are. One extent serves all. Inputs of the model are noted, to be checked before each inference; indices that are computed
     are counted by a kernel where they leave the axis, and limited to it where they are used. Large constants are trusted.
     """
     base = indices.base if isinstance(indices, Alias) else indices
     if isinstance(base, Source) and base.kind == "input" and len(extents) == 1:
         ctx.b.indexed.setdefault(str(base.origin), {})[extents[0]] = None
     elif indices.content is None and (not isinstance(base, Source) or base.kind == "input"):
-        _check_computed(ctx, indices, extents)
+        count_outside(ctx, indices, extents, operand)
     if indices.content is None:
         return
     rows = indices.content.reshape(-1, len(extents))
@@ -58,8 +58,16 @@ def check_range(ctx: Context, indices: Tensor, extents: Sequence[Index]) -> None
             raise ctx.malformed(f"index {worst} is out of range for an axis of {ctx.env.hint(extent)}")
 
 
-def _check_computed(ctx: Context, indices: Tensor, extents: Sequence[Index]) -> None:
-    """Have each inference count the indices that leave their axis; the arguments are those of `check_range`."""
+def count_outside(
+    ctx: Context, indices: Tensor, extents: Sequence[Index], operand: int, negative: bool = True
+) -> None:
+    """Have each inference count the indices that leave their axis, and fail where there are any.
+
+    `negative`: whether −1 is the last element, rather than out of range; the others are those of `check_range`.
+    """
+    key = "range", indices, *extents, negative
+    if key in ctx.b.checks:
+        return
     outer = indices.shape if len(extents) == 1 else indices.shape[:-1]
 
     def outside(*c: Index) -> ir.Expr:
@@ -67,13 +75,13 @@ def _check_computed(ctx: Context, indices: Tensor, extents: Sequence[Index]) -> 
         for n, extent in enumerate(extents):
             index = indices.at(*c) if len(extents) == 1 else indices.at(*c, n)
             size = ir.cast(ir.index(extent), index.dtype)
-            below = ir.binary("lt", index, ir.unary("neg", size))
+            below = ir.binary("lt", index, ir.unary("neg", size) if negative else ir.const(0, index.dtype))
             leaves = ir.binary("or", below, ir.binary("ge", index, size))
             count = ir.add(count, ir.select(leaves, ir.const(1, "i32"), ir.const(0, "i32")))
         return count
 
-    wrong = f"{ctx.node.describe()}: indices in its input '{ctx.node.inputs[1]}' are out of range"
-    ctx.b.checks.append((wrong, ctx.b.reduce("sum", (1,), outer, lambda _, *c: outside(*c), "i32", "check")))
+    wrong = f"{ctx.node.describe()}: indices in its input '{ctx.node.inputs[operand]}' are out of range"
+    ctx.b.checks[key] = wrong, ctx.b.reduce("sum", (1,), outer, lambda _, *c: outside(*c), "i32", "check")
 
 
 def least(a: ir.Expr, b: ir.Expr) -> ir.Expr:

@@ -10,6 +10,7 @@ from ..onnx.tensors import DTYPES
 from ..symbolic import IntExpr, floordiv, maximum, minimum, product
 from ..tensor.tensor import Tensor
 from .cast import cast_to
+from .indexing import count_outside
 from .reduction import count_of, mean_over, reduced, wide
 from .registry import Context, operator
 from .window import all_of, follow_order
@@ -202,6 +203,10 @@ def embed_layer_normalization(
     """Layer norm of word + position + segment embeddings; outputs: result, mask index (sum of the mask), the sum."""
     batch, length = input_ids.shape
     width = words.shape[1]
+    rows = [(0, input_ids, words), (1, segment_ids, segments), (8, position_ids, positions)]
+    for operand, ids, table in rows:
+        if ids is not None and table is not None:
+            count_outside(ctx, ids, [table.shape[0]], operand, negative=False)
 
     def row(table: Tensor, ids: Tensor, b: Index, s: Index, h: Index) -> ir.Expr:
         index = ir.value_index(ids.at(0 if ids.shape[0] == 1 else b, s))

@@ -46,8 +46,8 @@ class Builder:
         """The model's inputs, in order."""
         self.indexed: dict[str, dict[Index, None]] = {}
         """Input → extents of the axes that its elements are indices of."""
-        self.checks: list[tuple[str, Compute]] = []
-        """(what is wrong, an i32 that says how often) of what only an inference can check."""
+        self.checks: dict[object, tuple[str, Compute]] = {}
+        """What only an inference can check, each thing once → (what is wrong, an i32 [1] that says how often)."""
         self.computes: list[Compute] = []
         """Every Compute in order of creation, which is a topological order."""
 
