@@ -182,7 +182,8 @@ class _Assembly:
         """Add an output that callers do not see: an i32 for each check, 0 where it holds; gives what the plan says of it."""
         messages, counts = zip(*self.builder.checks.values(), strict=True)
         self.builder.node = ""
-        self.outputs.append(self.builder.materialize(self.builder.concat(counts, 0)))
+        whole = counts[0] if len(counts) == 1 else self.builder.concat(counts, 0)
+        self.outputs.append(self.builder.materialize(whole))
         name = "checks"
         while name in names:
             name += "'"
