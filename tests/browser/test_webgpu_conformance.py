@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from unit.conformance import DTYPES, _settle_shapes, _spec, cases
+from unit.conformance import DTYPES, cases, prepared
 from unit.test_ops_conformance import ACCEPTED
 
 from nnjit.compiler import compile_model
-from nnjit.onnx.protobuf import BytesSource
-from nnjit.onnx.reader import read_model
 from nnjit.target import Target
 from nnjit_build.server import SiteServer
 
@@ -45,14 +43,8 @@ def gpu(browser: Browser, site: SiteServer) -> Iterator[Gpu]:
 @pytest.mark.parametrize("name", chosen())
 def test_a_node_case_gives_the_expected_outputs(gpu: Gpu, name: str) -> None:
     case = cases()[name]
-    graph = read_model(BytesSource(case.model))
-    inputs = {
-        info.name: np.asarray(array)
-        for info, array in zip(graph.inputs, case.inputs, strict=True)
-        if array is not None
-    }
-    _settle_shapes(graph, inputs)
-    compiled = compile_model(graph, {n: _spec(a) for n, a in inputs.items()}, TARGET)
+    graph, inputs, specs = prepared(case.model, case.inputs)
+    compiled = compile_model(graph, specs, TARGET)
     plan = json.loads(compiled.json)
     environment = {}
     for symbol in plan["symbols"]:

@@ -99,8 +99,18 @@ def run(model: bytes, arrays: list[Any], symbolic: bool = False) -> list[np.ndar
     symbolic    trace as if the model declared no extent, so that all but 0 and 1 are symbols
     """
     source = BytesSource(model)
-    graph = read_model(source)
+    graph, inputs, specs = prepared(model, arrays, symbolic)
     check_operators(graph)
+    builder = Builder(Env())
+    outputs = trace(graph, specs, builder)
+    return interpret(outputs, inputs, builder.env.hints, lambda tensor: load(tensor, lambda file: source))
+
+
+def prepared(
+    model: bytes, arrays: list[Any], symbolic: bool = False
+) -> tuple[Graph, dict[str, np.ndarray], dict[str, InputSpec]]:
+    """The graph of a model, its inputs by name, and what the compiler is told of them; the arguments are those of `run`."""
+    graph = read_model(BytesSource(model))
     inputs = {
         info.name: np.asarray(array)
         for info, array in zip(graph.inputs, arrays, strict=True)
@@ -109,10 +119,7 @@ def run(model: bytes, arrays: list[Any], symbolic: bool = False) -> list[np.ndar
     _settle_shapes(graph, inputs)
     if symbolic:
         graph.inputs = [ValueInfo(i.name, i.dtype, None) for i in graph.inputs]
-    specs = {name: _spec(array) for name, array in inputs.items()}
-    builder = Builder(Env())
-    outputs = trace(graph, specs, builder)
-    return interpret(outputs, inputs, builder.env.hints, lambda tensor: load(tensor, lambda file: source))
+    return graph, inputs, {name: _spec(array) for name, array in inputs.items()}
 
 
 def _settle_shapes(graph: Graph, inputs: dict[str, np.ndarray]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from unit.conformance import _settle_shapes, _spec, cases
+from unit.conformance import cases, prepared
 from unit.ir_interpreter import STORAGE as INTERPRETED
 from unit.plan_interpreter import Machine
 from unit.test_ops_conformance import ACCEPTED
@@ -14,9 +14,6 @@ from unit.wasm_engine import RELAXED, STORAGE, run_kernel
 
 from nnjit import ir
 from nnjit.compiler import compile_model
-from nnjit.graph.graph import ValueInfo
-from nnjit.onnx.protobuf import BytesSource
-from nnjit.onnx.reader import read_model
 from nnjit.symbolic import evaluate
 
 
@@ -49,16 +46,8 @@ class WasmMachine(Machine):
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_node_case_compiled_to_wasm_gives_the_expected_outputs(name: str, extents: str) -> None:
     case = cases()[name]
-    graph = read_model(BytesSource(case.model))
-    inputs = {
-        info.name: np.asarray(array)
-        for info, array in zip(graph.inputs, case.inputs, strict=True)
-        if array is not None
-    }
-    _settle_shapes(graph, inputs)
-    if extents == "symbolic":
-        graph.inputs = [ValueInfo(i.name, i.dtype, None) for i in graph.inputs]
-    plan = compile_model(graph, {n: _spec(a) for n, a in inputs.items()}, RELAXED)
+    graph, inputs, specs = prepared(case.model, case.inputs, extents == "symbolic")
+    plan = compile_model(graph, specs, RELAXED)
     machine = WasmMachine(plan, lambda source: case.model[source["offset"] :][: source["length"]])
     for value, expected in zip(machine.run(inputs), case.outputs, strict=True):
         wanted = np.asarray(expected)
