@@ -214,7 +214,15 @@ def shuffle(a: Expr, b: Expr, lanes: tuple[int, int, int, int]) -> Expr:
     return expr("shuffle", a.dtype, 4, (a, b), lanes)
 
 
+def uncast(x: Expr) -> Expr:
+    """What `x` is a cast of, through any number of casts."""
+    while x.op == "cast":
+        x = x.args[0]
+    return x
+
+
 def cast(x: Expr, dtype: str) -> Expr:
+    """x in another dtype; constants at once, but for floats that become integers."""
     if x.dtype == dtype:
         return x
     if (

@@ -38,8 +38,8 @@ class Roles:
     __slots__ = ("batch", "rows", "columns", "inner", "left", "right")
 
     def __init__(self, spec: KernelSpec, left: ir.Expr, right: ir.Expr) -> None:
-        on_left = [depends(_load(left).attr[1], v) for v, _ in spec.outer]
-        on_right = [depends(_load(right).attr[1], v) for v, _ in spec.outer]
+        on_left = [depends(ir.uncast(left).attr[1], v) for v, _ in spec.outer]
+        on_right = [depends(ir.uncast(right).attr[1], v) for v, _ in spec.outer]
         sides = list(zip(spec.outer, on_left, on_right, strict=True))
         self.rows: Axes = tuple(axis for axis, a, b in sides if a and not b)
         self.columns: Axes = tuple(axis for axis, a, b in sides if b and not a)
@@ -303,16 +303,9 @@ def _within(at: Index, total: Index, size: int, step: int = 1) -> Index:
     return at if _divides(size, total) else minimum(at, total - step)
 
 
-def _load(operand: ir.Expr) -> ir.Expr:
-    """The load below the casts of an operand."""
-    while operand.op == "cast":
-        operand = operand.args[0]
-    return operand
-
-
 def _neighbours(operand: ir.Expr, axis: str, mapping: dict[str, Index]) -> ir.Expr:
     """Four values of `operand` along `axis`, from the position that `mapping` says."""
-    load = _load(operand)
+    load = ir.uncast(operand)
     if (
         coefficient(load.attr[1], axis) == 1
         and operand.dtype in VECTOR_DTYPES

@@ -19,7 +19,7 @@ from ..ir import LANES, nodes
 from ..schedule.schedule import Schedule
 from ..symbolic import product, substitute, var
 from ..target import Target
-from .loops import bind, nest
+from .loops import bind, nest, row_major
 from .lower import Lowered, Tiles, lower_inside
 from .mathlib import expand_body
 from .normalize import normalize
@@ -177,9 +177,7 @@ class _Lanes(Tiles):
         source = next(x.attr[0] for x in nodes(value) if x.op == "load")
         self.stages.values.packed_loads.setdefault(value, None)  # type: ignore[arg-type]
         value = substitute_expr(value, {found.words[0]: var("quad") * LANES + var("lane")})
-        place: Index = 0
-        for v, d in axes:
-            place = place * d + var(v)
+        place = row_major(axes)
         if summed:
             total = ir.local("total", "f32")
             if factor != 1.0:
@@ -313,9 +311,7 @@ def _panel(spec: KernelSpec, found: Coded, schedule: Schedule, target: Target, n
     body: list[ir.Stmt] = []
     base = bind(body, BASE, tile_start(ir.TASK, tile, extent))
     _fill(body, found, tile, base)
-    k: Index = 0
-    for v, d in (found.blocks, found.words, found.codes):
-        k = k * d + var(v)
+    k = row_major((found.blocks, found.words, found.codes))
     weight = ir.load(PANEL, k * tile + var(column) - base, "f32")
     first = spec.stages[0]
     total = Reduce(first.reduces[0].name, "sum", ir.mul(found.x, weight))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from .. import ir
 from ..symbolic import floordiv, mod, var, variables
@@ -17,8 +17,16 @@ def bind(block: list[ir.Stmt], name: str, e: Index) -> Index:
     return var(name)
 
 
+def row_major(axes: Sequence[tuple[str, Index]]) -> Index:
+    """The number of a point of `axes`, (variable, extent) pairs, the last of which counts fastest."""
+    number: Index = 0
+    for v, extent in axes:
+        number = number * extent + var(v)
+    return number
+
+
 def decode(block: list[ir.Stmt], number: Index, axes: Axes, suffix: str = "_t") -> dict[str, Index]:
-    """Positions along `axes` of the row-major `number` over all of them, each bound to the axis's name with `suffix`."""
+    """The point of `axes` whose `row_major` number this is: axis → position, bound to the axis's name with `suffix`."""
     found: dict[str, Index] = {}
     for left, (axis, extent) in zip(reversed(range(len(axes))), reversed(axes), strict=True):
         if extent in (0, 1):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from .. import ir
 from ..schedule.schedule import Schedule
 from ..symbolic import ceildiv, product, var
+from .loops import row_major
 from .spec import (
     Index,
     KernelSpec,
@@ -59,9 +60,7 @@ def packed_operand(
     """
     operands = spec.operands
     assert operands is not None
-    load = operands[number]
-    while load.op == "cast":
-        load = load.args[0]
+    load = ir.uncast(operands[number])
     buffer = next(x.attr[0] for x in ir.nodes(load) if x.op == "load")
     source = next(b for b in spec.buffers if b.name == buffer)
     storage = source.storage if load.op == "load" else load.dtype
@@ -75,9 +74,7 @@ def packed_operand(
         value = substitute_expr(load, {axis: start + var(axis)})
     else:
         axes += inner
-    place: Index = 0
-    for v, d in axes:
-        place = place * d + var(v)
+    place = row_major(axes)
     stages = [Stage((), [], [StoreTo(name, place, value)])]
     touched = touched_buffers(stages)
     buffers = [ir.Buffer(b.name, b.storage, "r") for b in spec.buffers if b.name in touched]

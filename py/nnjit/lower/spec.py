@@ -30,6 +30,8 @@ Axes = tuple[tuple[str, Index], ...]
 
 
 class Reduce:
+    """`value`, combined ("sum", "prod", "max", "min") over the axes of its stage, under a name for later stages."""
+
     __slots__ = ("name", "combine", "value")
 
     def __init__(self, name: str, combine: str, value: ir.Expr) -> None:
@@ -51,6 +53,8 @@ class StoreTo:
 
 
 class Stage:
+    """At each point of the outer axes: loops over `axes` that reduce and store; without axes, stores alone."""
+
     __slots__ = ("axes", "reduces", "stores")
 
     def __init__(self, axes: Axes, reduces: list[Reduce], stores: list[StoreTo]) -> None:
@@ -64,7 +68,7 @@ class Stage:
 
 
 class KernelSpec:
-    """See the module's docstring. `hints` are the values at hand of the symbols, `low` their least values."""
+    """See the module's docstring. `hints` are the values at hand of the symbols, `bounds` their inclusive ranges."""
 
     __slots__ = ("outer", "stages", "buffers", "symbols", "hints", "bounds", "_text", "_hinted")
 
@@ -95,6 +99,7 @@ class KernelSpec:
         return known
 
     def extent(self, axis: str) -> Index:
+        """The extent of an axis, outer or of a stage. Raises KeyError for one that is not there."""
         for v, d in self.outer:
             if v == axis:
                 return d
@@ -116,7 +121,7 @@ class KernelSpec:
         stage = self.stages[0]
         if len(stage.reduces) == 1 and not stage.stores and stage.reduces[0].combine == "sum" and stage.axes:
             v = stage.reduces[0].value
-            if v.op == "mul" and all(_plain_load(a) for a in v.args):
+            if v.op == "mul" and all(ir.uncast(a).op == "load" for a in v.args):
                 return v.args[0], v.args[1]
         return None
 
@@ -138,12 +143,6 @@ class KernelSpec:
                     lines.append(f"  {w.buffer}[{w.index}] = {value}{where}")
             self._text = "\n".join(lines)
         return self._text
-
-
-def _plain_load(e: ir.Expr) -> bool:
-    while e.op == "cast":
-        e = e.args[0]
-    return e.op == "load"
 
 
 def _axes(axes: Axes) -> str:

@@ -42,7 +42,7 @@ class Tiling:
             # A tile that overlaps its neighbour would read what the neighbour's task has already replaced.
             self.sizes = dict.fromkeys(self.sizes, 1)
         vector = schedule.vector if schedule.vector in self.sizes else ""
-        if vector and (self.sizes[vector] < LANES or not _fits_vectors(spec)):
+        if vector and (self.sizes[vector] < LANES or not fits_vectors(spec)):
             vector = ""
         if vector:
             self.sizes[vector] -= self.sizes[vector] % LANES
@@ -55,6 +55,6 @@ def tile_start(number: Index, tile: int, extent: Index) -> Index:
     return start if isinstance(extent, int) and extent % tile == 0 else minimum(start, extent - tile)
 
 
-def _fits_vectors(spec: KernelSpec) -> bool:
+def fits_vectors(spec: KernelSpec) -> bool:
     """Whether every value that is reduced or stored fits a vector lane."""
     return all(v.dtype in VECTOR_DTYPES for s in spec.stages for v in s.values())

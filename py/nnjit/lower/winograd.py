@@ -26,6 +26,7 @@ from ..ir import LANES
 from ..schedule.schedule import Schedule
 from ..symbolic import ceildiv, floordiv, minimum, product, substitute, var
 from ..target import Target
+from .loops import row_major
 from .lower import Lowered, lower
 from .packing import Packed
 from .spec import (
@@ -178,9 +179,7 @@ class _Winograd:
             "v": self.count * self.planes["v"],
             "m": self.count * self.planes["m"],
         }
-        self.tile: Index = 0
-        for v, d in self.tiles:
-            self.tile = self.tile * d + var(v)
+        self.tile = row_major(self.tiles)
 
     def run(self, target: Target, name: str) -> Lowered:
         operands = self.spec.contraction

@@ -7,7 +7,7 @@ in bounded time to a kernel of bounded size; whether that kernel is right and fa
 
 from __future__ import annotations
 
-from ..ir import LANES
+from ..ir import LANES, uncast
 from ..lower.blocked import roles_of, shared_bytes
 from ..lower.coded import coded, panel_bytes
 from ..lower.pairs import paired
@@ -166,10 +166,7 @@ def _check_pack(schedule: Schedule, spec: KernelSpec) -> None:
     if operands is None or schedule.vector not in (axis for axis, _ in spec.outer):
         raise ValueError("pack needs a contraction with a vector axis among its outer axes")
     for number in schedule.pack:
-        load = operands[number]
-        while load.op == "cast":
-            load = load.args[0]
-        at = load.attr[1]
+        at = uncast(operands[number]).attr[1]
         if not depends(at, schedule.vector) and not schedule.pairs:
             raise ValueError(f"operand {number} does not depend on the vector axis {schedule.vector}")
         elements = 1

@@ -23,11 +23,7 @@ class Roles:
     def __init__(self, spec: KernelSpec) -> None:
         operands = spec.contraction
         assert operands is not None
-        self.loads: list[ir.Expr] = []
-        for e in operands:
-            while e.op == "cast":
-                e = e.args[0]
-            self.loads.append(e)
+        self.loads = [ir.uncast(e) for e in operands]
         self.indices: list[Index] = [e.attr[1] for e in self.loads]
         self.store: Index = next(w for s in reversed(spec.stages) for w in s.stores).index
         wide = [v for v, d in reversed(spec.outer) if spec.hint(d) >= ir.LANES]

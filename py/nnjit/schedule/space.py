@@ -11,6 +11,7 @@ from .. import ir
 from ..lower.chain import KEY, LEAST_BLOCK, Chain
 from ..lower.coded import coded
 from ..lower.spec import KernelSpec
+from ..lower.tiling import fits_vectors
 from ..target import Target
 from .coded import coded_schedules
 from .gpu import gpu_contraction, gpu_rows
@@ -31,7 +32,7 @@ def space(spec: KernelSpec, target: Target) -> list[Schedule]:
     # Rows that a kernel reads again after writing them are not cut into tiles.
     elif spec.contraction is not None and not any(b.access == "rw" for b in spec.buffers):
         found = _contraction(spec, target)
-        if not _fits_vectors(spec):
+        if not fits_vectors(spec):
             found = [s for s in found if not s.pack] or elementwise(spec)
     elif target.device == "webgpu":
         found = gpu_rows(spec, target)
@@ -88,10 +89,3 @@ def _chain(spec: Chain, target: Target) -> list[Schedule]:
             )
             scored.append((cost, len(scored), schedule))
     return [schedule for _, _, schedule in sorted(scored, key=lambda s: s[:2])][:MAX_CHAINS]
-
-
-def _fits_vectors(spec: KernelSpec) -> bool:
-    """Whether every value that is reduced or stored has 4 bytes or is a bool; only those are packed."""
-    values = [r.value for s in spec.stages for r in s.reduces]
-    values += [w.value for s in spec.stages for w in s.stores]
-    return all(v.dtype in ("f32", "i32", "u32", "bool") for v in values)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ir import LANES, Expr, nodes
+from ..ir import LANES, nodes, uncast
 from ..lower.chain import Chain
 from ..lower.spec import KernelSpec, coefficient, depends
 from ..schedule.schedule import Schedule
@@ -71,7 +71,7 @@ class Analysis:
         count = sum(bool(e.args) and e.op != "cast" for e in values) + len(stage.reduces)
         self.arithmetic = 1.0 if product_of_loads else float(max(1, count))
         """Operations of an iteration; a product and its sum are one."""
-        operands = [_load(e) for e in spec.contraction or ()]
+        operands = [uncast(e) for e in spec.contraction or ()]
         self.loads: list[tuple[frozenset[str], frozenset[str], int | None]] = []
         """Of each load: the axes that move it, those that move it to the next element, the number of the operand."""
         axes = (*self.extents, self.inner)
@@ -136,12 +136,6 @@ class Analysis:
             "block": float(bool(schedule.block)),
         }
         return np.array([found[name] for name in NAMES])
-
-
-def _load(e: Expr) -> Expr:
-    while e.op == "cast":
-        e = e.args[0]
-    return e
 
 
 class CostModel:
