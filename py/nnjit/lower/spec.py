@@ -30,7 +30,7 @@ Axes = tuple[tuple[str, Index], ...]
 
 
 class Reduce:
-    """`value`, combined ("sum", "prod", "max", "min") over the axes of its stage, under a name for later stages."""
+    """`value`, combined (sum, prod, max, min or pmax) over the axes of its stage, under a name for later stages."""
 
     __slots__ = ("name", "combine", "value")
 

@@ -16,8 +16,8 @@ from .. import ir
 from ..errors import VerificationError
 from ..graph.dtype import NUMPY
 from ..graph.graph import Initializer
-from ..symbolic import Opaque, evaluate, values_of
-from .tensor import Alias, Compute, Index, Parts, Source, Tensor, View
+from ..symbolic import Opaque, evaluate
+from .tensor import Alias, Compute, Index, Parts, Source, Tensor, View, reads
 
 _COMBINE: dict[str, np.ufunc] = {
     "sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum, "pmax": np.fmax,
@@ -43,32 +43,11 @@ def interpret(
 def operands(t: Tensor) -> Iterator[Tensor]:
     """The tensors that `t` is made from: what a Compute's body reads, the parts of Parts, the base of the others."""
     if isinstance(t, Compute):
-        yield from reads(t.body)
+        yield from (read for read, _ in reads(t.body))
     elif isinstance(t, Parts):
         yield from t.parts
     elif isinstance(t, (View, Alias)):
         yield t.base
-
-
-def reads(body: ir.Expr) -> Iterator[Tensor]:
-    """Every tensor that `body` reads, in indices too; more than once if it reads it more than once."""
-    seen: set[int] = set()
-    stack = [body]
-    while stack:
-        e = stack.pop()
-        if id(e) in seen:
-            continue
-        seen.add(id(e))
-        stack.extend(e.args)
-        indices: tuple[Index, ...] = ()
-        if e.op == "read":
-            attr: Any = e.attr
-            indices = attr[1]
-            yield attr[0]
-        elif e.op == "index":
-            indices = (e.attr,)
-        for index in indices:
-            stack.extend(values_of(index))
 
 
 class _Interpreter:
