@@ -103,3 +103,23 @@ def test_no_index_is_out_of_range_where_there_is_none() -> None:
     specs = {"x": InputSpec("f32", X.shape), "at": InputSpec("i64", (0,))}
     machine = Machine(compile_model(read_model(BytesSource(proto.SerializeToString())), specs, RELAXED))
     assert machine.run(inputs)[0].shape == (0, 3)
+
+
+def test_the_first_of_known_positions_need_no_check() -> None:
+    nodes = [
+        h.make_node("Shape", ["x"], ["count"], start=0, end=1),
+        h.make_node("Slice", ["positions", "zero", "count"], ["first"]),
+        h.make_node("Gather", ["table", "first"], ["y"]),
+    ]
+    stored = [
+        h.make_tensor("positions", 7, [8], list(range(8))),
+        h.make_tensor("zero", 7, [1], [0]),
+        h.make_tensor("table", 1, [8, 2], list(range(16))),
+    ]
+    x = h.make_tensor_value_info("x", 1, ["rows", 3])
+    graph = h.make_graph(nodes, "first", [x], [onnx.ValueInfoProto(name="y")], stored)
+    proto = h.make_model(graph, opset_imports=[h.make_opsetid("", 17)], ir_version=9)
+    specs = {"x": InputSpec("f32", X.shape)}
+    machine = Machine(compile_model(read_model(BytesSource(proto.SerializeToString())), specs, RELAXED))
+    assert [port["name"] for port in machine.plan["outputs"]] == ["y"]
+    np.testing.assert_array_equal(machine.run({"x": X})[0], np.arange(8).reshape(4, 2))

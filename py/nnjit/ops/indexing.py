@@ -10,7 +10,7 @@ from .. import ir
 from ..graph.dtype import NUMPY
 from ..graph.graph import Node
 from ..symbolic import IntExpr
-from ..tensor.tensor import Alias, Compute, Index, Shape, Source, Tensor
+from ..tensor.tensor import Alias, Compute, Index, Shape, Source, Tensor, View
 from . import content as known
 from .cast import cast_to
 from .elementwise import no_number
@@ -66,7 +66,7 @@ def count_outside(
     `negative`: whether −1 is the last element, rather than out of range; the others are those of `check_range`.
     """
     key = "range", indices, *extents, negative
-    if key in ctx.b.checks:
+    if key in ctx.b.checks or _stays_inside(indices, extents):
         return
     outer = indices.shape if len(extents) == 1 else indices.shape[:-1]
 
@@ -82,6 +82,19 @@ def count_outside(
 
     wrong = f"{ctx.node.describe()}: indices in its input '{ctx.node.inputs[operand]}' are out of range"
     ctx.b.checks[key] = wrong, ctx.b.reduce("sum", (1,), outer, lambda _, *c: outside(*c), "i32", "check")
+
+
+def _stays_inside(indices: Tensor, extents: Sequence[Index]) -> bool:
+    """Whether the indices are some of known ones, such as the first positions of a table, all of which fit every extent."""
+    base = indices
+    while isinstance(base, Alias | View):
+        base = base.base
+    known_ones = [] if base.content is None else base.content.reshape(-1).tolist()
+    return bool(known_ones) and all(
+        isinstance(i, int) and isinstance(extent, int) and 0 <= i < extent
+        for i in known_ones
+        for extent in extents
+    )
 
 
 def least(a: ir.Expr, b: ir.Expr) -> ir.Expr:
