@@ -152,20 +152,21 @@ class StageLoops:
     def _iterations(
         self, body: list[ir.Stmt], stage: Stage, points: list[Point], shifts: Sequence[Shift], copies: int
     ) -> None:
-        """One or several iterations of the innermost loop, for every point; equal loads are done once."""
+        """One or several iterations of the innermost loop, for every point; equal loads are done once. Nothing is stored
+        before all is known, as in `_store_points`."""
         self._lets = {}
         products: list[Product] = []
+        stores: list[ir.Stmt] = []
         for n, shift in enumerate(shifts):
             self.values.forget(points)
             for p in points:
+                ready = [self._ready(body, w, p, shift) for w in stage.stores]
                 for r in stage.reduces:
                     self._accumulate(body, r, p, shift, n % copies, products)
-                if stage.stores:
-                    self._multiply_add(body, products)
-                    products = []
-                for w in stage.stores:
-                    self._store(body, w, p, shift)
+                for w, value in zip(stage.stores, ready, strict=True):
+                    self._store(stores, w, p, shift, value)
         self._multiply_add(body, products)
+        body += stores
 
     def _accumulate(
         self, body: list[ir.Stmt], r: Reduce, p: Point, shift: Shift, copy: int, products: list[Product]
@@ -179,6 +180,7 @@ class StageLoops:
             products.append(Product(a, b, r.value.op, register))
             return
         value = self.values.value(r.value, p, shift)
+        value = self._lets.get(value, value)
         old = ir.local(register, r.value.dtype, self.values.lanes_of[register])
         body.append(ir.Assign(register, ir.binary(COMBINE[r.combine], old, value)))
 
@@ -215,7 +217,7 @@ class StageLoops:
         loads."""
         conditional = any(w.condition is not None for w in stores)
         early = conditional or bool(self.outer_vector)
-        ready = {(w, p): self._ready(block, w, p) for p in points for w in stores} if early else {}
+        ready = {(w, p): self._ready(block, w, p, {}) for p in points for w in stores} if early else {}
         for p in points:
             groups: dict[ir.Expr | None, list[ir.Stmt]] = {None: block}
             for w in stores:
@@ -229,10 +231,14 @@ class StageLoops:
                 if condition is not None:
                     block.append(ir.If(self.values.scalar(condition, p, {}), body, []))
 
-    def _ready(self, block: list[ir.Stmt], w: StoreTo, p: Point) -> ir.Expr:
+    def _ready(self, block: list[ir.Stmt], w: StoreTo, p: Point, shift: Shift) -> ir.Expr:
         """What is to be stored, in a local."""
-        value = self.values.value(w.value, p, {})
-        return value if value.op in ("local", "const") else self._held(block, value)
+        value = self.values.value(w.value, p, shift)
+        if value.op in ("local", "const"):
+            return value
+        if value not in self._lets:
+            self._lets[value] = self._held(block, value)
+        return self._lets[value]
 
     def _store(
         self, body: list[ir.Stmt], w: StoreTo, p: Point, shift: Shift, value: ir.Expr | None = None

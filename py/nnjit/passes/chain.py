@@ -17,6 +17,7 @@ from ..lower.spec import (
     Stage,
     StoreTo,
     depends,
+    expr_depends,
     index_substitution,
     map_expr,
     substitute_expr,
@@ -152,6 +153,7 @@ class _Finder:
         stride = keys + STRIDE_PAD
         passed = {names[scores], names[weights]}
         parts = [_part(spec, renames[n], passed, var(ROW) * stride + inner[n]) for n, spec in enumerate(made)]
+        parts = _scaled_late(parts, var(ROW) * stride + keys)
         row = self._row(parts, shared, columns[0])
         if (
             row is None
@@ -235,6 +237,37 @@ def _reads_late(spec: KernelSpec, buffer: str) -> bool:
             return True
         written = written or bool(s.stores)
     return False
+
+
+def _scaled_late(parts: list[KernelSpec], place: Index) -> list[KernelSpec]:
+    """The parts, such that a factor by which the middle one multiplies whole rows at its end is applied to the results.
+
+    Σ (e · f) · v = f · Σ e · v: a pass over the rows less. The factor of a row goes to SCRATCH[place], beside the row.
+    """
+    first, middle, last = parts
+    stage = middle.stages[-1]
+    if stage.reduces or len(stage.stores) != 1 or not stage.axes:
+        return parts
+    (store,) = stage.stores
+    if store.buffer != SCRATCH or store.value.op != "mul":
+        return parts
+    row = ir.load(SCRATCH, store.index, store.value.dtype)
+    factor = next((f for e, f in (store.value.args, store.value.args[::-1]) if e is row), None)
+    if factor is None or expr_depends(factor, {v for v, _ in stage.axes}, {}):
+        return parts
+    reduction = last.stages[0].reduces[0]
+    result = ir.local(reduction.name, reduction.value.dtype)
+    memo = {result: ir.mul(result, ir.load(SCRATCH, place, "f32"))}
+    results = [
+        Stage(s.axes, s.reduces, [StoreTo(w.buffer, w.index, map_expr(w.value, memo.get, memo)) for w in s.stores])
+        for s in last.stages[1:]
+    ]
+    scales = Stage((), [], [StoreTo(SCRATCH, place, factor)])
+    return [
+        first,
+        KernelSpec(middle.outer, [*middle.stages[:-1], scales], middle.buffers, middle.hints, middle.bounds),
+        KernelSpec(last.outer, [last.stages[0], *results], last.buffers, last.hints, last.bounds),
+    ]
 
 
 def _part(spec: KernelSpec, rename: Rename, passed: set[str], place: Index) -> KernelSpec:

@@ -11,6 +11,10 @@ from .schedule import MAX_CANDIDATES, Schedule
 from .winograd import winograd_schedules
 
 
+MAX_ACCUMULATORS = 24
+"""More of them spill in every browser."""
+
+
 def contraction(spec: KernelSpec, target: Target) -> list[Schedule]:
     """The better schedules first; empty where no axis is fit for vectors."""
     roles = Roles(spec)
@@ -95,16 +99,9 @@ def _register_tiles(
                 continue
             vectors = n // 4
             accumulators = m * vectors
-            if accumulators > 24 or (accumulators < 4 and m == 1 and n < min(width, 16) and row_axes):
+            if accumulators > MAX_ACCUMULATORS or (accumulators < 4 and m == 1 and n < min(width, 16) and row_axes):
                 continue
-            spill = max(0, accumulators + vectors + 1 + (not fused) - target.vector_registers)
-            cost = (
-                waste
-                * (-(-width // n) * n / width)
-                * ((1.8 if spill else 1.0) + 0.5 * (vectors + m) / accumulators)
-            )
-            cost *= 1 + 2.0 / max(4, accumulators)
-            cost *= 1.06 if n == 12 else 1.0  # Rows of 48 bytes lie across cache lines.
+            cost = waste * (-(-width // n) * n / width) * tile_cost(m, n, target, fused)
             cost *= _stores(roles, rows, column)
             for packing, pairs in packings:
                 laid_out = 1 + sum(_LAYOUT / roles.reuse(n) for n in packing if roles.slides(n))
@@ -123,6 +120,16 @@ def _register_tiles(
                     found.append((cost * penalty, number, schedule))
                     number += 1
     return found
+
+
+def tile_cost(m: int, n: int, target: Target, fused: bool) -> float:
+    """What a multiply-add costs in tiles of m rows × n columns in registers, whose accumulators should be many and fit."""
+    vectors = n // LANES
+    accumulators = m * vectors
+    spill = accumulators + vectors + 1 + (not fused) > target.vector_registers
+    cost = (1.8 if spill else 1.0) + 0.5 * (vectors + m) / accumulators
+    cost *= 1 + 2.0 / max(4, accumulators)
+    return cost * (1.06 if n == 12 else 1.0)  # Rows of 48 bytes lie across cache lines.
 
 
 def _stores(roles: Roles, rows: tuple[tuple[str, int], ...], column: str) -> float:

@@ -7,7 +7,10 @@ must waste little of the actual extents; what the tile reads should be contiguou
 
 from __future__ import annotations
 
+from itertools import product
+
 from .. import ir
+from ..ir import LANES
 from ..lower.chain import KEY, LEAST_BLOCK, Chain
 from ..lower.coded import coded
 from ..lower.spec import KernelSpec
@@ -16,11 +19,11 @@ from ..target import Target
 from .coded import coded_schedules
 from .gpu import gpu_contraction, gpu_rows
 from .maps import elementwise, is_rows
-from .products import contraction
+from .products import MAX_ACCUMULATORS, contraction, tile_cost
 from .roles import Roles
 from .schedule import MAX_CANDIDATES, Schedule
 
-MAX_CHAINS = 12
+MAX_CHAINS = 16
 
 
 def space(spec: KernelSpec, target: Target) -> list[Schedule]:
@@ -55,12 +58,13 @@ def _contraction(spec: KernelSpec, target: Target) -> list[Schedule]:
 
 
 def _chain(spec: Chain, target: Target) -> list[Schedule]:
-    """Tiles that both contractions use, and blocks of rows that waste little and whose scratch memory fits.
+    """Tiles that both contractions use, and blocks of rows that waste little and whose scratch memory fits: the better
+    half by cost, then the best block of each tile shape that is not among it, as in `products`.
 
     All blocks of a kernel have one size, and the last is moved back: 128 rows in blocks of 24 would be 144.
     """
     whole = spec.hint(spec.extent(spec.row))
-    narrowest = min(spec.hint(spec.extent(spec.column)), spec.hint(spec.extent(KEY)))
+    widths = [spec.hint(spec.extent(axis)) for axis in (KEY, spec.column)]
     heads = 1
     for _, d in spec.batch:
         heads *= spec.hint(d)
@@ -68,24 +72,31 @@ def _chain(spec: Chain, target: Target) -> list[Schedule]:
     stride = spec.hint(spec.stride)
     if not isinstance(spec.stride, int) and 2 * stride * LEAST_BLOCK <= capacity:
         stride *= 2  # so that a longer sequence needs no other plan
-    tiles = ((6, 8), (4, 8)) if target.relaxed_simd else ((4, 8), (6, 8))
-    scored: list[tuple[float, int, Schedule]] = []
-    for rank, (m, n) in enumerate(
-        (*tiles, (2, 16), (4, 16), (6, 16), (8, 8), (3, 12), (4, 4), (2, 4), (1, 4))
-    ):
-        if n > max(4, narrowest) or m > whole:
+    ranked: list[tuple[float, int, int, int]] = []
+    columns = [n for n in (8, 16, 32) if n <= min(widths)] or [LANES]
+    for m, n in product((6, 4, 2, 5, 8, 3), columns):
+        if m > whole or m * n > MAX_ACCUMULATORS * LANES:
             continue
+        cost = tile_cost(m, n, target, target.relaxed_simd)
+        cost *= sum(-(-width // n) * n / width for width in widths) / 2
         count = -(-whole // m)
         for each in range(1, min(count, max(1, capacity // (m * stride)), 96 // m) + 1):
             blocks = -(-count // each)
             waste = blocks * each * m / whole
             idle = heads * blocks < 2 * target.threads
-            cost = (1 + 0.1 * rank) * waste * (1 + 0.6 / (each * m)) * (1.5 if idle else 1)
-            schedule = Schedule(
-                tiles=((spec.row, m), (KEY, n), (spec.column, n)),
-                vector=KEY,
-                serial=((spec.row, each),),
-                unroll=4,
-            )
-            scored.append((cost, len(scored), schedule))
-    return [schedule for _, _, schedule in sorted(scored, key=lambda s: s[:2])][:MAX_CHAINS]
+            ranked.append((cost * waste * (1 + 0.6 / (each * m)) * (1.5 if idle else 1), m, n, each))
+    ranked.sort()
+    chosen = ranked[: MAX_CHAINS // 2]
+    for one in ranked[len(chosen) :]:
+        if all(one[1:3] != other[1:3] for other in chosen):
+            chosen.append(one)
+    chosen += [one for one in ranked if one not in chosen]
+    return [
+        Schedule(
+            tiles=((spec.row, m), (KEY, n), (spec.column, n)),
+            vector=KEY,
+            serial=((spec.row, each),),
+            unroll=4,
+        )
+        for _, m, n, each in chosen[:MAX_CHAINS]
+    ]
