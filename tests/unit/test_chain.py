@@ -8,6 +8,7 @@ from unit.plan_interpreter import RELAXED, WEBGPU, Machine, Model
 from unit.tensor_programs import attention, matmul, softmax
 from unit.wasm_engine import run_kernel
 
+from nnjit import ir
 from nnjit.compiler import CompiledPlan
 from nnjit.lower.chain import Chain
 from nnjit.schedule.schedule import Schedule
@@ -41,6 +42,24 @@ def test_scores_that_the_caller_wants_are_stored() -> None:
     assert not chained(compiled)
     for got, expected in zip(Machine(compiled).run(m.arrays), interpret(outputs, m.arrays), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_bias_that_the_next_layer_uses_again_is_stored_by_the_first_chain() -> None:
+    m = Model()
+    q, k, v = operands(m, 9, 12)
+    scores = matmul(m, q, k, transposed=True)
+    table, distance = m.input(5, 2), m.input(9, 12, dtype="i32")
+    m.arrays["x4"] %= 5
+    bias = m.b.compute(
+        (2, 9, 12), "f32", lambda h, i, j: table.at(ir.value_index(distance.at(i, j)), h), "bias"
+    )
+    first = matmul(m, softmax(m, m.b.elementwise(ir.add, scores, bias))[0], v)
+    scores = m.b.elementwise(ir.add, matmul(m, first, k, transposed=True), bias)
+    output = matmul(m, softmax(m, scores)[0], v)
+    compiled = m.compile([output], RELAXED)
+    assert [isinstance(item.spec, Chain) for item in compiled.items] == [True, True]
+    (expected,) = interpret([output], m.arrays)
+    np.testing.assert_allclose(Machine(compiled).run(m.arrays)[0], expected, rtol=1e-5, atol=1e-5)
 
 
 def test_weights_that_are_used_twice_are_stored() -> None:

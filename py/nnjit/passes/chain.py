@@ -1,8 +1,8 @@
 """Finding chains: a contraction, reductions over its rows, and a contraction with the outcome (see `lower.chain`).
 
-Nothing here knows attention. Three groups make a chain when each of the first two leaves one result, which only the
-next one reads, point by point; when the axes of the three correspond; and when the last contraction has rows that its
-other operand does not know.
+Nothing here knows attention. Three groups make a chain when each of the first two leaves a result that only the next one
+reads, point by point; when the axes of the three correspond; and when the last contraction has rows that its other
+operand does not know. The reductions may leave more, such as a bias that is made here and used again by later layers.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ def chains(
 class _Finder:
     def __init__(self, groups: list[Group], needed: set[Compute], fuser: Fuser, scratch_bytes: int) -> None:
         self.group_of = {c: g for g in groups for c in g.members}
+        self.place = {g: n for n, g in enumerate(groups)}
         self.needed = needed
         self.users = fuser.users
         self.outputs = fuser.outputs
@@ -79,9 +80,9 @@ class _Finder:
             if not isinstance(weights, Compute):
                 continue
             middle = self.group_of.get(weights)
-            if middle is None or not middle.rows or middle.static or self._left_by(middle) is not weights:
+            if middle is None or not middle.rows or middle.static or not self._passed_on(weights, [last]):
                 continue
-            if any(u is not product for u in self.users.get(weights, ())):
+            if any(u is not product for u in self.users.get(weights, ())) or not self._in_time(middle, last):
                 continue
             read = [t for c in middle.members for t, _ in reads(c.body) if isinstance(t, Compute)]
             for scores in dict.fromkeys(read):
@@ -91,20 +92,24 @@ class _Finder:
                     and first is not middle
                     and not (first.rows or first.static)
                     and len(first.reduces) == 1
-                    and self._left_by(first) is scores
-                    and all(self.group_of.get(u) is middle for u in self.users.get(scores, ()))
+                    and [c for c in first.members if c in self.needed] == [scores]
+                    and self._passed_on(scores, [middle])
                 ):
                     spec = self._spec([first, middle, last], scores, weights, product, coords)
                     if spec is not None:
                         return [first, middle, last], spec
         return None
 
-    def _left_by(self, g: Group) -> Compute | None:
-        """The one result of g that must be in memory afterwards, if it has only one."""
-        left = [c for c in g.members if c in self.needed]
-        if len(left) != 1 or left[0].into is not None or left[0] in self.outputs:
-            return None
-        return left[0] if left[0].dtype == "f32" else None
+    def _passed_on(self, result: Compute, to: list[Group]) -> bool:
+        """Whether a result must be in memory after its group only for the groups `to`, as floats."""
+        if result not in self.needed or result.into is not None or result in self.outputs:
+            return False
+        return result.dtype == "f32" and all(self.group_of.get(u) in to for u in self.users.get(result, ()))
+
+    def _in_time(self, middle: Group, last: Group) -> bool:
+        """Whether nobody needs any result of `middle` before the place of `last`, where the chain will be."""
+        users = {self.group_of.get(u) for c in middle.members if c in self.needed for u in self.users.get(c, ())}
+        return all(self.place[g] >= self.place[last] for g in users - {middle} if g is not None)
 
     # -- axes ---------------------------------------------------------------------------------------------------
 
@@ -141,18 +146,23 @@ class _Finder:
             return None
         names: dict[Storage, str] = {}
         made = [specify(g, self.needed, self.env, names, merge=False).spec for g in groups]
-        if _reads_late(made[1], names[scores]):
+        if _reads_late(made[1], names[scores], names[weights]):
             return None
+        stored = [w.buffer for s in made[1].stages for w in s.stores if w.buffer != names[weights]]
+        if len(set(stored)) != len(stored):
+            return None  # Blocks that overlap would find there what the other one has replaced.
         keys = middle.inner[0][1]
-        inner = {0: var(KEY), 1: var(middle.inner[0][0]), 2: var(key)}
-        renames = [
+        renames: list[Rename] = [
             {v: var(KEY) if e == var(key) else e for v, e in of_first.items()},
-            {v: e for v, e in of_middle.items() if v != middle.inner[0][0]},
+            {v: var(KEY) if e == var(key) else e for v, e in of_middle.items()},
             {},
         ]
+        inner = (KEY, KEY, key)
         stride = keys + STRIDE_PAD
         passed = {names[scores], names[weights]}
-        parts = [_part(spec, renames[n], passed, var(ROW) * stride + inner[n]) for n, spec in enumerate(made)]
+        parts = [_part(spec, renames[n], passed, var(ROW) * stride + var(inner[n])) for n, spec in enumerate(made)]
+        if any({v for v, _ in part.outer} & {v for s in part.stages for v, _ in s.axes} for part in parts):
+            return None  # An axis that is summed up over has the name that an axis of the results has in the last part.
         parts = _scaled_late(parts, var(ROW) * stride + keys)
         row = self._row(parts, shared, columns[0])
         if (
@@ -229,13 +239,13 @@ def _renaming(own: Shape, theirs: Shape) -> Rename | None:
     return mapping
 
 
-def _reads_late(spec: KernelSpec, buffer: str) -> bool:
-    """Whether a stage reads `buffer` after an earlier one has stored results, which will lie in its place."""
+def _reads_late(spec: KernelSpec, buffer: str, replacement: str) -> bool:
+    """Whether a stage reads `buffer` after an earlier one has stored to `replacement`, which will lie in its place."""
     written = False
     for s in spec.stages:
         if written and any(x.op == "load" and x.attr[0] == buffer for x in ir.nodes(*s.values())):
             return True
-        written = written or bool(s.stores)
+        written = written or any(w.buffer == replacement for w in s.stores)
     return False
 
 
@@ -249,10 +259,15 @@ def _scaled_late(parts: list[KernelSpec], place: Index) -> list[KernelSpec]:
     if stage.reduces or len(stage.stores) != 1 or not stage.axes:
         return parts
     (store,) = stage.stores
-    if store.buffer != SCRATCH or store.value.op != "mul":
-        return parts
     row = ir.load(SCRATCH, store.index, store.value.dtype)
-    factor = next((f for e, f in (store.value.args, store.value.args[::-1]) if e is row), None)
+    if store.buffer != SCRATCH or row not in store.value.args:
+        return parts
+    a, b = store.value.args[0], store.value.args[-1]
+    factor = None
+    if store.value.op == "mul":
+        factor = b if a is row else a
+    elif store.value.op == "div" and a is row:
+        factor = ir.div(ir.const(1.0, b.dtype), b)
     if factor is None or expr_depends(factor, {v for v, _ in stage.axes}, {}):
         return parts
     reduction = last.stages[0].reduces[0]
@@ -282,7 +297,7 @@ def _part(spec: KernelSpec, rename: Rename, passed: set[str], place: Index) -> K
 
     stages = [
         Stage(
-            tuple(s.axes),
+            tuple([(str(rename.get(v, v)), d) for v, d in s.axes]),
             [Reduce(r.name, r.combine, map_expr(r.value, leaf, memo)) for r in s.reduces],
             [
                 StoreTo(SCRATCH, place, map_expr(w.value, leaf, memo))
