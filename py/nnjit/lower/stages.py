@@ -31,7 +31,7 @@ from .accumulators import (
 from .ahead import Ahead
 from .loops import nest
 from .shuffles import transposed
-from .spec import Axes, Index, KernelSpec, Reduce, Stage, StoreTo, coefficient, depends
+from .spec import Axes, Index, KernelSpec, Reduce, Stage, StoreTo, coefficient, depends, every_value
 from .tiling import Tiling
 from .values import Point, PointValues, Shift
 
@@ -153,18 +153,19 @@ class StageLoops:
         self, body: list[ir.Stmt], stage: Stage, points: list[Point], shifts: Sequence[Shift], copies: int
     ) -> None:
         """One or several iterations of the innermost loop, for every point; equal loads are done once. Nothing is stored
-        before all is known, as in `_store_points`."""
+        before all is known, as in `_store_points`, but where a store reads what another one of the stage has written."""
         self._lets = {}
         products: list[Product] = []
         stores: list[ir.Stmt] = []
+        in_order = _stores_in_order(stage)
         for n, shift in enumerate(shifts):
             self.values.forget(points)
             for p in points:
-                ready = [self._ready(body, w, p, shift) for w in stage.stores]
+                ready = [None if in_order else self._ready(body, w, p, shift) for w in stage.stores]
                 for r in stage.reduces:
                     self._accumulate(body, r, p, shift, n % copies, products)
                 for w, value in zip(stage.stores, ready, strict=True):
-                    self._store(stores, w, p, shift, value)
+                    self._store(body if in_order else stores, w, p, shift, value)
         self._multiply_add(body, products)
         body += stores
 
@@ -300,6 +301,17 @@ class StageLoops:
             if coefficient(w.index, axis) != 1 or w.value.dtype not in VECTOR_DTYPES:
                 return False
         return good > bad
+
+
+def _stores_in_order(stage: Stage) -> bool:
+    """Whether what is stored by one of the stores is read by a later one."""
+    written: set[str] = set()
+    for w in stage.stores:
+        values = every_value([Stage((), [], [w])])
+        if any(e.op == "load" and e.attr[0] in written for e in values):
+            return True
+        written.add(w.buffer)
+    return False
 
 
 def _neighbours(p: Point, axis: str, points: list[Point]) -> list[Point]:

@@ -108,7 +108,9 @@ class _Finder:
 
     def _in_time(self, middle: Group, last: Group) -> bool:
         """Whether nobody needs any result of `middle` before the place of `last`, where the chain will be."""
-        users = {self.group_of.get(u) for c in middle.members if c in self.needed for u in self.users.get(c, ())}
+        users = {
+            self.group_of.get(u) for c in middle.members if c in self.needed for u in self.users.get(c, ())
+        }
         return all(self.place[g] >= self.place[last] for g in users - {middle} if g is not None)
 
     # -- axes ---------------------------------------------------------------------------------------------------
@@ -160,7 +162,9 @@ class _Finder:
         inner = (KEY, KEY, key)
         stride = keys + STRIDE_PAD
         passed = {names[scores], names[weights]}
-        parts = [_part(spec, renames[n], passed, var(ROW) * stride + var(inner[n])) for n, spec in enumerate(made)]
+        parts = [
+            _part(spec, renames[n], passed, var(ROW) * stride + var(inner[n])) for n, spec in enumerate(made)
+        ]
         if any({v for v, _ in part.outer} & {v for s in part.stages for v, _ in s.axes} for part in parts):
             return None  # An axis that is summed up over has the name that an axis of the results has in the last part.
         parts = _scaled_late(parts, var(ROW) * stride + keys)
@@ -274,7 +278,11 @@ def _scaled_late(parts: list[KernelSpec], place: Index) -> list[KernelSpec]:
     result = ir.local(reduction.name, reduction.value.dtype)
     memo = {result: ir.mul(result, ir.load(SCRATCH, place, "f32"))}
     results = [
-        Stage(s.axes, s.reduces, [StoreTo(w.buffer, w.index, map_expr(w.value, memo.get, memo)) for w in s.stores])
+        Stage(
+            s.axes,
+            s.reduces,
+            [StoreTo(w.buffer, w.index, map_expr(w.value, memo.get, memo)) for w in s.stores],
+        )
         for s in last.stages[1:]
     ]
     scales = Stage((), [], [StoreTo(SCRATCH, place, factor)])

@@ -10,7 +10,6 @@ from .roles import Roles, small_extent
 from .schedule import MAX_CANDIDATES, Schedule
 from .winograd import winograd_schedules
 
-
 MAX_ACCUMULATORS = 24
 """More of them spill in every browser."""
 
@@ -99,7 +98,9 @@ def _register_tiles(
                 continue
             vectors = n // 4
             accumulators = m * vectors
-            if accumulators > MAX_ACCUMULATORS or (accumulators < 4 and m == 1 and n < min(width, 16) and row_axes):
+            if accumulators > MAX_ACCUMULATORS or (
+                accumulators < 4 and m == 1 and n < min(width, 16) and row_axes
+            ):
                 continue
             cost = waste * (-(-width // n) * n / width) * tile_cost(m, n, target, fused)
             cost *= _stores(roles, rows, column)
