@@ -14,6 +14,7 @@ import numpy as np
 
 from . import ir
 from .emit.wasm import emit_module
+from .emit.wasm_encoding import Function
 from .emit.wgsl import emit_shader
 from .graph.dtype import NUMPY
 from .lower.chain import Chain, block_rows
@@ -199,6 +200,8 @@ class Scheduler:
         self._lowered: dict[tuple, Lowered] = {}
         self._spaces: dict[tuple[str, ...], list[Schedule]] = {}
         self._required: dict[tuple[str, ...], dict[Index, int]] = {}
+        self._functions: dict[ir.Kernel, Function] = {}
+        """Wasm of kernels that candidates share: what packs their operands, and the same kernel in several layers."""
 
     def candidates(self, item: Item) -> list[Schedule]:
         """The lite space of the item, default first; items of one task share it."""
@@ -239,6 +242,7 @@ class Scheduler:
         """Go on with what was measured on the device since the plan was made: other schedules, the same guards."""
         self.target = target
         self._spaces.clear()
+        self._functions.clear()
 
     def admit(self, item: Item, text: str) -> Schedule:
         """The schedule that somebody else, or an earlier visit, found for the item. Raises ValueError if it does not fit.
@@ -329,13 +333,28 @@ class Scheduler:
             known = self._lowered[key] = lower_scheduled(spec, schedule, self.target, name)
         return known
 
+    def candidate(self, unit: UnitCode) -> dict:
+        """The unit as a Candidate of web/runtime/types.js: JSON text and blobs of its own."""
+        emitter = Emitter(self.target, self._functions)
+        body = emitter.unit(unit)
+        blobs: list[bytes] = []
+        _, kernels = emitter.finish(blobs)
+        return {
+            "json": json.dumps({"unit": body, "buffers": unit.buffers, "kernels": kernels}),
+            "blobs": blobs,
+        }
+
 
 class Emitter:
-    """Collects the kernels of units and emits them: one Wasm module for all, or a shader for each."""
+    """Collects the kernels of units and emits them: one Wasm module for all, or a shader for each.
 
-    def __init__(self, target: Target) -> None:
+    `functions`: the Wasm of kernels that were emitted before, which grows.
+    """
+
+    def __init__(self, target: Target, functions: dict[ir.Kernel, Function] | None = None) -> None:
         self.target = target
         self.kernels: dict[ir.Kernel, int] = {}
+        self.functions = {} if functions is None else functions
 
     def step(self, step: Step) -> dict:
         """The step as JSON, its kernel numbered."""
@@ -377,14 +396,5 @@ class Emitter:
             kernels.append(entry)
         if self.target.device == "wasm" and kernels:
             modules.append(len(blobs))
-            blobs.append(emit_module(list(self.kernels), self.target))
+            blobs.append(emit_module(list(self.kernels), self.target, known=self.functions))
         return modules, kernels
-
-
-def candidate(unit: UnitCode, target: Target) -> dict:
-    """The unit as a Candidate of web/runtime/types.js: JSON text and blobs of its own."""
-    emitter = Emitter(target)
-    body = emitter.unit(unit)
-    blobs: list[bytes] = []
-    _, kernels = emitter.finish(blobs)
-    return {"json": json.dumps({"unit": body, "buffers": unit.buffers, "kernels": kernels}), "blobs": blobs}

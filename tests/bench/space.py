@@ -23,7 +23,7 @@ import numpy as np
 from nnjit.compiler import CompiledPlan, InputSpec, compile_model
 from nnjit.lower.spec import KernelSpec
 from nnjit.onnx.reader import read_model
-from nnjit.plan import Item, candidate
+from nnjit.plan import Item
 from nnjit.runtime.describe import SHORT_NAMES, model_signature, target_of
 from nnjit.schedule.legal import check
 from nnjit.schedule.schedule import Schedule
@@ -195,7 +195,7 @@ class _Explorer:
             for schedule in schedules[first : first + BATCH]:
                 begin = time.perf_counter()
                 try:
-                    code = candidate(compiled.scheduler.unit(item, schedule), compiled.target)
+                    code = compiled.scheduler.candidate(compiled.scheduler.unit(item, schedule))
                 except ValueError as problem:
                     measured.failed[schedule] = str(problem)
                     continue

@@ -16,7 +16,6 @@ from nnjit.codegen_passes import NAMES, Passes
 from nnjit.compiler import CompiledPlan, InputSpec, compile_model
 from nnjit.onnx.protobuf import BytesSource
 from nnjit.onnx.reader import read_model
-from nnjit.plan import candidate
 
 RNG = np.random.default_rng(5)
 X = RNG.standard_normal((1, 6, 11, 13)).astype(np.float32)
@@ -80,7 +79,7 @@ def candidates(plan: CompiledPlan) -> list[list[bytes]]:
     """The modules of all that the tuner would try."""
     scheduler = plan.scheduler
     return [
-        candidate(scheduler.unit(item, schedule), plan.target)["blobs"]
+        scheduler.candidate(scheduler.unit(item, schedule))["blobs"]
         for item in plan.items
         if item.task is not None
         for schedule in scheduler.candidates(item)

@@ -16,7 +16,6 @@ from unit.tensor_programs import attention, matmul, relu
 
 from nnjit.compiler import CompiledPlan
 from nnjit.errors import DeviceError
-from nnjit.plan import candidate as code_of
 from nnjit.schedule.schedule import parse
 from nnjit.target import Hardware
 from nnjit.tune.tuner import MIN_GAIN, SAMPLES, Tuner, code_key
@@ -450,7 +449,7 @@ def test_names_do_not_make_other_code() -> None:
         "tile o0=4 o1=8; vector o1; order o0 o1",
         "tile o0=2 o1=8; vector o1",
     ):
-        codes.append(code_key(code_of(compiled.scheduler.unit(item, parse(text)), compiled.target)))
+        codes.append(code_key(compiled.scheduler.candidate(compiled.scheduler.unit(item, parse(text)))))
     assert codes[0] == codes[1] != codes[2]
 
 

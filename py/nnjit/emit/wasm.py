@@ -27,16 +27,25 @@ _IF = OP["if"] + bytes((VOID,))
 _LOOP = OP["loop"] + bytes((VOID,))
 
 
-def emit_module(kernels: list[Kernel], target: Target, names: bool = False) -> bytes:
+def emit_module(
+    kernels: list[Kernel],
+    target: Target,
+    names: bool = False,
+    known: dict[Kernel, Function] | None = None,
+) -> bytes:
     """One module that imports `env.memory` and exports each kernel under its name.
 
     Where a kernel has scratch memory it also imports the i32 global `env.scratch`: the address of
     `target.scratch_bytes` that no other thread uses.
-    `names` adds a name section, for the reader of a disassembly. Raises VerificationError where a kernel asks for
-    what Wasm lacks and lowering should have expanded.
+    `names` adds a name section, for the reader of a disassembly. `known` keeps functions from one module for this target
+    to the next. Raises VerificationError where a kernel asks for what Wasm lacks and lowering should have expanded.
     """
-    functions = [_KernelEmitter(kernel, target).function(names) for kernel in kernels]
+    known = {} if known is None else known
+    for kernel in kernels:
+        if kernel not in known:
+            known[kernel] = _KernelEmitter(kernel, target).function(names)
     scratch = any(kernel.shared for kernel in kernels)
+    functions = [known[kernel] for kernel in kernels]
     return assemble(functions, target.max_pages if target.shared_memory else None, scratch)
 
 

@@ -67,7 +67,7 @@ class LoadedPlan:
         return await self._session.measure(plan, unit, candidates, samples, tolerance, background)
 
     async def swap(self, plan: int, replacements: list[tuple[int, dict]]) -> None:
-        """Replace units, (index, candidate as plan.candidate() makes it), between two inferences."""
+        """Replace units, (index, candidate as Scheduler.candidate() makes it), between two inferences."""
         await self._session.swap(plan, replacements)
         for unit, candidate in replacements:
             body = json.loads(candidate["json"])

@@ -105,7 +105,7 @@ class Session:
     ) -> dict:
         """Time candidates of a unit against the incumbent, on the latest inputs, and check what they compute.
 
-        candidates   as plan.candidate() makes them: {"json", "blobs"}
+        candidates   as Scheduler.candidate() makes them: {"json", "blobs"}
         tolerance    fraction of the largest magnitude in the incumbent's output
         background   give way to inferences, those that are expected soon included
         Returns {"incumbentMs", "results": [{"status", "ms": [...], "incumbent": [...], "incumbentMs", "maxError",

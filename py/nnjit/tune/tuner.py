@@ -20,7 +20,7 @@ import numpy as np
 from ..compiler import CompiledPlan
 from ..errors import DeviceError
 from ..ir import Kernel
-from ..plan import Item, UnitCode, candidate
+from ..plan import Item, UnitCode
 from ..schedule.schedule import Schedule
 from ..target import Target
 from .cost_model import CostModel
@@ -208,7 +208,7 @@ class Tuner:
             begin = time.perf_counter()
             try:
                 unit = self.compiled.scheduler.unit(item, schedule)
-                code = candidate(unit, self.compiled.target)
+                code = self.compiled.scheduler.candidate(unit)
             except ValueError as error:
                 self._record(task, Trial(schedule, "refused", message=str(error)), deadline)
                 continue
@@ -284,7 +284,7 @@ class Tuner:
         for index in task.units:
             unit = self.compiled.scheduler.unit(self.compiled.items[index], winner.schedule)
             units.append((index, unit))
-            replacements.append((index, candidate(unit, self.compiled.target)))
+            replacements.append((index, self.compiled.scheduler.candidate(unit)))
         self.generation_ms += (time.perf_counter() - begin) * 1e3
         try:
             await self.executor.swap(self.plan, replacements)
