@@ -96,7 +96,7 @@ def _chain(spec: Chain, target: Target) -> list[Schedule]:
             tiles=((spec.row, m), (KEY, n), (spec.column, n)),
             vector=KEY,
             serial=((spec.row, each),),
-            unroll=4,
+            unroll=2,
         )
         for _, m, n, each in chosen[:MAX_CHAINS]
     ]
