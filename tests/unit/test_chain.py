@@ -44,6 +44,22 @@ def test_scores_that_the_caller_wants_are_stored() -> None:
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_rows_are_scaled_after_the_second_product() -> None:
+    m = Model()
+    (item,) = m.compile([attention(m, 2, 24, 40, 8)], RELAXED).items
+    assert isinstance(item.spec, Chain)
+    passes = [stage for stage in item.spec.parts[1].stages if stage.axes]
+    assert len(passes) == 2  # the maxima, and the exponentials with their sums
+
+
+def test_tiles_that_only_an_engine_with_more_registers_keeps_in_them_are_in_the_space() -> None:
+    m = Model()
+    compiled = m.compile([attention(m, 2, 128, 128, 64)], RELAXED)
+    (item,) = compiled.items
+    tiles = [tuple(size for _, size in s.tiles[:2]) for s in compiled.scheduler.candidates(item)]
+    assert tiles[0] == (6, 8) and {(6, 16), (4, 16), (2, 32)} <= set(tiles)
+
+
 def test_a_bias_that_the_next_layer_uses_again_is_stored_by_the_first_chain() -> None:
     m = Model()
     q, k, v = operands(m, 9, 12)

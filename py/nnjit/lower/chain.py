@@ -8,6 +8,8 @@ memory of its own thread, the softmax there, then the product with v:
         part 1   scratch[r, key] = weights of row r          vectors along the keys
         part 2   out[row, column] = epilogue(Σ scratch · v)  tiles of rows × columns
 
+A factor of whole rows, such as the 1 / Σ of a softmax, stays beside the row in scratch memory, for the epilogue of part 2.
+
 Nothing here knows attention: the parts are KernelSpecs of three groups in which axes of the same meaning have the same
 name, and in which what one part leaves for the next is in the buffer `SCRATCH`, at r · stride + key.
 """
