@@ -19,7 +19,7 @@ from nnjit_build import side_environment
 
 from .cases import whole_model
 from .match import OURS, Match
-from .rows import Column, heading, line, ms
+from .rows import Column, heading, line, ms, yes_or_no
 from .session import BenchSession
 
 DEFAULT = (
@@ -46,7 +46,7 @@ COLUMNS = (
     Column("", "gain", "gain", "{:.2f}".format),
     Column("s until", "≤ 1.03×", "seconds_to_final", "{:.0f}".format),
     Column("tuning", "seconds", "seconds", "{:.0f}".format),
-    Column("", "over", "over", lambda over: "yes" if over else "no"),
+    Column("", "over", "over", yes_or_no),
     Column("", "tasks", "tasks", str),
     Column("", "cand.", "candidates", str),
     Column("", "swaps", "swapped", str),

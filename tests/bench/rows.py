@@ -119,6 +119,10 @@ def ms(value: float) -> str:
     return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
 
 
+def yes_or_no(value: bool) -> str:
+    return "yes" if value else "no"
+
+
 def _megabytes(value: float) -> str:
     return f"{value / 1e6:.0f}"
 

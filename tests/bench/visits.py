@@ -16,7 +16,7 @@ import numpy as np
 from .cases import whole_model
 from .match import PAGE
 from .remote import Failed, RemotePage
-from .rows import Column, Row, heading, line, ms
+from .rows import Column, Row, heading, line, ms, yes_or_no
 from .session import BenchSession
 from .verify import Wrong, error
 
@@ -28,15 +28,16 @@ COLUMNS = (
     Column("visit 1", "first s", "first_s", "{:.2f}".format),
     Column("", "then", "soon_ms", ms),
     Column("", "cand.", "candidates", str),
+    Column("", "over", "over", yes_or_no),
     Column("", "tuned", "tuned_ms", ms),
     Column("visit 2", "first s", "again_first_s", "{:.2f}".format),
     Column("", "then", "again_soon_ms", ms),
     Column("", "cand.", "again_candidates", str),
     Column("", "later", "again_later_ms", ms),
-    Column("", "same", "same", lambda same: "yes" if same else "no"),
+    Column("", "same", "same", yes_or_no),
 )
-"""`then`: inferences right after the first one, while Python may still be starting; `same`: the second visit runs the
-schedules that the first one found."""
+"""`then`: inferences right after the first one, while Python may still be starting; `over`: nothing was left to measure, so
+that the second visit has to measure nothing; `same`: it runs the schedules that the first one found."""
 
 
 def visits(session: BenchSession) -> None:
