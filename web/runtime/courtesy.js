@@ -7,7 +7,7 @@
  */
 
 /** Part of the inferences' time by which they may be delayed. */
-const SHARE = 0.18;
+const SHARE = 0.16;
 /** Credit that may always be saved, ms: a few slices. */
 const CREDIT_MS = 8;
 /** No inference for so long, ms, and for QUIET_GAPS usual gaps: none is expected. */
