@@ -226,6 +226,8 @@ class Scheduler:
         if key not in self._required:
             candidates = self.candidates(item)
             tiled = {axis for schedule in candidates for axis, tile in schedule.tiles if tile > 1}
+            if isinstance(item.spec, Chain):
+                tiled.add(item.spec.column)  # whose tiles are those of the keys
             sizes: list[Index] = [d for axis, d in symbolic.items() if axis in tiled]
             sizes += [tile_count(item.spec, schedule) for schedule in candidates if schedule.winograd]
             found: dict[Index, int] = {

@@ -132,10 +132,10 @@ def test_a_plan_is_for_no_more_keys_than_scratch_memory_holds() -> None:
 
 def test_a_schedule_from_elsewhere_is_one_of_the_space() -> None:
     m = Model()
-    compiled = m.compile([attention(m, 2, 24, 40, 8)], RELAXED)
+    compiled = m.compile([attention(m, 2, 128, 128, 64)], RELAXED)
     (item,) = compiled.items
-    known = compiled.scheduler.candidates(item)[-1]
-    assert compiled.scheduler.admit(item, str(known)) == known
+    for known in compiled.scheduler.candidates(item):
+        assert compiled.scheduler.admit(item, str(known)) == known
     with pytest.raises(ValueError, match="its own space"):
         compiled.scheduler.admit(item, str(Schedule(unroll=4)))
 

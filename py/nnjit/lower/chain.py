@@ -108,7 +108,8 @@ def block_rows(schedule: Schedule, row: str) -> int:
 
 
 def lower_chain(spec: Chain, schedule: Schedule, target: Target, name: str = "kernel") -> Lowered:
-    """The kernel of `spec`: tiles of rows, keys and columns; `serial` says how many tiles of rows make a block."""
+    """The kernel of `spec`: tiles of rows × keys, and as large ones of rows × columns; `serial` says how many tiles of rows
+    make a block."""
     whole = spec.extent(spec.row)
     block = block_rows(schedule, spec.row)
     rows = min(block, whole) if isinstance(whole, int) else minimum(block, whole)
@@ -127,7 +128,7 @@ def lower_chain(spec: Chain, schedule: Schedule, target: Target, name: str = "ke
         else:
             column = KEY if n == 0 else spec.column
             how = Schedule(
-                tiles=((ROW, schedule.tile(spec.row)), (column, schedule.tile(column))),
+                tiles=((ROW, schedule.tile(spec.row)), (column, schedule.tile(KEY))),
                 vector=column,
                 order=(*(a for a, _ in spec.batch), column, ROW),
                 pack=(column_operand(part, column),),

@@ -93,7 +93,7 @@ def _chain(spec: Chain, target: Target) -> list[Schedule]:
     chosen += [one for one in ranked if one not in chosen]
     return [
         Schedule(
-            tiles=((spec.row, m), (KEY, n), (spec.column, n)),
+            tiles=((spec.row, m), (KEY, n)),
             vector=KEY,
             serial=((spec.row, each),),
             unroll=2,
