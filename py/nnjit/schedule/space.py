@@ -24,6 +24,10 @@ from .roles import Roles
 from .schedule import MAX_CANDIDATES, Schedule
 
 MAX_CHAINS = 16
+ENOUGH_ACCUMULATORS = 8
+"""Two multiply-adds a cycle, four cycles until their results can be added to."""
+LEAST_TILE_ROWS = 4
+"""With so many rows there is a tile with enough accumulators in each width."""
 
 
 def space(spec: KernelSpec, target: Target) -> list[Schedule]:
@@ -75,7 +79,10 @@ def _chain(spec: Chain, target: Target) -> list[Schedule]:
     ranked: list[tuple[float, int, int, int]] = []
     columns = [n for n in (8, 16, 32) if n <= min(widths)] or [LANES]
     for m, n in product((6, 4, 2, 5, 8, 3), columns):
-        if m > whole or m * n > MAX_ACCUMULATORS * LANES:
+        accumulators = m * n // LANES
+        if m > whole or accumulators > MAX_ACCUMULATORS:
+            continue
+        if accumulators < ENOUGH_ACCUMULATORS and n > LANES and whole >= LEAST_TILE_ROWS:
             continue
         cost = tile_cost(m, n, target, target.relaxed_simd)
         cost *= sum(-(-width // n) * n / width for width in widths) / 2
