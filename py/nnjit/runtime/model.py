@@ -299,8 +299,8 @@ class Model:
         """Leave what was swapped in to later visits, with what follows in the next moments; compiling takes a core."""
         if self._keeping is None and not self._disposed:
             wait = max(_KEEP_AFTER, self._compile_ms / 1000 / _KEEP_PART)
-            keep = lambda: asyncio.ensure_future(self._keep_tuned())  # noqa: E731
-            self._keeping = asyncio.get_running_loop().call_later(wait, keep)
+            loop = asyncio.get_running_loop()
+            self._keeping = loop.call_later(wait, lambda: asyncio.ensure_future(self._keep_tuned()))
 
     async def _keep_tuned(self) -> None:
         """Leave the plan with all that was swapped in to later visits, if it is not kept yet."""
