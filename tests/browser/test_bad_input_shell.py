@@ -35,9 +35,8 @@ def perceptron(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("case", ["an operator of nobody's", "weights outside the folder"])
-def test_a_bad_model_is_refused(tmp_path: Path, case: str) -> None:
-    content, code, says = bad_models.REFUSALS[case]
+def test_a_bad_model_is_refused(tmp_path: Path) -> None:
+    content, code, says = bad_models.REFUSALS["an operator of nobody's"]
     path = tmp_path / "bad.onnx"
     path.write_bytes(content)
     check(code, ("bad.onnx", *says), path, "--device", "wasm")
