@@ -20,11 +20,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 
-ALONE = "nnjit with one thread"
-
-
+@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", ["firefox", "webkit"])
-def test_gives_the_answers_of_onnxruntime(site: SiteServer, tmp_path: Path, name: str) -> None:
+def test_gives_the_answers_of_onnxruntime(site: SiteServer, tmp_path: Path, name: str, threads: int) -> None:
     model = tmp_path / demo_model.FILE_NAME
     model.write_bytes(demo_model.build())
     case = whole_model(f"{model}@batch=37")
@@ -33,16 +31,9 @@ def test_gives_the_answers_of_onnxruntime(site: SiteServer, tmp_path: Path, name
             engine = stack.enter_context(launch(name))
         except NoEngine as problem:
             pytest.skip(str(problem))
-        arena = Arena(engine, site, [], "wasm", threads=2)
+        arena = Arena(engine, site, [], "wasm", threads)
         stack.callback(arena.close)
-        match = Match(arena, case)
-        match.join(ALONE, {"threads": 1})
-        results = match.play(repeat=2, tune_seconds=1)
-        match.load(ALONE)
-        match.tune(ALONE, seconds=1)
-    for contestant, threads in ((OURS, 2), (ALONE, 1)):
-        ours = results[contestant]
-        assert ours.problem is None
-        assert ours.facts["device"]["threads"] == threads
-        assert len(ours.samples) == 2
-        assert ours.tune_seconds > 0
+        ours = Match(arena, case).play(repeat=2, tune_seconds=1)[OURS]
+    assert ours.problem is None
+    assert ours.facts["device"]["threads"] == threads
+    assert len(ours.samples) == 2
