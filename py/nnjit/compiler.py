@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from . import __version__, ir
 from .errors import UnsupportedError
 from .graph.graph import Graph
+from .lower.numbers import share_kernels
 from .lower.specify import Specified, specify
 from .ops.trace import InputSpec, check_operators, trace
 from .passes.chain import chains
@@ -19,7 +20,7 @@ from .symbolic import to_json
 from .target import Target
 from .tensor.build import Builder
 from .tensor.env import Env
-from .tensor.tensor import Compute, Index, Source, Storage, reads
+from .tensor.tensor import Compute, Index, Source, Storage
 
 
 class CompiledPlan:
@@ -123,22 +124,22 @@ class _Assembly:
         groups = fuser.run(self.builder.computes, list(self.outputs))
         needed = self._needed(groups, fuser)
         self.clock.lap("fuse")
-        items: list[Item] = []
-        units: list[UnitCode] = []
-        emitter = Emitter(self.target)
         whole: list[tuple[list[Group], Specified | None]] = [([g], None) for g in groups]
         if self.target.device == "wasm" and self.target.passes.joins_contractions:
             whole = list(chains(groups, needed, fuser, self.target.scratch_bytes))
-        for members, chain in whole:
+        specified = [chain or specify(members[-1], needed, self.env) for members, chain in whole]
+        share_kernels(specified, limit)
+        items: list[Item] = []
+        units: list[UnitCode] = []
+        for (members, chain), made in zip(whole, specified, strict=True):
             group = members[-1]
-            specified = chain or specify(group, needed, self.env)
-            for s in specified.tensors:
+            for s in made.tensors:
                 self._buffer(s, group.static)
             root = next((c for c in group.members if c.combine), group.members[0])
             op = "attention" if chain else root.label or ("reduce" if root.combine else "map")
             nodes = list(dict.fromkeys(c.node for g in members for c in g.members if c.node))
             item = Item(
-                len(items), specified, group.static, _label(nodes, op), nodes[0] if nodes else "", _word(op)
+                len(items), made, group.static, _label(nodes, op), nodes[0] if nodes else "", _word(op)
             )
             self._key(item)
             self.clock.lap("specify")
@@ -151,6 +152,7 @@ class _Assembly:
             self.env.require(extent, least)
         self.clock.lap("schedule")
         self._check_bindings(items)
+        emitter = Emitter(self.target)
         body = {
             "format": FORMAT,
             "generator": __version__,
@@ -196,7 +198,7 @@ class _Assembly:
             for c in g.members:
                 if c.into is not None:
                     needed.add(c)
-                for t, _ in reads(c.body):
+                for t, _ in c.reads:
                     s = storage_of(t)
                     if isinstance(s, Compute) and (fuser.group_of[s] is not g or t is not s):
                         needed.add(s)

@@ -302,7 +302,8 @@ class Scheduler:
         how = packed.schedule or space(packed.spec, self.target)[0]
         # What runs once is compiled once for all sizes.
         made = generic(packed.spec, how) if once else Generic(packed.spec, {})
-        lowered = self._lower(made.spec, how, f"{item.op}_{packed.buffer}", item.hints)
+        hints = item.hints if packed.spec.symbols else ()
+        lowered = self._lower(made.spec, how, f"{item.op}_{packed.buffer}", hints)
         if not made.values:
             unit.requires = [*unit.requires, *lowered.requires]
         keys = [self.table.keys.get(ids[name], "" if name in tensors else ids[name]) for name in sources]

@@ -179,6 +179,40 @@ def test_equal_layers_share_kernels_and_tasks() -> None:
     assert len(six.units) > len(two.units)
 
 
+def affine_layers(numbers: Sequence[tuple[float, float]]) -> bytes:
+    """Depth-wise convolutions and elementwise layers, each with a scale and an offset of one element."""
+    n = Net()
+    x = "x"
+    for scale, offset in numbers:
+        x = n.node("Conv", x, n.weight(normal(8, 1, 3, 3)), pads=[1] * 4, group=8)
+        x = n.node("Add", n.node("Mul", x, n.weight(np.float32(scale))), n.weight(np.float32([offset])))
+        x = n.node("Mul", x, n.node("Clip", x, n.weight(np.float32(-3)), n.weight(np.float32(3))))
+    return n.model({"x": (onnx.TensorProto.FLOAT, ["batch", 8, "height", "width"])}, [x])
+
+
+@TARGETS
+def test_layers_that_differ_in_numbers_share_kernels_and_tasks(target: Target) -> None:
+    numbers = [(1.5, -0.25), (0.1, 3.0), (3.0, 3.0), (-0.7, -3.0), (0.3, 0.5)]
+    inputs = {"x": RNG.standard_normal((1, 8, 9, 10)).astype(np.float32)}
+    model = affine_layers(numbers)
+    m = machine(model, inputs, target)
+    # The first and the last layer have neighbours of their own.
+    few = json.loads(compiled(affine_layers([*numbers[:2], *numbers[3:]]), inputs, target).json)
+    assert len(m.plan["kernels"]) == len(few["kernels"])
+    assert {u["task"] for u in m.plan["units"]} == {u["task"] for u in few["units"]}
+    (got,), (want,) = m.run(inputs), reference(model, inputs)
+    close(got, want)
+
+
+def test_numbers_that_all_layers_have_in_common_stay_constants() -> None:
+    inputs = {"x": RNG.standard_normal((1, 8, 9, 10)).astype(np.float32)}
+    for offset, elements in ((-0.25, [1, 1]), (0.5, [2, 2])):
+        layers = [(1.5, -0.25), (1.5, -0.25), (2.5, offset), (1.5, -0.25)]
+        plan = json.loads(compiled(affine_layers(layers), inputs).json)
+        constants = [b["elements"] for b in plan["buffers"] if b["kind"] == "const"]
+        assert [n for n in constants if n < 8 * 3 * 3] == elements
+
+
 def test_an_encoder_layer_takes_few_kernels() -> None:
     """Three projections, scores, softmax, mix, output, norm, two of the feed-forward; the embedding comes once."""
     one, two = (len(json.loads(compiled(encoder(n), ids(2, 9)).json)["units"]) for n in (1, 2))

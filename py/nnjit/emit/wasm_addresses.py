@@ -8,7 +8,7 @@ advances.
 
 from __future__ import annotations
 
-from ..ir import STORAGE_BYTES, Expr, Stmt, Store
+from ..ir import STORAGE_BYTES, Expr, Stmt, Store, nodes
 from ..symbolic import IntExpr, bounds_of, terms_of
 from .wasm_encoding import I32, local_get, local_set
 from .wasm_index import Index, IndexEmitter, Region, loaded
@@ -75,7 +75,9 @@ class AddressEmitter(IndexEmitter):
         lowest = region.lowest.get(buffer)
         if lowest is None:
             lowest = region.lowest[buffer] = {}
-            for index in _accesses(region.body, buffer):
+            if region.accesses is None:
+                region.accesses = _accesses(region.body)
+            for index in region.accesses.get(buffer, ()):
                 terms = {mono: coef * size for mono, coef in terms_of(index).items()}
                 offset = terms.pop((), 0)
                 terms["&" + buffer,] = 1
@@ -114,24 +116,19 @@ class AddressEmitter(IndexEmitter):
         return local
 
 
-def _accesses(body: list[Stmt], buffer: str) -> list[Index]:
-    """Indices of all accesses of `buffer` by the statements of `body` itself, nested bodies left out."""
-    found: list[Index] = []
-    seen: set[Expr] = set()
+def _accesses(body: list[Stmt]) -> dict[str, list[Index]]:
+    """Buffer → indices at which the statements of `body` itself access it, nested bodies left out."""
+    found: dict[str, list[Index]] = {}
+    values: list[Expr] = []
     for s in body:
-        stack = []
+        if isinstance(s, Store):
+            found.setdefault(s.buffer, []).append(s.index)
         for name in ("init", "value", "condition"):
             e = getattr(s, name, None)
             if e is not None:
-                stack.append(e)
-        if isinstance(s, Store) and s.buffer == buffer:
-            found.append(s.index)
-        while stack:
-            e = stack.pop()
-            if e in seen:
-                continue
-            seen.add(e)
-            if e.op == "load" and loaded(e)[0] == buffer:
-                found.append(loaded(e)[1])
-            stack.extend(e.args)
+                values.append(e)
+    for e in nodes(*values):
+        if e.op == "load":
+            buffer, index = loaded(e)
+            found.setdefault(buffer, []).append(index)
     return found

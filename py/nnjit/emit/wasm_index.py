@@ -44,7 +44,7 @@ class Region:
 
     __slots__ = (
         "code", "var", "start", "innermost", "values", "addresses", "bases", "pointers", "available", "fragile",
-        "uses", "body", "lowest", "origins",
+        "uses", "body", "accesses", "lowest", "origins",
     )  # fmt: skip
 
     def __init__(self, body: list[Stmt], var: str = "", start: Index = 0, innermost: bool = False) -> None:
@@ -72,6 +72,8 @@ class Region:
         """See `IndexEmitter.value_origin`."""
         self.lowest: dict[str, dict[IntExpr, int]] = {}
         """See `AddressEmitter._lowest`."""
+        self.accesses: dict[str, list[Index]] | None = None
+        """What `wasm_addresses._accesses` says of the body, once it was asked."""
 
 
 class IndexEmitter:

@@ -36,17 +36,18 @@ def generic(spec: KernelSpec, schedule: Schedule) -> Generic:
         return Generic(spec, {})
     sizes = _Sizes()
     outer: Axes = tuple(
-        (v, sizes.number(d, BAKED if schedule.tile(v) > 1 else 1) if isinstance(d, int) else d)
+        (v, sizes.number(d, "", BAKED if schedule.tile(v) > 1 else 1) if isinstance(d, int) else d)
         for v, d in spec.outer
     )
     memo: dict[ir.Expr, ir.Expr] = {}
     stages = []
     for s in spec.stages:
         stores = [
-            StoreTo(w.buffer, sizes.index(w.index), map_expr(w.value, sizes.leaf, memo)) for w in s.stores
+            StoreTo(w.buffer, sizes.index(w.index, w.buffer), map_expr(w.value, sizes.leaf, memo))
+            for w in s.stores
         ]
         stages.append(Stage((), [], stores))
-    values = {name: number for number, name in sizes.names.items()}
+    values = {name: number for (_, number), name in sizes.names.items()}
     bounds = {**spec.bounds, **{name: (1, None) for name in values}}
     result = KernelSpec(outer, stages, spec.buffers, {**spec.hints, **values}, bounds)
     result.symbols = symbols_of(result)
@@ -54,32 +55,34 @@ def generic(spec: KernelSpec, schedule: Schedule) -> Generic:
 
 
 class _Sizes:
-    """Names numbers in the order in which they are met: equal numbers get one name."""
+    """Names numbers in the order in which they are met. Equal numbers in the indices of one buffer get one name; that a size
+    of another buffer is equal, too, is chance, and not so where the operand has another size."""
 
     def __init__(self) -> None:
-        self.names: dict[int, str] = {}
+        self.names: dict[tuple[str, int], str] = {}
 
-    def number(self, n: int, baked: int = BAKED) -> Index:
-        return n if n <= baked else var(self.names.setdefault(n, f"size{len(self.names)}"))
+    def number(self, n: int, where: str, baked: int = BAKED) -> Index:
+        """`where`: the buffer, or an empty text for what belongs to none."""
+        return n if n <= baked else var(self.names.setdefault((where, n), f"size{len(self.names)}"))
 
-    def index(self, e: Index) -> Index:
+    def index(self, e: Index, where: str) -> Index:
         if isinstance(e, int):
-            return self.number(e)
+            return self.number(e, where)
         total: Index = 0
         for mono, coef in e.terms.items():
-            term = self.number(coef)
+            term = self.number(coef, where)
             for atom in mono:
-                term = term * (self._opaque(atom) if isinstance(atom, Opaque) else var(atom))
+                term = term * (self._opaque(atom, where) if isinstance(atom, Opaque) else var(atom))
             total = total + term
         return total
 
-    def _opaque(self, atom: Opaque) -> IntExpr:
-        return opaque(atom.op, *map(self.index, atom.args))
+    def _opaque(self, atom: Opaque, where: str) -> IntExpr:
+        return opaque(atom.op, *[self.index(a, where) for a in atom.args])
 
     def leaf(self, e: ir.Expr) -> ir.Expr | None:
         if e.op == "index":
-            return ir.index(self.index(e.attr))
+            return ir.index(self.index(e.attr, ""))
         if e.op == "load":
             buffer, at = e.attr
-            return ir.load(buffer, self.index(at), e.dtype, e.lanes)
+            return ir.load(buffer, self.index(at, buffer), e.dtype, e.lanes)
         return None

@@ -31,7 +31,7 @@ def _merge(spec: KernelSpec, stage: int | None) -> KernelSpec:
     """Merge neighbouring axes: the outer ones, or those of all stages that loop over the same axes as `stage`."""
     while True:
         axes = spec.outer if stage is None else spec.stages[stage].axes
-        indices = indices_of(spec)
+        indices = indices_of(spec) if len(axes) > 1 else ()
         for (a, _), (b, extent) in zip(axes, axes[1:], strict=False):
             if all(_mergeable(i, a, b, extent) for i in indices):
                 _merge_pair(spec, a, b)

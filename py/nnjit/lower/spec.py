@@ -241,23 +241,7 @@ def touched_elements(spec: KernelSpec, buffer: str) -> Index:
 
 def coefficient(e: Index, v: str) -> Index | None:
     """c where e = c·v + rest with neither naming v; None when e is not linear in v."""
-    if isinstance(e, int) or v not in e.names:
-        return 0
-    result: Index = 0
-    for mono, coef in e.terms.items():
-        count = 0
-        for atom in mono:
-            if isinstance(atom, str):
-                count += atom == v
-            elif v in atom.names:
-                return None
-        if count > 1:
-            return None
-        if count:
-            rest = list(mono)
-            rest.remove(v)
-            result = result + (IntExpr({tuple(rest): coef}) if rest else coef)
-    return result
+    return 0 if isinstance(e, int) else e.coefficient(v)
 
 
 def depends(e: Index, v: str) -> bool:

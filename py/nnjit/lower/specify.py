@@ -6,7 +6,7 @@ from .. import ir
 from ..passes.fuse import Group, storage_of
 from ..symbolic import IntExpr, Opaque, bounds_of, recombine, substitute, var
 from ..tensor.env import Env
-from ..tensor.tensor import Alias, Compute, Index, Shape, Storage, Tensor, reads
+from ..tensor.tensor import Alias, Compute, Index, Shape, Storage, Tensor
 from .normalize import normalize
 from .spec import KernelSpec, Reduce, Stage, StoreTo
 
@@ -63,7 +63,7 @@ class _Specifier:
 
     def run(self, merge: bool) -> Specified:
         for c in self.group.members:
-            self.operands[c] = {t for t, _ in reads(c.body) if isinstance(t, Compute) and t in self.members}
+            self.operands[c] = {t for t, _ in c.reads if isinstance(t, Compute) and t in self.members}
             self.level[c] = max(
                 (self.level[d] + (d.combine is not None) for d in self.operands[c]), default=0
             )

@@ -24,7 +24,7 @@ from ..lower.spec import (
 )
 from ..lower.specify import Specified, specify
 from ..symbolic import var
-from ..tensor.tensor import Compute, Index, Shape, Storage, reads
+from ..tensor.tensor import Compute, Index, Shape, Storage
 from .fuse import Fuser, Group
 
 MIN_ROWS = 4
@@ -84,7 +84,7 @@ class _Finder:
                 continue
             if any(u is not product for u in self.users.get(weights, ())) or not self._in_time(middle, last):
                 continue
-            read = [t for c in middle.members for t, _ in reads(c.body) if isinstance(t, Compute)]
+            read = [t for c in middle.members for t, _ in c.reads if isinstance(t, Compute)]
             for scores in dict.fromkeys(read):
                 first = self.group_of.get(scores)
                 if (
@@ -132,7 +132,7 @@ class _Finder:
             _placed(at, {f"i{n}": v for n, v in enumerate(middle.coords[c])}
                     | {f"r{n}": var(v) for n, v in enumerate(middle.reduce_vars.get(c, ())) if v})
             for c in middle.members
-            for t, at in reads(c.body)
+            for t, at in c.reads
             if t is scores
         }  # fmt: skip
         if len(seen) != 1 or None in seen:

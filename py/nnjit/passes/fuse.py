@@ -75,7 +75,8 @@ def index_operands(e: ir.Expr) -> set[Tensor]:
         seen.add(x)
         indices = x.attr[1] if x.op == "read" else (x.attr,) if x.op == "index" else ()
         for i in indices:
-            found |= {t for t, _ in reads(*values_of(i))}
+            if values := values_of(i):
+                found |= {t for t, _ in reads(*values)}
         stack.extend(x.args)
     return found
 
@@ -104,7 +105,7 @@ def reachable(outputs: list[Tensor]) -> set[Compute]:
         c = stack.pop()
         if c not in found:
             found.add(c)
-            for t, _ in reads(c.body):
+            for t, _ in c.reads:
                 stack.extend(writers(t))
     return found
 
@@ -123,7 +124,6 @@ class Fuser:
         self.max_buffers = max_buffers
         self.group_of: dict[Compute, Group] = {}
         self.groups: list[Group] = []
-        self.reads_of: dict[Compute, list[tuple[Tensor, Shape]]] = {}
         self.static: dict[Compute, bool] = {}
         self.users: dict[Compute, list[Compute]] = {}
         self.outputs: set[Tensor] = set()
@@ -133,8 +133,7 @@ class Fuser:
         alive = reachable(outputs)
         self.outputs = set(outputs)
         for c in alive:
-            self.reads_of[c] = reads(c.body)
-            for t, _ in self.reads_of[c]:
+            for t, _ in c.reads:
                 for w in writers(t):
                     self.users.setdefault(w, []).append(c)
         for number, c in enumerate(computes):
@@ -143,12 +142,12 @@ class Fuser:
         return self._ordered()
 
     def _place(self, c: Compute, number: int) -> None:
-        found = self.reads_of[c]
+        found = c.reads
         # A Parts tensor is made at load only as a whole.
         boxes = c.into[0].parts if c.into else [c]
         # An output is written at each inference: its memory is the caller's in between.
         self.static[c] = c not in self.outputs and all(
-            _symbol_free(b) and all(self._is_static(t) for t, _ in reads(b.body)) for b in boxes
+            _symbol_free(b) and all(self._is_static(t) for t, _ in b.reads) for b in boxes
         )
         needed = {self.group_of[w] for t, _ in found for w in writers(t)}
         candidates = {self.group_of[s] for t, _ in found if isinstance(s := t, Compute) and s.into is None}
@@ -199,7 +198,7 @@ class Fuser:
         members = {*g.members, *newcomers}
         bound: set[Storage] = set()
         for m in members:
-            bound |= {s for t, _ in self.reads_of[m] if (s := storage_of(t)) not in members}
+            bound |= {s for t, _ in m.reads if (s := storage_of(t)) not in members}
             if m.into is not None:
                 bound.add(m.into[0])
             elif m in self.outputs or not members.issuperset(self.users.get(m, ())):
@@ -210,8 +209,7 @@ class Fuser:
         """Whether only row reductions use c: then it is computed there, instead of being stored by a contraction."""
         users = self.users.get(c, [])
         return bool(users) and all(
-            u.combine and self._is_row_reduction(u, [(t, at) for t, at in self.reads_of[u] if t is c])
-            for u in users
+            u.combine and self._is_row_reduction(u, [(t, at) for t, at in u.reads if t is c]) for u in users
         )
 
     def _is_static(self, t: Tensor) -> bool:
@@ -362,7 +360,7 @@ class Fuser:
             return
         mapping = self._shared_axes(g, h, c, found)
         if mapping is None or any(
-            self._reads_from(m, h) and self._shared_axes(g, h, m, self.reads_of[m]) != mapping
+            self._reads_from(m, h) and self._shared_axes(g, h, m, m.reads) != mapping
             for m in g.members
             if m is not c
         ):
@@ -381,7 +379,7 @@ class Fuser:
                 other.ancestors |= g.bit | g.ancestors
 
     def _reads_from(self, c: Compute, h: Group) -> bool:
-        return any(self.group_of.get(w) is h for t, _ in self.reads_of[c] for w in writers(t))
+        return any(self.group_of.get(w) is h for t, _ in c.reads for w in writers(t))
 
     def _shared_axes(
         self, g: Group, h: Group, c: Compute, found: list[tuple[Tensor, Shape]]

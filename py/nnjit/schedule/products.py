@@ -77,6 +77,10 @@ def _register_tiles(
     if pairable(spec):
         # Two terms at a time halve the work; what cannot be read in pairs where it lies is packed.
         packings.append((tuple(n for n in (0, 1) if n in on_column or not ready(spec, n)), True))
+    laid_out = [
+        1 + sum(_LAYOUT / roles.reuse(n) for n in packing if roles.slides(n)) for packing, _ in packings
+    ]
+    unroll = small_extent(spec)
     fused = target.relaxed_simd and spec.stages[0].reduces[0].value.dtype == "f32"
     orders = [tuple(v for v, _ in spec.outer)]
     if row_axes:
@@ -84,6 +88,7 @@ def _register_tiles(
         orders.insert(
             0, (*[v for v in rest if v not in row_axes], column, *[v for v in rest if v in row_axes])
         )
+        orders = list(dict.fromkeys(orders))
     found = []
     number = 0
     for rows in _row_tiles(spec, row_axes):
@@ -93,6 +98,7 @@ def _register_tiles(
             extent = spec.hint(spec.extent(v))
             m *= t
             waste *= -(-extent // t) * t / extent
+        stores = _stores(roles, rows, column)
         for n in (4, 8, 12, 16, 32):
             if n > width and n > 4:
                 continue
@@ -102,11 +108,9 @@ def _register_tiles(
                 accumulators < 4 and m == 1 and n < min(width, 16) and row_axes
             ):
                 continue
-            cost = waste * (-(-width // n) * n / width) * tile_cost(m, n, target, fused)
-            cost *= _stores(roles, rows, column)
-            for packing, pairs in packings:
-                laid_out = 1 + sum(_LAYOUT / roles.reuse(n) for n in packing if roles.slides(n))
-                for position, order in enumerate(dict.fromkeys(orders)):
+            cost = waste * (-(-width // n) * n / width) * tile_cost(m, n, target, fused) * stores
+            for (packing, pairs), layout in zip(packings, laid_out, strict=True):
+                for position, order in enumerate(orders):
                     tiles = (*rows, (column, n))
                     penalty = 1 + 0.02 * position + (0.05 if (packing, pairs) != packings[-1] else 0)
                     schedule = Schedule(
@@ -115,9 +119,9 @@ def _register_tiles(
                         order=order,
                         pack=packing,
                         pairs=pairs,
-                        unroll=1 if pairs else small_extent(spec),
+                        unroll=1 if pairs else unroll,
                     )
-                    penalty *= laid_out * (0.5 if pairs else 1)
+                    penalty *= layout * (0.5 if pairs else 1)
                     found.append((cost * penalty, number, schedule))
                     number += 1
     return found

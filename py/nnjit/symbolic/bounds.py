@@ -43,10 +43,10 @@ def bounds_of(e: int | IntExpr, bounds: Bounds) -> tuple[int | None, int | None]
 def _atom_bounds(atom: str | Opaque, bounds: Bounds) -> tuple[int | None, int | None]:
     if isinstance(atom, str):
         return bounds.get(atom) or ((None, None) if atom.endswith(SIGNED) else (0, None))
-    if bounds:
+    if bounds and not bounds.keys().isdisjoint(atom.names):
         return _opaque_bounds(atom, bounds)
     if atom._range is None:
-        atom._range = _opaque_bounds(atom, bounds)
+        atom._range = _opaque_bounds(atom, NO_BOUNDS)
     return atom._range
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 class Opaque:
     """An atom that is not a variable: `op` in floordiv, mod, min, max, or `value` (args[0] is a scalar IR Expr)."""
 
-    __slots__ = ("op", "args", "_hash", "_text", "_names", "_values", "_range")
+    __slots__ = ("op", "args", "_hash", "_text", "_names", "_values", "_range", "_json")
 
     def __init__(self, op: str, args: tuple) -> None:
         self.op = op
@@ -25,6 +25,7 @@ class Opaque:
         self._values: tuple | None = None
         self._range: tuple[int | None, int | None] | None = None
         """What `bounds_of` says of it when nothing is known of the variables."""
+        self._json: list | None = None
 
     def __hash__(self) -> int:
         return self._hash
@@ -71,7 +72,7 @@ class IntExpr:
     Operators take ints and polynomials; a result that is constant is an int.
     """
 
-    __slots__ = ("terms", "_hash", "_text", "_names", "_values")
+    __slots__ = ("terms", "_hash", "_text", "_names", "_values", "_coefficients")
 
     def __init__(self, terms: dict[tuple, int]) -> None:
         self.terms = terms
@@ -79,6 +80,7 @@ class IntExpr:
         self._text = ""
         self._names: frozenset[str] | None = None
         self._values: tuple | None = None
+        self._coefficients: dict[str, int | IntExpr | None] | None = None
 
     def __hash__(self) -> int:
         if not self._hash:
@@ -173,6 +175,33 @@ class IntExpr:
                 tuple(dict.fromkeys([x for atom in opaques for x in atom.values])) if opaques else ()
             )
         return self._values
+
+    def coefficient(self, name: str) -> int | IntExpr | None:
+        """c where this is c·name + rest with neither depending on `name`; None when it is not linear in it."""
+        if name not in self.names:
+            return 0
+        if self._coefficients is None:
+            self._coefficients = {}
+        if name not in self._coefficients:
+            self._coefficients[name] = self._coefficient(name)
+        return self._coefficients[name]
+
+    def _coefficient(self, name: str) -> int | IntExpr | None:
+        result: int | IntExpr = 0
+        for mono, coef in self.terms.items():
+            count = 0
+            for atom in mono:
+                if isinstance(atom, str):
+                    count += atom == name
+                elif name in atom.names:
+                    return None
+            if count > 1:
+                return None
+            if count:
+                rest = list(mono)
+                rest.remove(name)
+                result = result + (IntExpr({tuple(rest): coef}) if rest else coef)
+        return result
 
     def __bool__(self) -> bool:
         raise TypeError(f"the truth of {self} is not known at compile time; use Env.guard")
@@ -278,8 +307,14 @@ def to_json(e: int | IntExpr) -> int | list | str:
         return e
     terms: list = []
     for mono, coef in e.terms.items():
-        factors: list = [a if isinstance(a, str) else [a.op, *map(to_json, a.args)] for a in mono]
+        factors: list = [a if isinstance(a, str) else _atom_to_json(a) for a in mono]
         if coef != 1 or not factors:
             factors.append(coef)
         terms.append(factors[0] if len(factors) == 1 else ["mul", *factors])
     return terms[0] if len(terms) == 1 else ["add", *terms]
+
+
+def _atom_to_json(atom: Opaque) -> list:
+    if atom._json is None:
+        atom._json = [atom.op, *map(to_json, atom.args)]
+    return atom._json

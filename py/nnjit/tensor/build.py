@@ -30,7 +30,6 @@ from .tensor import (
     View,
     is_row_major,
     physical_order,
-    reads,
 )
 
 _NARROW = {"u8": (0xFF, 0), "u16": (0xFFFF, 0), "i8": (0, 24), "i16": (0, 16)}
@@ -56,10 +55,7 @@ class Builder:
     def constant(self, array: np.ndarray, dtype: str) -> Source:
         """A small constant, its content known to shape arithmetic."""
         array = np.asarray(array)
-        t = Source("const", tuple(array.shape), dtype, array)
-        if array.size <= 4096:
-            t.content = array.astype(object)
-        return t
+        return Source("const", tuple(array.shape), dtype, array)
 
     def known(self, content: np.ndarray, dtype: str) -> Tensor:
         """A tensor of known elements (ints, IntExprs, floats, bools); symbols are passed to kernels as arguments."""
@@ -140,7 +136,7 @@ class Builder:
         if any(d == 0 for d in extents.values()):
             return
         bounds = {str(v): (0, d - 1) for v, d in extents.items() if isinstance(d, int)}
-        for operand, coords in reads(t.body):
+        for operand, coords in t.reads:
             for c, d in zip(coords, operand.shape, strict=True):
                 extent = extents.get(c)
                 if extent is None and isinstance(d, int):
@@ -251,7 +247,7 @@ class Builder:
             index = tuple(substitute(e, mapping) for e in x.index)
             base = x.base
         t = View(base, shape, index)
-        if x.content is not None and _is_small(shape):
+        if _is_small(shape) and x.content is not None:
             content: Any = np.empty(cast(tuple[int, ...], shape), dtype=object)
             for c in np.ndindex(*shape):  # type: ignore[arg-type]
                 at = f(*c)

@@ -17,7 +17,7 @@ from ..errors import VerificationError
 from ..graph.dtype import NUMPY
 from ..graph.graph import Initializer
 from ..symbolic import Opaque, evaluate
-from .tensor import Alias, Compute, Index, Parts, Source, Tensor, View, reads
+from .tensor import Alias, Compute, Index, Parts, Source, Tensor, View
 
 _COMBINE: dict[str, np.ufunc] = {
     "sum": np.add, "prod": np.multiply, "max": np.maximum, "min": np.minimum, "pmax": np.fmax,
@@ -43,7 +43,7 @@ def interpret(
 def operands(t: Tensor) -> Iterator[Tensor]:
     """The tensors that `t` is made from: what a Compute's body reads, the parts of Parts, the base of the others."""
     if isinstance(t, Compute):
-        yield from (read for read, _ in reads(t.body))
+        yield from (read for read, _ in t.reads)
     elif isinstance(t, Parts):
         yield from t.parts
     elif isinstance(t, (View, Alias)):

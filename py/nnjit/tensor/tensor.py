@@ -19,6 +19,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from .. import ir
 from ..symbolic import IntExpr, product, substitute, values_of, var
 
@@ -48,7 +50,7 @@ class Tensor:
         """The element at `coords`, in the compute dtype."""
         if len(coords) != len(self.shape):
             raise ValueError(f"{len(coords)} coordinates for rank {len(self.shape)}")
-        if self.content is not None and all(isinstance(c, int) for c in coords):
+        if all(isinstance(c, int) for c in coords) and self.content is not None:
             value, dtype = self.content[coords], ir.COMPUTE_OF[self.dtype]
             return ir.cast(ir.index(value), dtype) if isinstance(value, IntExpr) else ir.const(value, dtype)
         return self._read(coords)
@@ -78,16 +80,32 @@ class Storage(Tensor):
         return tuple(strides)
 
 
+_SMALL = 4096
+"""Elements of a constant that shape arithmetic may look at."""
+
+
 class Source(Storage):
     """An input (`origin` = its name), a weight (`origin` = Initializer) or a constant (`origin` = numpy array)."""
 
-    __slots__ = ("kind", "origin")
+    __slots__ = ("kind", "origin", "_content")
 
     def __init__(self, kind: str, shape: Shape, dtype: str, origin: object, label: str = "") -> None:
+        self._content: Any = None
         super().__init__(shape, dtype, label)
         self.kind = kind
         self.origin = origin
         self.frozen = True
+
+    @property
+    def content(self) -> Any:
+        """See `Tensor`. A small constant's are made when they are asked for: most are only weights of a layer."""
+        if self._content is None and isinstance(self.origin, np.ndarray) and self.origin.size <= _SMALL:
+            self._content = self.origin.astype(object)
+        return self._content
+
+    @content.setter
+    def content(self, known: Any) -> None:
+        self._content = known
 
 
 class Compute(Storage):
@@ -98,7 +116,7 @@ class Compute(Storage):
     `into` = (Parts, box origin) when the elements belong in a box of a Parts tensor.
     """
 
-    __slots__ = ("body", "reduce_shape", "combine", "into", "node")
+    __slots__ = ("body", "reduce_shape", "combine", "into", "node", "_reads")
 
     def __init__(
         self,
@@ -116,6 +134,14 @@ class Compute(Storage):
         self.combine = combine
         self.into: tuple[Parts, Shape] | None = None
         self.node = node
+        self._reads: list[tuple[Tensor, Shape]] | None = None
+
+    @property
+    def reads(self) -> list[tuple[Tensor, Shape]]:
+        """What `reads` says of the body, which never changes."""
+        if self._reads is None:
+            self._reads = reads(self.body)
+        return self._reads
 
 
 class Parts(Storage):
