@@ -47,7 +47,7 @@ def reads_ahead(kernel: ir.Kernel) -> list[tuple[int, int]]:
     return found
 
 
-@pytest.mark.parametrize("rows, tile", [(12, "o0=6 o1=8"), (21, "o0=2 o1=8"), (16, "o0=8 o1=12")])
+@pytest.mark.parametrize("rows, tile", [(24, "o0=6 o1=8"), (21, "o0=3 o1=8"), (32, "o0=8 o1=12")])
 def test_the_tasks_of_a_column_read_every_line_of_the_next(rows: int, tile: str) -> None:
     _, _, compiled = product(rows, 64, 260)
     schedule = parse(f"tile {tile}; vector o1; order o1 o0; pack 1")
@@ -77,14 +77,19 @@ def test_reading_ahead_stays_within_the_operand_and_changes_nothing(symbolic: tu
 @pytest.mark.parametrize(
     "rows, columns, schedule",
     [
-        (12, 40, "tile o0=6 o1=8; vector o1; order o1 o0; pack 1"),  # an operand that stays in the cache
+        (24, 40, "tile o0=6 o1=8; vector o1; order o1 o0; pack 1"),  # an operand that stays in the cache
         (
-            12,
+            24,
             260,
             "tile o0=6 o1=8; vector o1; order o0 o1; pack 1",
         ),  # columns next to each other: read in their order
         (6, 260, "tile o0=6 o1=8; vector o1; order o1 o0; pack 1"),  # one tile a column: nothing to share
-        (12, 260, "tile o0=6 o1=8; vector o1; order o1 o0"),  # not packed
+        (
+            24,
+            260,
+            "tile o0=2 o1=16; vector o1; order o1 o0; pack 1",
+        ),  # flat: its own loads are close together
+        (24, 260, "tile o0=6 o1=8; vector o1; order o1 o0"),  # not packed
     ],
 )
 def test_nothing_is_read_ahead_where_it_would_not_help(rows: int, columns: int, schedule: str) -> None:

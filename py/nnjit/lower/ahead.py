@@ -9,6 +9,7 @@ element of it, and so the column after finds it in the cache. Engines keep such 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 from .. import ir
 from ..symbolic import ceildiv, minimum, mod, product, substitute
@@ -17,6 +18,8 @@ from .spec import Index, KernelSpec, expr_depends
 
 LEAST_ELEMENTS = 1 << 14
 """Elements of an operand from which it may not be in the nearest cache when it is needed."""
+LEAST_ROWS = 3
+"""Rows of a tile from which it pays: the loads of a flatter one lie so close together that many are under way anyway."""
 LINE = 16
 """Elements between two loads at most: 64 bytes of floats, the usual line of a cache."""
 
@@ -60,7 +63,7 @@ def reading_ahead(
     tile, terms = sizes[axis], spec.stages[0].axes[0][1]
     count = spec.hint(rows)
     step = -(-tile // count)
-    if count < 2 or step > LINE:
+    if count < 2 or prod(sizes[v] for v in after) < LEAST_ROWS or step > LINE:
         return None
     whole, share = terms * tile, terms * step
     # The last column reads its own tile again; tasks beyond those that share the tile out read the last share again.

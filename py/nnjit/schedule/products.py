@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..ir import LANES
+from math import prod
+
+from ..ir import LANES, STORAGE_BYTES
 from ..lower.pairs import pairable, ready
 from ..lower.spec import KernelSpec, coefficient, depends
 from ..target import Target
@@ -81,6 +83,7 @@ def _register_tiles(
         1 + sum(_LAYOUT / roles.reuse(n) for n in packing if roles.slides(n)) for packing, _ in packings
     ]
     unroll = small_extent(spec)
+    waiting = _waiting(spec, target, roles, on_column[0])
     fused = target.relaxed_simd and spec.stages[0].reduces[0].value.dtype == "f32"
     orders = [tuple(v for v, _ in spec.outer)]
     if row_axes:
@@ -108,7 +111,8 @@ def _register_tiles(
                 accumulators < 4 and m == 1 and n < min(width, 16) and row_axes
             ):
                 continue
-            cost = waste * (-(-width // n) * n / width) * tile_cost(m, n, target, fused) * stores
+            cost = tile_cost(m, n, target, fused, alone=not row_axes) * (1 + waiting * m)
+            cost *= waste * (-(-width // n) * n / width) * stores
             for (packing, pairs), layout in zip(packings, laid_out, strict=True):
                 for position, order in enumerate(orders):
                     tiles = (*rows, (column, n))
@@ -127,11 +131,14 @@ def _register_tiles(
     return found
 
 
-def tile_cost(m: int, n: int, target: Target, fused: bool) -> float:
-    """What a multiply-add costs in tiles of m rows × n columns in registers, whose accumulators should be many and fit."""
+def tile_cost(m: int, n: int, target: Target, fused: bool, alone: bool = False) -> float:
+    """What a multiply-add costs in tiles of m rows × n columns in registers, whose accumulators should be many and fit.
+
+    `alone`: there is one row only, so that each vector of the columns is used once and needed no longer.
+    """
     vectors = n // LANES
     accumulators = m * vectors
-    spill = accumulators + vectors + 1 + (not fused) > target.vector_registers
+    spill = accumulators + (1 if alone else vectors) + 1 + (not fused) > target.vector_registers
     cost = (1.8 if spill else 1.0) + 0.5 * (vectors + m) / accumulators
     cost *= 1 + 2.0 / max(4, accumulators)
     return cost * (1.06 if n == 12 else 1.0)  # Rows of 48 bytes lie across cache lines.
@@ -145,6 +152,19 @@ def _stores(roles: Roles, rows: tuple[tuple[str, int], ...], column: str) -> flo
     return 1 + (_TRANSPOSED if across else _SCATTERED) / roles.terms
 
 
+def _waiting(spec: KernelSpec, target: Target, roles: Roles, streamed: int) -> float:
+    """What each row of a tile adds to the cost of all, where the operand `streamed` is fetched from memory for few rows.
+
+    The first tile of a column waits for memory; the others find in the cache what it read. The flatter tiles are, the
+    closer together lie their loads, so that more of them are under way at a time.
+    """
+    fetched = prod(spec.hint(d) for v, d in (*spec.outer, *spec.stages[0].axes) if roles.moves(streamed, v))
+    beyond = STORAGE_BYTES["f32"] * fetched > target.cache[1]
+    return _WAITING / roles.reuse(streamed) if beyond and not roles.slides(streamed) else 0.0
+
+
+_WAITING = 0.1
+"""What waiting for memory costs a tile of all rows, in parts of its multiply-adds."""
 _LAYOUT = 8.0
 """What laying out an element costs, in multiply-adds."""
 _SCATTERED = 6.0
