@@ -58,6 +58,8 @@ export class Session {
     this.downloading.catch(() => {});
     /** @type {Record<string, ArrayBuffer>} until the executor has them */
     this.buffers = {};
+    /** @type {Promise<any>} whether the executor has them */
+    this.placed = Promise.resolve();
     /** @type {Promise<import("./plan-store.js").PlanKey | null>} where plans of this model are kept; null: nowhere */
     this.planKey = Promise.resolve(null);
     /** @type {(import("./plan-store.js").KeptPlan & {added: any}) | null} the kept plan that runs until Python has its own */
@@ -207,7 +209,9 @@ export class Session {
     if (this.kept) return;
     this.signature = JSON.parse(signature);
     await this.executor.setSignature(JSON.parse(signature));
-    await this.executor.setFiles(files);
+    // The executor makes memory ready for them meanwhile; the plan waits for that, not the compiler.
+    this.placed = this.executor.setFiles(files);
+    this.placed.catch(() => {});
   }
 
   /** @returns {string | null} JSON: for which inputs the kept plan that runs was compiled; null where none does */
@@ -224,6 +228,7 @@ export class Session {
     const { kept } = this;
     this.kept = null;
     if (kept && kept.json === json && equal(kept.blobs, blobs)) return JSON.stringify(kept.added);
+    await this.placed;
     return JSON.stringify(await this.executor.addPlan(json, blobs));
   }
 

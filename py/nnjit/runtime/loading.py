@@ -112,10 +112,9 @@ async def open_model(
             sizes = await session.fetch_external_data(external)
             with _named(session.name):
                 check_files(graph, sizes)
-        await session.place(model_signature(graph))
         model = Model(graph, session, facts, tune, report, on_event, passes)
         model.timings |= timings
-        await model.recall()
+        await asyncio.gather(session.place(model_signature(graph)), model.recall())
         opened.set_result(model)
         first = static_inputs(graph)
         if first is None and (kept := session.kept_inputs()) is not None:

@@ -323,18 +323,20 @@ class Model:
             return
         store = self._session.store
         key = device_key(self.facts)
-        self._memory = await store.tuned(key)
-        self._cost_model = CostModel.of(await store.cost_model(key))
-        hardware = await store.hardware(self.facts)
+        self._memory, cost_model, hardware, self._hints, shared = await asyncio.gather(
+            store.tuned(key),
+            store.cost_model(key),
+            store.hardware(self.facts),
+            store.hints(self.facts),
+            self._session.shared_kernels(),
+        )
+        self._cost_model = CostModel.of(cost_model)
         if hardware is not None:
             self._use_hardware(Hardware.of(hardware))
-        self._hints = await store.hints(self.facts)
         if self.device == "webgpu":
             self._fatal = await store.fatal(device_key(self.facts))
             self._session.keep_journal(device_key(self.facts))
-        for task, findings in hints_for(
-            _shared_groups(await self._session.shared_kernels()), self.facts
-        ).items():
+        for task, findings in hints_for(_shared_groups(shared), self.facts).items():
             self._hints[task] = [*self._hints.get(task, ()), *findings]
 
     async def _know_device(self, background: bool) -> None:
