@@ -370,6 +370,13 @@ def test_a_weight_is_packed_once_and_an_activation_at_each_inference() -> None:
     assert (len(second.init), len(second.steps)) == (0, 2)
 
 
+def test_rows_that_indices_choose_are_read_several_at_a_time() -> None:
+    m = Model(2)
+    compiled = m.compile([gather(m, m.weight(9, 21), m.input(7, dtype="i64"))])
+    assert compiled.units[0].schedule.tile("o0") > 1
+    check_schedules(lambda m: gather(m, m.weight(9, 21), m.input(7, dtype="i64")), RELAXED, most=6)
+
+
 def test_an_operand_of_gathered_rows_is_packed_with_its_indices() -> None:
     m = Model(2)
     rows = gather(m, m.input(8, 9), m.input(6, dtype="i64"))

@@ -7,7 +7,7 @@ from math import prod
 from .. import ir
 from ..lower.interior import interior
 from ..lower.spec import KernelSpec, coefficient
-from ..symbolic import product, var
+from ..symbolic import product, values_of, var
 from .roles import small_extent
 from .schedule import Schedule
 
@@ -25,7 +25,7 @@ def elementwise(spec: KernelSpec) -> list[Schedule]:
         return [Schedule()]
     axis, extent = spec.outer[-1]
     width = spec.hint(extent)
-    found = _transposing(spec) or _long_sums(spec) or _bordered(spec)
+    found = _transposing(spec) or _long_sums(spec) or _bordered(spec) or _gathering(spec)
     serial: list[tuple[str, int]] = []
     covered = 1
     for v, d in reversed(spec.outer):
@@ -76,6 +76,25 @@ def _bordered(spec: KernelSpec) -> list[Schedule]:
     if spec.hint(spec.extent(rows)) >= 2:
         found += [Schedule(tiles=((rows, 2), (axis, n)), vector=axis, serial=whole) for n in sizes]
     return found + [Schedule(tiles=((axis, n),), vector=axis, serial=((axis, 0),)) for n in sizes]
+
+
+def _gathering(spec: KernelSpec) -> list[Schedule]:
+    """Tiles of several rows where run-time values say which rows are read: each may lie far off, and so the memory is asked
+    for several at a time."""
+    if len(spec.outer) < 2 or any(s.axes for s in spec.stages):
+        return []
+    (rows, count), (axis, extent) = spec.outer[-2:]
+    if not isinstance(count, int) or not isinstance(extent, int):
+        return []
+    values = ir.nodes(*(v for s in spec.stages for v in s.values()))
+    indices = [e.attr[1] for e in values if e.op == "load" and coefficient(e.attr[1], axis) == 1]
+    if not any(rows in value.names for i in indices for value in values_of(i)):
+        return []
+    return [
+        Schedule(tiles=((rows, m), (axis, n)), vector=axis, serial=((axis, 0),))
+        for m, n in ((4, 16), (8, 8), (2, 16))
+        if m <= count and n <= extent
+    ]
 
 
 def _long_sums(spec: KernelSpec) -> list[Schedule]:
