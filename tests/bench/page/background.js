@@ -47,10 +47,10 @@ export async function curve(session, inference, untuned, seconds) {
 
   /** @param {boolean} last */
   async function checkpoint(last) {
+    const at = clock(); // The pause begins once Python has ended what it is at, without a sample of tuning meanwhile.
     await session.pause?.();
     for (const { at, status } of heard.slice(events.length)) events.push({ at: (at - begin) / 1000, status });
     const stopped = performance.now();
-    const at = clock();
     const recent = points.filter(([when]) => when > at - WINDOW_MS / 1000 - 1).map(([, ms]) => ms);
     const alone = await window(inference, WINDOW_MS, WINDOW_RUNS);
     const pairs = await inTurns(inference, untuned, PAIRS_MS[Number(last)], PAIRS[Number(last)]);
