@@ -39,8 +39,9 @@ def wrapped(element: ir.Expr, extent: Index) -> ir.Expr:
 def check_range(ctx: Context, indices: Tensor, extents: Sequence[Index], operand: int = 1) -> None:
     """Raise ModelFormatError for a known index that leaves its axis; the last axis of `indices` goes over `extents`.
 
-    `operand`: the number of the node's input that they are. One extent serves all. Inputs of the model are noted, to be checked before each inference; indices that are computed
-    are counted by a kernel where they leave the axis, and limited to it where they are used. Large constants are trusted.
+    `operand`: the number of the node's input that they are. One extent serves all. Inputs of the model are noted, to be
+    checked before each inference; indices that are computed are counted by a kernel where they leave the axis, and
+    limited to it where they are used. Large constants are trusted.
     """
     base = indices.base if isinstance(indices, Alias) else indices
     if isinstance(base, Source) and base.kind == "input" and len(extents) == 1:
