@@ -100,7 +100,19 @@ def close(result: list[float], model: onnx.ModelProto, rows: int) -> bool:
     return bool(np.abs(np.array(result) - wanted).max() <= 1e-4 * np.abs(wanted).max())
 
 
-def test_the_second_visit_infers_while_python_starts(context: BrowserContext, site: SiteServer) -> None:
+BLOCK = """
+{
+  const held = new XMLHttpRequest();
+  held.open("GET", new URL("held", import.meta.url), false);
+  held.send();
+}
+"""
+"""Blocks the thread that starts Python, as starting it does, for as long as the answer is held back."""
+
+
+def test_the_second_visit_infers_while_starting_python_blocks_its_thread(
+    context: BrowserContext, site: SiteServer
+) -> None:
     model = small_models.perceptron()
     url = site.publish("kept.onnx", model.SerializeToString())
     page, first = visit(context, site, url, 5)
@@ -109,26 +121,21 @@ def test_the_second_visit_infers_while_python_starts(context: BrowserContext, si
     assert page.evaluate(KEPT, site.url) == 1
     page.close()
 
+    def block(route: Route) -> None:
+        response = route.fetch()
+        route.fulfill(response=response, body=BLOCK + response.text())
+
     held: list[Route] = []
-    waits = True
-
-    def hold(route: Route) -> None:
-        if waits:
-            held.append(route)
-        else:
-            route.continue_()
-
-    context.route("**/pyodide/**", hold)
+    context.route("**/pyodide/pyodide.mjs", block)
+    context.route("**/pyodide/held", lambda route: held.append(route))
     page, second = visit(context, site, url, 5)
     assert not second["pythonIsThere"]
     assert close(second["result"], model, 5)
     assert second["inputs"] == first["inputs"]
     # Another size fits the plan as well, and what only Python knows is there once Python is.
     assert close(page.evaluate("run(9)"), model, 9)
-    assert held
-    waits = False
-    for route in held:
-        route.continue_()
+    (route,) = held
+    route.fulfill(body="")
     report = page.evaluate("model.report()")
     assert report["kernels"]
     assert report["memory"]["plans"] == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import random
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from nnjit_build.server import SiteServer
 
-MODULES = "placement dtypes expressions compare wasm-memory errors plan-edit timing courtesy program"
+MODULES = "placement dtypes expressions compare wasm-memory errors plan-edit timing courtesy program content-hash model-bytes"
 
 
 class Modules:
@@ -321,3 +322,53 @@ def test_the_threads_touch_all_of_it_together(modules: Modules, threads: int) ->
     tasks, address, part = step[3], *step[-2:]
     assert address == 4096 and tasks == threads and part % 64 == 0
     assert 1000 <= tasks * part < 1000 + 64 * threads
+
+
+PIECE = 1 << 24
+FILE = """
+  const bytes = new Uint8Array(a.bytes);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = Math.imul(i, 2654435761) >>> 24;
+"""
+
+
+def hash_of_pieces(count: int) -> str:
+    """Of the file that FILE makes."""
+    data = (np.arange(count, dtype=np.uint32) * np.uint32(2654435761) >> 24).astype(np.uint8).tobytes()
+    digests = [hashlib.sha256(data[at : at + PIECE]).digest() for at in range(0, count, PIECE)]
+    return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+@pytest.mark.parametrize("count", [0, 1000, PIECE, 5 * PIECE + 77])
+def test_a_file_is_hashed_in_pieces_while_it_arrives(modules: Modules, count: int) -> None:
+    streamed, whole = modules.js(
+        FILE
+        + """
+        const hash = new content_hash.ContentHash();
+        // Another download, which broke off.
+        hash.advance(new Uint8Array(a.bytes), Math.floor(a.bytes / 2));
+        for (let filled = 0; filled < a.bytes; filled += 7_000_001) hash.advance(bytes, filled);
+        return [await hash.finish(bytes), await new content_hash.ContentHash().finish(bytes)];
+        """,
+        {"bytes": count},
+    )
+    assert streamed == whole == hash_of_pieces(count)
+
+
+def test_what_was_read_of_a_model_can_be_read_again_without_it(modules: Modules) -> None:
+    result = modules.js("""
+      const { ModelBytes } = model_bytes;
+      const first = ModelBytes.of(Uint8Array.of(0, 10, 20, 30, 40, 50).buffer);
+      first.read(1, 2);
+      first.read(1, 4);
+      const later = new ModelBytes({ ...first.parts, whole: null });
+      let refused = "";
+      try {
+        later.read(0, 2);
+      } catch (error) {
+        refused = error.name;
+      }
+      return { size: later.size, moves: later.buffers.length, short: [...later.read(1, 2)], long: [...later.read(1, 4)], refused };
+    """)
+    assert result == {
+        "size": 6, "moves": 0, "short": [10, 20], "long": [10, 20, 30, 40], "refused": "VerificationError",
+    }  # fmt: skip

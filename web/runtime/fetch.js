@@ -10,6 +10,8 @@ import { FetchError, OutOfMemoryError } from "./errors.js";
 /**
  * @typedef {object} FetchOptions
  * @property {(progress: Download) => void} [onProgress]
+ * @property {(bytes: Uint8Array<ArrayBuffer>, filled: number) => void} [onBytes] `filled` bytes of a download have arrived,
+ *   in the memory where they stay; a download that begins again has other memory
  * @property {AbortSignal} [signal]
  * @property {boolean} [cache] false: neither read nor fill the browser's cache
  */
@@ -130,7 +132,7 @@ async function isCurrent(url, kept, signal) {
  * @param {FetchOptions} options
  * @returns {Promise<ArrayBuffer>}
  */
-async function readBody(response, url, cached, { onProgress, signal }) {
+async function readBody(response, url, cached, { onProgress, onBytes, signal }) {
   // Of a compressed response the length is that of the compressed bytes.
   const encoded = response.headers.get("Content-Encoding");
   const length = Number(response.headers.get("Content-Length"));
@@ -151,6 +153,7 @@ async function readBody(response, url, cached, { onProgress, signal }) {
       const { done, value } = (await reader?.read()) ?? { done: true, value: undefined };
       if (done || !value) break;
       body.add(value);
+      if (!body.chunks.length) onBytes?.(body.buffer, body.filled);
       if (performance.now() - reported > PROGRESS_INTERVAL) report();
     }
   } catch (cause) {

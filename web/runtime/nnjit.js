@@ -42,20 +42,23 @@ export * from "./errors.js";
  *   are in nnjit/codegen_passes.py
  */
 
-/** The compiler worker of this page; starts Pyodide at the first use. */
+/** The workers of this page that load and compile models; start Pyodide at the first use. */
 class Compiler {
   constructor() {
     /** @type {Map<number, {onProgress: (progress: Progress) => void, onEvent: (event: any) => void}>} */
     this.models = new Map();
     this.nextId = 1;
-    this.worker = new Worker(new URL("compiler.worker.js", import.meta.url), { type: "module", name: "nnjit-compiler" });
-    this.channel = new Channel(this.worker, {
+    // Python's script comes first: it takes longest.
+    const python = this.start(new URL("compiler.worker.js", import.meta.url), "compiler");
+    const sessions = this.start(new URL("session.worker.js", import.meta.url), "session");
+    this.workers = [python, sessions];
+    this.channel = new Channel(sessions, {
       progress: ({ id, progress }) => this.models.get(id)?.onProgress(progress),
       event: ({ id, event }) => this.models.get(id)?.onEvent(event),
     });
-    this.worker.onerror = (event) => {
-      this.fail(new DeviceError(`The compiler's worker failed: ${event.message || "its script could not be loaded"}.`));
-    };
+    const { port1, port2 } = new MessageChannel();
+    python.postMessage({ port: port1 }, [port1]);
+    this.channel.call("connect", { port: port2 }, [port2]).catch(() => {});
     this.ready = this.channel.call("ready");
     this.ready.catch((error) => this.fail(error));
     this.watch = new AbortController();
@@ -68,14 +71,26 @@ class Compiler {
   }
 
   /**
-   * Give up on this worker; the next load starts another.
+   * @param {URL} url
+   * @param {string} name
+   */
+  start(url, name) {
+    const worker = new Worker(url, { type: "module", name: `nnjit-${name}` });
+    worker.onerror = (event) => {
+      this.fail(new DeviceError(`The ${name}'s worker failed: ${event.message || "its script could not be loaded"}.`));
+    };
+    return worker;
+  }
+
+  /**
+   * Give up on these workers; the next load starts others.
    * @param {Error} error
    */
   fail(error) {
     if (compiler === this) compiler = null;
     this.watch.abort();
     this.channel.close(error);
-    this.worker.terminate();
+    for (const worker of this.workers) worker.terminate();
   }
 }
 

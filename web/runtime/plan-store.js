@@ -10,6 +10,7 @@ import { read, remove, write } from "./kernel-store.js";
 /**
  * @typedef {object} KeptPlan
  * @property {import("./inputs.js").Signature} signature what the model declares
+ * @property {import("./model-bytes.js").Read[]} reads what Python reads of the model
  * @property {string} inputs JSON of the descriptions of the inputs that it was compiled for
  * @property {string} json
  * @property {Uint8Array[]} blobs
@@ -18,27 +19,21 @@ import { read, remove, write } from "./kernel-store.js";
 /** Plans are kept of so many models. */
 const MOST = 16;
 
-/** Models of more bytes are not hashed: reading them takes longer than Python does. */
-const LARGEST = 2 ** 28;
-
 /** Under this key: JSON of [key, bytes of the model] of each kept plan, the latest last. */
 const INDEX = "plans";
 
 /**
- * @param {Uint8Array<ArrayBuffer>} bytes the model file
+ * @param {string} hash of the model file
  * @param {import("./types.js").Facts} facts
  * @param {string} generator names the compiler's version
- * @returns {Promise<PlanKey | null>} null where nothing can be kept
+ * @returns {PlanKey}
  */
-export async function keyOf(bytes, facts, generator) {
-  if (bytes.byteLength > LARGEST || !globalThis.crypto?.subtle) return null;
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-  const hex = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  return ["plan", hex, JSON.stringify({ ...facts, notes: [] }), generator];
+export function keyOf(hash, facts, generator) {
+  return ["plan", hash, JSON.stringify({ ...facts, notes: [] }), generator];
 }
 
 /**
- * Whether a plan is kept of some model of this size: if not, there is no use in hashing one.
+ * Whether a plan is kept of some model of this size: if not, there is no use in waiting for the hash of one.
  * @param {number} bytes
  */
 export async function hasPlanOfSize(bytes) {
@@ -52,8 +47,9 @@ export async function hasPlanOfSize(bytes) {
 export async function recallPlan(key) {
   const found = JSON.parse(await read(...key))[0];
   if (!found) return null;
-  const { blobs, ...rest } = JSON.parse(found[1]);
-  return { ...rest, blobs: blobs.map(fromBase64) };
+  const { reads, blobs, ...rest } = JSON.parse(found[1]);
+  const decoded = reads.map((/** @type {[number, string]} */ [offset, text]) => [offset, fromBase64(text)]);
+  return { ...rest, reads: decoded, blobs: blobs.map(fromBase64) };
 }
 
 /**
@@ -63,7 +59,8 @@ export async function recallPlan(key) {
  * @param {KeptPlan} plan
  */
 export async function keepPlan(key, bytes, plan) {
-  const text = JSON.stringify({ ...plan, blobs: plan.blobs.map(toBase64) });
+  const reads = plan.reads.map(([offset, bytes]) => [offset, toBase64(bytes)]);
+  const text = JSON.stringify({ ...plan, reads, blobs: plan.blobs.map(toBase64) });
   const entries = (await index()).filter(([other]) => !same(other, key));
   entries.push([key, bytes]);
   for (const [old] of entries.splice(0, entries.length - MOST)) await remove(...old);
@@ -99,5 +96,8 @@ function toBase64(bytes) {
 
 /** @param {string} text */
 function fromBase64(text) {
-  return Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+  const letters = atob(text);
+  const bytes = new Uint8Array(letters.length);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = letters.charCodeAt(i);
+  return bytes;
 }

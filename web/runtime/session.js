@@ -1,12 +1,14 @@
 /**
  * One model being loaded and used, as Python sees it: the download, the executor, and calls that cross with JSON text
- * and byte arrays, once per batch. In the page's compiler worker it starts while Pyodide is still starting.
+ * and byte arrays, once per batch. In a page it lives in session.worker.js, apart from Python: see RemoteSession.
  */
 
 import { arrayTypeOf } from "./dtypes.js";
+import { ContentHash } from "./content-hash.js";
 import { DeviceError, errorFromPlain, ExternalDataError, FetchError } from "./errors.js";
 import { Executor } from "./executor.js";
 import { readSource } from "./fetch.js";
+import { ModelBytes } from "./model-bytes.js";
 import { forgetPlan, hasPlanOfSize, keepPlan, keyOf, recallPlan } from "./plan-store.js";
 import * as store from "./kernel-store.js";
 
@@ -22,7 +24,6 @@ import * as store from "./kernel-store.js";
  * @property {boolean} [cache]
  * @property {Promise<string | undefined>} [generator] names the compiler's version; without it no plan is kept
  * @property {(progress: Progress) => void} [onProgress]
- * @property {Promise<string>} [sharedKernels] the kernel file that the site ships, or an empty text
  */
 
 export class Session {
@@ -34,11 +35,8 @@ export class Session {
     this.options = options;
     this.progress = options.onProgress ?? (() => {});
     this.aborter = new AbortController();
-    this.started = performance.now();
-    /** @type {string | undefined} set by Python: see MeasureRequest */
+    /** @type {string | undefined} see MeasureRequest */
     this.journal = undefined;
-    /** @type {Record<string, number>} milliseconds of what is over */
-    this.timings = {};
     /** @type {(compile: (json: string) => Promise<string>) => void} for Python; `compile` answers with JSON: {} or {error} */
     this.useCompiler = () => {};
     /** @type {(error: unknown) => void} */
@@ -52,12 +50,15 @@ export class Session {
     this.compiler.catch(() => {});
     this.executor = new Executor(urls, (inputs) => this.needPlan(inputs));
     this.opening = this.executor.open({ device: options.device, threads: options.threads });
-    this.downloading = this.download();
+    /** @type {Promise<string | null>} the model's hash; null: it is not asked for, or cannot be made */
+    this.hash = Promise.resolve(null);
+    /** @type {Promise<ModelBytes>} */
+    this.model = this.download();
     // Whoever awaits these gets the error; until then it is not unhandled.
     this.opening.catch(() => {});
-    this.downloading.catch(() => {});
-    /** @type {Record<string, ArrayBuffer>} until the executor has them */
-    this.buffers = {};
+    this.model.catch(() => {});
+    /** @type {Record<string, ArrayBuffer>} external data, until the executor has it */
+    this.external = {};
     /** @type {Promise<any>} whether the executor has them */
     this.placed = Promise.resolve();
     /** @type {Promise<import("./plan-store.js").PlanKey | null>} where plans of this model are kept; null: nowhere */
@@ -66,7 +67,10 @@ export class Session {
     this.kept = null;
     /** @type {import("./inputs.js").Signature | null} */
     this.signature = null;
-    this.modelBytesLength = 0;
+    /** Bytes of the model. */
+    this.size = 0;
+    /** @type {import("./model-bytes.js").Read[]} what Python read of the model */
+    this.reads = [];
   }
 
   /**
@@ -75,46 +79,61 @@ export class Session {
    * @throws what opening the device or the download throws
    */
   async startFromKept() {
-    const [facts, bytes] = await Promise.all([this.opening, this.downloading]);
-    const generator = this.options.cache === false ? undefined : await this.options.generator;
-    this.modelBytesLength = bytes.byteLength;
-    if (!generator) return null;
-    this.planKey = keyOf(bytes, facts, generator).catch(() => null);
-    const key = (await hasPlanOfSize(bytes.byteLength)) && (await this.planKey);
+    const [facts, model] = await Promise.all([this.opening, this.model]);
+    this.planKey = this.keyFor(facts);
+    const key = (await hasPlanOfSize(model.size)) && (await this.planKey);
     const kept = key && (await recallPlan(key));
     if (!kept) return null;
+    const { signature, reads, json, blobs } = kept;
     try {
-      await this.executor.setSignature(kept.signature);
-      // A copy: Python is still to read the model.
-      await this.executor.setFiles({ "": bytes.slice().buffer });
-      const added = await this.executor.addPlan(kept.json, kept.blobs.map((blob) => blob.slice()));
+      await this.place(JSON.stringify(signature), model);
+      // Python gets what it read on the earlier visit.
+      this.model = Promise.resolve(new ModelBytes({ size: model.size, whole: null, reads }));
+      const adding = this.executor.addPlan(json, blobs.map((blob) => blob.slice()));
+      const [added] = await Promise.all([adding, this.placed]);
       this.kept = { ...kept, added };
-      this.signature = kept.signature;
-      return kept.signature;
+      return signature;
     } catch (error) {
       // Something is wrong with what was kept, not with the model: load it as on a first visit.
       console.warn("A plan of an earlier visit is not used:", error);
       await forgetPlan(key);
+      // The executor has the bytes.
+      this.model = this.download();
+      await this.model;
+      this.planKey = this.keyFor(facts);
       return null;
     }
   }
 
+  /**
+   * Where plans of the model are kept.
+   * @param {import("./types.js").Facts} facts
+   * @returns {Promise<import("./plan-store.js").PlanKey | null>}
+   */
+  async keyFor(facts) {
+    const [hash, generator] = await Promise.all([this.hash, this.options.generator]);
+    return hash && generator ? keyOf(hash, facts, generator) : null;
+  }
+
   async download() {
-    const { source, cache } = this.options;
-    const bytes = await this.read(source, cache);
-    this.timings.download = performance.now() - this.started;
-    this.buffers[""] = bytes;
-    return new Uint8Array(bytes);
+    const { source, cache, generator } = this.options;
+    const hash = cache !== false && generator && globalThis.crypto?.subtle ? new ContentHash() : null;
+    const file = await this.read(source, { cache, onBytes: (bytes, filled) => hash?.advance(bytes, filled) });
+    const model = ModelBytes.of(file);
+    this.size = model.size;
+    // Without it, nothing is kept.
+    if (hash) this.hash = hash.finish(new Uint8Array(file)).catch(() => null);
+    return model;
   }
 
   /**
    * @param {Source} source
-   * @param {boolean} [cache]
+   * @param {import("./fetch.js").FetchOptions} options
    * @param {string} [name]
    */
-  read(source, cache, name) {
+  read(source, options, name) {
     return readSource(source, {
-      cache,
+      ...options,
       signal: this.aborter.signal,
       onProgress: ({ loaded, total, secondsLeft, cached }) => {
         const what = name ?? (typeof source === "string" ? source.split("/").pop() : "");
@@ -131,9 +150,12 @@ export class Session {
     return typeof source === "string" && !source.startsWith("data:") ? source : "The model";
   }
 
-  /** The model file, for Python to read from until `place`. @returns {Promise<Uint8Array>} */
-  modelBytes() {
-    return this.downloading;
+  /** The model file, for Python to read from until `place`. @returns {Promise<ModelBytes>} */
+  async modelBytes() {
+    const model = await this.model;
+    // What is being hashed must not move.
+    await this.hash;
+    return model;
   }
 
   /** @returns {Promise<string>} JSON of the device's facts */
@@ -146,9 +168,9 @@ export class Session {
     return store;
   }
 
-  /** The kernel file that the site ships, or an empty text. @returns {Promise<string>} */
-  sharedKernels() {
-    return this.options.sharedKernels ?? Promise.resolve("");
+  /** The kernel file that the site ships: what travels in the wheel has none. */
+  async sharedKernels() {
+    return "";
   }
 
   /**
@@ -165,7 +187,7 @@ export class Session {
     for (const name of /** @type {string[]} */ (JSON.parse(names))) {
       const source = this.locate(name);
       try {
-        this.buffers[name] = await this.read(source, this.options.cache, name);
+        this.external[name] = await this.read(source, { cache: this.options.cache }, name);
       } catch (error) {
         if (error instanceof FetchError && /** @type {any} */ (error).status === 404) {
           throw new ExternalDataError(
@@ -175,7 +197,7 @@ export class Session {
         }
         throw error;
       }
-      sizes[name] = this.buffers[name].byteLength;
+      sizes[name] = this.external[name].byteLength;
     }
     return JSON.stringify(sizes);
   }
@@ -201,12 +223,15 @@ export class Session {
   /**
    * Tell the executor what the model declares, and hand it the files; they can no longer be read here.
    * @param {string} signature JSON
+   * @param {ModelBytes} [model] that was lent to Python's worker
    */
-  async place(signature) {
-    await this.opening;
-    const files = this.buffers;
-    this.buffers = {};
-    if (this.kept) return;
+  async place(signature, model) {
+    const [{ whole, reads }] = await Promise.all([model ?? this.model, this.opening]);
+    const files = this.external;
+    this.external = {};
+    this.reads = reads;
+    if (!whole) return; // The executor has it, and runs the kept plan.
+    files[""] = whole.buffer;
     this.signature = JSON.parse(signature);
     await this.executor.setSignature(JSON.parse(signature));
     // The executor makes memory ready for them meanwhile; the plan waits for that, not the compiler.
@@ -214,8 +239,8 @@ export class Session {
     this.placed.catch(() => {});
   }
 
-  /** @returns {string | null} JSON: for which inputs the kept plan that runs was compiled; null where none does */
-  keptInputs() {
+  /** @returns {Promise<string | null>} JSON: for which inputs the kept plan that runs was compiled; null where none does */
+  async keptInputs() {
     return this.kept?.inputs ?? null;
   }
 
@@ -233,15 +258,23 @@ export class Session {
   }
 
   /**
+   * Mark candidates as fatal while they are tried.
+   * @param {string} key of the device: see MeasureRequest
+   */
+  async keepJournal(key) {
+    this.journal = key;
+  }
+
+  /**
    * Keep a plan for later visits.
    * @param {string} json
    * @param {Uint8Array[]} blobs
    * @param {string} inputs JSON of the descriptions of the inputs that it is for
    */
   async keepPlan(json, blobs, inputs) {
-    const { signature } = this;
+    const { signature, reads } = this;
     const key = await this.planKey;
-    if (key && signature) await keepPlan(key, this.modelBytesLength, { signature, inputs, json, blobs });
+    if (key && signature) await keepPlan(key, this.size, { signature, reads, inputs, json, blobs });
   }
 
   /**
@@ -322,7 +355,7 @@ export class Session {
     this.aborter.abort();
     this.executor.dispose();
     this.failCompiler(new DeviceError("The model was disposed of."));
-    this.buffers = {};
+    this.external = {};
   }
 }
 

@@ -117,7 +117,7 @@ async def open_model(
         await asyncio.gather(session.place(model_signature(graph)), model.recall())
         opened.set_result(model)
         first = static_inputs(graph)
-        if first is None and (kept := session.kept_inputs()) is not None:
+        if first is None and (kept := await session.kept_inputs()) is not None:
             first = specs_of(kept)
         if first is not None:
             with _named(session.name):

@@ -293,6 +293,8 @@ class Model:
 
     async def _keep(self, compiled: CompiledPlan) -> None:
         """Leave the current inputs' plan to later visits."""
+        if self._disposed:
+            return
         await self._session.keep_plan(compiled.json, compiled.blobs, described(self._inputs))
 
     def _keep_soon(self) -> None:
@@ -335,7 +337,7 @@ class Model:
             self._use_hardware(Hardware.of(hardware))
         if self.device == "webgpu":
             self._fatal = await store.fatal(device_key(self.facts))
-            self._session.keep_journal(device_key(self.facts))
+            await self._session.keep_journal(device_key(self.facts))
         for task, findings in hints_for(_shared_groups(shared), self.facts).items():
             self._hints[task] = [*self._hints.get(task, ()), *findings]
 

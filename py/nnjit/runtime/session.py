@@ -21,15 +21,15 @@ _NUMPY_TYPES = (
 
 
 class ByteSource:
-    """A JavaScript Uint8Array as the byte source that the ONNX reader takes: bytes are copied when they are read."""
+    """JavaScript's ModelBytes as the byte source that the ONNX reader takes: bytes are copied when they are read."""
 
-    def __init__(self, array: Any) -> None:
-        self._array = array
-        self.size: int = array.byteLength
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self.size: int = model.size
 
     def read(self, offset: int, length: int) -> bytes:
         """`length` bytes from `offset`; fewer at the end."""
-        return self._array.subarray(offset, offset + length).to_bytes()
+        return self._model.read(offset, length).to_bytes()
 
 
 class Session:
@@ -65,9 +65,9 @@ class Session:
         """The model file; readable until `place`."""
         return ByteSource(await _await(self._js.modelBytes()))
 
-    def keep_journal(self, key: str) -> None:
+    async def keep_journal(self, key: str) -> None:
         """Mark candidates as fatal, under the device's key, while they are tried."""
-        self._js.journal = key
+        await _await(self._js.keepJournal(key))
 
     async def shared_kernels(self) -> str:
         """The kernel file that the site ships, or an empty text."""
@@ -85,9 +85,9 @@ class Session:
         """Instantiate a plan; {"plan": id, "compileMs", "initMs"}."""
         return json.loads(await _await(self._js.addPlan(text, _to_js(blobs))))
 
-    def kept_inputs(self) -> dict | None:
+    async def kept_inputs(self) -> dict | None:
         """Descriptions of the inputs for which the plan was compiled that an earlier visit kept and that runs already."""
-        text = self._js.keptInputs()
+        text = await _await(self._js.keptInputs())
         return json.loads(text) if text else None
 
     async def keep_plan(self, text: str, blobs: list[bytes], inputs: dict) -> None:
