@@ -67,8 +67,6 @@ export class Session {
     this.kept = null;
     /** @type {import("./inputs.js").Signature | null} */
     this.signature = null;
-    /** Bytes of the model. */
-    this.size = 0;
     /** @type {import("./model-bytes.js").Read[]} what Python read of the model */
     this.reads = [];
   }
@@ -94,6 +92,7 @@ export class Session {
       this.kept = { ...kept, added };
       return signature;
     } catch (error) {
+      if (this.aborter.signal.aborted) throw error;
       // Something is wrong with what was kept, not with the model: load it as on a first visit.
       console.warn("A plan of an earlier visit is not used:", error);
       await forgetPlan(key);
@@ -119,11 +118,9 @@ export class Session {
     const { source, cache, generator } = this.options;
     const hash = cache !== false && generator && globalThis.crypto?.subtle ? new ContentHash() : null;
     const file = await this.read(source, { cache, onBytes: (bytes, filled) => hash?.advance(bytes, filled) });
-    const model = ModelBytes.of(file);
-    this.size = model.size;
     // Without it, nothing is kept.
     if (hash) this.hash = hash.finish(new Uint8Array(file)).catch(() => null);
-    return model;
+    return ModelBytes.of(file);
   }
 
   /**
@@ -273,8 +270,8 @@ export class Session {
    */
   async keepPlan(json, blobs, inputs) {
     const { signature, reads } = this;
-    const key = await this.planKey;
-    if (key && signature) await keepPlan(key, this.size, { signature, reads, inputs, json, blobs });
+    const [key, { size }] = await Promise.all([this.planKey, this.model]);
+    if (key && signature) await keepPlan(key, size, { signature, reads, inputs, json, blobs });
   }
 
   /**
