@@ -32,6 +32,11 @@ VISIT = """async ([root, url, rows]) => {
   return { result, pythonIsThere, inputs: model.inputs.map(({ name }) => name) };
 }"""
 
+WITHIN_A_MINUTE = """(visited) => Promise.race([
+  (%s)(visited),
+  new Promise((_, reject) => setTimeout(reject, 60_000, new Error("no output within a minute"))),
+])"""
+
 KEPT = """async (root) => {
   const { read } = await import(root + "/runtime/kernel-store.js");
   for (let i = 0; i < 200; i++) {
@@ -86,7 +91,7 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
 def visit(context: BrowserContext, site: SiteServer, url: str, rows: int) -> tuple[Page, dict[str, Any]]:
     page = context.new_page()
     page.goto(site.publish("empty.html", b"<!doctype html><title>test</title>"))
-    return page, page.evaluate(VISIT, [site.url, url, rows])
+    return page, page.evaluate(WITHIN_A_MINUTE % VISIT, [site.url, url, rows])
 
 
 def expected(model: onnx.ModelProto, rows: int) -> np.ndarray:
