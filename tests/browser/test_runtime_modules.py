@@ -303,6 +303,26 @@ def test_a_candidate_is_given_up_once_noise_cannot_save_it(modules: Modules) -> 
     assert modules.js(hopeless, [1.1, [1.0, 1.2, 1.3]])
 
 
+@pytest.mark.parametrize("resolution", [0.005, 0.1, 1.0])
+def test_the_step_of_a_clock_is_found(modules: Modules, resolution: float) -> None:
+    step = """
+        let time = 0.3;
+        return timing.clockStep(() => Math.floor((time += 0.0017) / a) * a);
+    """
+    assert modules.js(step, resolution) == pytest.approx(resolution)
+
+
+def test_what_was_disturbed_while_it_warmed_up_is_not_sampled_too_briefly_for_the_clock(
+    modules: Modules,
+) -> None:
+    time = "const time = (n) => (n * 3e-4 < 0.05 ? 0 : 3e-4);"
+    assert modules.js(f"{time} return timing.sample(time, 0.4)") == pytest.approx(3e-4)
+    disturbed = "let calls = 0; const first = (n) => (calls++ === 2 ? 0.05 : time(n));"
+    assert modules.js(f"{time} {disturbed} return timing.warmUp(first, async () => {{}})") == pytest.approx(
+        3e-4
+    )
+
+
 def test_touching_reads_a_word_of_every_cache_line_of_a_memory_that_grows(modules: Modules) -> None:
     touched = modules.js(
         """

@@ -3,10 +3,26 @@
  */
 
 /**
- * A sample lasts about this long, ms: well above the clock's resolution, which is 5 µs for pages that are isolated and 100 µs
- * for others, short enough to keep inferences waiting little.
+ * The clock's smallest step, ms: from 5 µs (Chromium, isolated pages) to 1 ms (WebKit). It is found by waiting for a few steps.
+ * @param {() => number} [now]
  */
-export const SAMPLE_MS = globalThis.crossOriginIsolated ? 1 : 2;
+export function clockStep(now = () => performance.now()) {
+  let step = Infinity;
+  let last = now();
+  for (let steps = 0; steps < 3; ) {
+    const time = now();
+    if (time === last) continue;
+    step = Math.min(step, time - last);
+    last = time;
+    steps++;
+  }
+  return step;
+}
+
+const CLOCK_STEP_MS = clockStep();
+
+/** A sample lasts about this long, ms: well above the clock's steps, short enough to keep inferences waiting little. */
+const SAMPLE_MS = Math.min(10, Math.max(1, 20 * CLOCK_STEP_MS));
 
 /** Code is warm when this much time was spent in it and it has stopped getting faster; ms. */
 const WARM_AFTER_MS = 6;
@@ -31,37 +47,55 @@ export function median(values) {
  * Executions for a sample of SAMPLE_MS.
  * @param {number} ms of one execution
  */
-export function repeatsFor(ms) {
+function repeatsFor(ms) {
   return Math.max(1, Math.min(MAX_REPEATS, Math.round(SAMPLE_MS / Math.max(ms, 1e-5))));
 }
 
-/** What is shorter says nothing on a clock that browsers round to 5 µs, or to 100 µs; ms. */
-const READABLE_MS = 0.2;
+/** What is shorter says nothing on this clock; ms. */
+const READABLE_MS = Math.max(0.2, 2 * CLOCK_STEP_MS);
 const GROWTH = 8;
+
+/** @typedef {(repeat: number) => number | Promise<number>} Timed runs something `repeat` times, gives ms of one execution */
+
+/**
+ * Milliseconds of one execution, by a sample that the clock can tell from nothing.
+ * @param {Timed} time
+ * @param {number} expected of one execution; too many where something else ran when that was measured
+ */
+export async function sample(time, expected) {
+  return (await reading(time, repeatsFor(expected))).ms;
+}
+
+/**
+ * @param {Timed} time
+ * @param {number} repeat executions to begin with
+ */
+async function reading(time, repeat) {
+  let ms = await time(repeat);
+  while (ms * repeat < READABLE_MS && repeat < MAX_REPEATS) {
+    repeat = Math.min(GROWTH * repeat, MAX_REPEATS);
+    ms = await time(repeat);
+  }
+  return { ms, total: ms * repeat };
+}
 
 /**
  * Run something until it stops getting faster.
  *
- * @param {(repeat: number) => number | Promise<number>} time runs it `repeat` times, gives ms of one execution
+ * @param {Timed} time
  * @param {() => Promise<void>} pause awaited between rounds
  * @param {boolean} [warm] the code has been warmed up before, on other data
  * @returns {Promise<number>} ms of one execution, warm
  */
 export async function warmUp(time, pause, warm = false) {
-  let repeat = 1;
-  let ms = await time(repeat);
-  while (ms * repeat < READABLE_MS && repeat < MAX_REPEATS) {
-    repeat *= GROWTH;
-    ms = await time(repeat);
-  }
-  let best = ms;
-  let spent = warm ? Infinity : ms * repeat;
+  const first = await reading(time, 1);
+  let best = first.ms;
+  let spent = warm ? Infinity : first.total;
   let steady = 0;
   while (spent < WARM_AT_MOST_MS && (spent < WARM_AFTER_MS || steady < 2)) {
     await pause();
-    repeat = repeatsFor(best);
-    ms = await time(repeat);
-    spent += ms * repeat;
+    const { ms, total } = await reading(time, repeatsFor(best));
+    spent += total;
     steady = ms < best * STILL_IMPROVING ? 0 : steady + 1;
     best = Math.min(best, ms);
   }

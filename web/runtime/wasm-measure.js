@@ -2,7 +2,7 @@
 
 import { StepTrap } from "./program.js";
 import { firstInputs } from "./seeded-inputs.js";
-import { isHopeless, median, repeatsFor, warmUp } from "./timing.js";
+import { isHopeless, median, sample, warmUp } from "./timing.js";
 import { Bench } from "./wasm-bench.js";
 import { Trials } from "./wasm-trial.js";
 
@@ -95,11 +95,11 @@ async function measureOne(bench, trials, candidate, samples, pause) {
       // What runs first after a pause also wakes the threads, and finds the caches as an inference has left them: neither of
       // the two shall, and which of them comes next changes.
       contender.time(1);
-      const sampled = [
-        () => incumbentSamples.push(bench.timeIncumbent(repeatsFor(bench.incumbentMs))),
-        () => ms.push(contender.time(repeatsFor(warm))),
+      const turns = [
+        async () => incumbentSamples.push(await sample((n) => bench.timeIncumbent(n), bench.incumbentMs)),
+        async () => ms.push(await sample((n) => contender.time(n), warm)),
       ];
-      for (const sample of ms.length % 2 ? sampled : sampled.reverse()) sample();
+      for (const take of ms.length % 2 ? turns : turns.reverse()) await take();
     }
     // The optimised code, and every round of it, must still give the same: what ran first was another tier's.
     const again = contender.recheck();

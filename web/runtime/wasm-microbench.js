@@ -6,7 +6,7 @@
 import { alignUp, SLACK } from "./placement.js";
 import { HEADER, PARALLEL } from "./program.js";
 import { ProgramBuilder } from "./program-builder.js";
-import { repeatsFor, warmUp } from "./timing.js";
+import { sample, warmUp } from "./timing.js";
 
 /** @typedef {import("./wasm-device.js").WasmDevice} WasmDevice */
 /** @typedef {import("./types.js").Probe} Probe */
@@ -35,9 +35,9 @@ export async function microbench(device, probe, pause) {
       const kernel = experiment.step?.kernel;
       let best = await warmUp(time, pause, warm.has(kernel));
       warm.add(kernel);
-      for (let sample = 0; sample < SAMPLES; sample++) {
+      for (let n = 0; n < SAMPLES; n++) {
         await pause();
-        best = Math.min(best, time(repeatsFor(best)));
+        best = Math.min(best, await sample(time, best));
       }
       times.push(best);
     }
