@@ -58,7 +58,9 @@ def elementwise(spec: KernelSpec) -> list[Schedule]:
 def _bordered(spec: KernelSpec) -> list[Schedule]:
     """Tiles for what is clamped along the innermost axis, as padding is: those first that leave the least over at its end.
 
-    A task takes whole planes where there are enough of them: what does not change along a row is found out once.
+    Rows of several planes together: where the border is, is found out once for all of them, and the memory is asked for
+    several at a time. Or a task takes whole planes where there are enough of them: what does not change along a row is
+    found out once.
     """
     axis, extent = spec.outer[-1]
     axes = [v for v, _ in spec.outer]
@@ -72,7 +74,14 @@ def _bordered(spec: KernelSpec) -> list[Schedule]:
     planes = prod(spec.hint(d) for _, d in spec.outer[:-2])
     run = 0 if planes >= ENOUGH_TASKS else -(-spec.hint(spec.extent(rows)) * planes // ENOUGH_TASKS)
     whole = ((axis, 0), (rows, run)) if run != 1 else ((axis, 0),)
-    found = [Schedule(tiles=((axis, n),), vector=axis, serial=whole) for n in sizes]
+    found = []
+    if len(axes) > 2:
+        plane, count = axes[-3], spec.hint(spec.extent(axes[-3]))
+        together = [(m, n) for m, n in ((8, 8), (12, 8), (4, 16)) if m <= count and 2 * n <= width]
+        found = [
+            Schedule(tiles=((plane, m), (axis, n)), vector=axis, serial=((axis, 0),)) for m, n in together
+        ]
+    found += [Schedule(tiles=((axis, n),), vector=axis, serial=whole) for n in sizes]
     if spec.hint(spec.extent(rows)) >= 2:
         found += [Schedule(tiles=((rows, 2), (axis, n)), vector=axis, serial=whole) for n in sizes]
     return found + [Schedule(tiles=((axis, n),), vector=axis, serial=((axis, 0),)) for n in sizes]
