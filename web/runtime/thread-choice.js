@@ -9,8 +9,11 @@ import { median } from "./timing.js";
 /** Inferences before the first that counts: their kernels are still in the browser's slow tier. */
 const COLD = 3;
 
-/** Inferences timed each way. */
-const SAMPLES = 5;
+/** Inferences timed each way: few would leave the choice to what else the machine does. */
+const SAMPLES = 15;
+
+/** The part of one thread's time that all of them must stay below; a core that is not needed is somebody else's. */
+const WORTH = 0.95;
 
 /** An inference that takes longer than this on all threads is worth their start, ms. */
 const SURELY_WORTH_MS = 5;
@@ -48,7 +51,7 @@ export class ThreadChoice {
     times[together ? "together" : "alone"].push(ms);
     if (together && ms > SURELY_WORTH_MS) this.together = true;
     else if (times.alone.length >= SAMPLES && times.together.length >= SAMPLES) {
-      this.together = median(times.together) <= median(times.alone);
+      this.together = median(times.together) < WORTH * median(times.alone);
     }
   }
 

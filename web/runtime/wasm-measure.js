@@ -158,6 +158,8 @@ function replay(device, plan) {
   const { environment, inputs } = loaded.latest ?? firstInputs(loaded.plan);
   const binding = device.bind(loaded, environment);
   device.writeInputs(binding, inputs);
+  // What runs first after a pause wakes the threads, which may take longer than all units of a small plan.
+  device.runUnits(loaded, binding, 0, 1, 1);
   return loaded.plan.units.map((_, unit) => {
     const once = device.timeUnit(loaded, binding, unit, binding.shared);
     if (once >= CLOCK_MS) return once;
