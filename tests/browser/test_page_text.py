@@ -131,6 +131,15 @@ def test_the_highest_scores_have_the_names_of_the_model_s_classes(page: Page, si
     assert [row.split("\t")[1] for row in rows.all_inner_texts()] == expected
 
 
+def test_scores_are_shown_while_the_names_of_classes_do_not_come(page: Page, site: SiteServer) -> None:
+    load(page, published(site, "silent", text_classifier("sequence")), "CPU")
+    page.route("**/silent/config.json", lambda route: None)
+    write(page, "the cat")
+    run_once(page)
+    expect(page.get_by_label("Output logits").locator("tbody tr")).to_have_count(len(CLASSES))
+    expect(page.get_by_label("Output logits")).not_to_contain_text("Name")
+
+
 def test_a_text_shorter_than_a_fixed_length_is_padded_and_masked(page: Page, site: SiteServer) -> None:
     load(page, published(site, "fixed", text_classifier(6)), "CPU")
     mask = page.get_by_role("group", name="attention_mask", exact=True)

@@ -67,10 +67,13 @@ export class Companions {
 
   /** @returns {Promise<string[] | null>} */
   #classes() {
-    this.#labels ??= this.#read("config.json").then((config) => {
-      const names = config?.["id2label"];
-      return names && typeof names === "object" ? Object.values(names).map(String) : null;
-    });
+    this.#labels ??= this.#read("config.json").then(
+      (config) => {
+        const names = config?.["id2label"];
+        return names && typeof names === "object" ? Object.values(names).map(String) : null;
+      },
+      () => null, // A file that is no JSON names nothing.
+    );
     return this.#labels;
   }
 

@@ -7,6 +7,10 @@ import { summarize } from "./summary.js";
 
 /** @typedef {import("./tensors.js").Tensor} Tensor */
 /** @typedef {import("./summary.js").Summary} Summary */
+/**
+ * @typedef {{ name: string, tensor: Tensor, summary: Summary, names: ((index: number) => string) | null }} Described names of
+ *   what is ranked
+ */
 
 export class OutputsView {
   #latest = 0;
@@ -24,16 +28,24 @@ export class OutputsView {
    */
   async show(outputs, companions, position) {
     const call = ++this.#latest;
-    const cards = [];
+    /** @type {Described[]} */
+    const described = [];
     for (const [name, tensor] of Object.entries(outputs)) {
-      const summary = await summarize(tensor, position);
-      const names = summary.ranked && companions ? await companions.names(tensor.dims.at(-1) ?? 0) : null;
+      described.push({ name, tensor, summary: await summarize(tensor, position), names: null });
       if (call !== this.#latest) return;
-      cards.push(card(name, tensor, summary, names));
     }
+    this.#render(described);
+    // Numbers do not wait for their names, which may have to be fetched.
+    for (const one of described)
+      if (one.summary.ranked && companions) one.names = await companions.names(one.tensor.dims.at(-1) ?? 0);
+    if (call === this.#latest && described.some(({ names }) => names)) this.#render(described);
+  }
+
+  /** @param {Described[]} described */
+  #render(described) {
     const focused =
       document.activeElement instanceof HTMLElement ? document.activeElement.dataset["output"] : undefined;
-    this.container.replaceChildren(...cards);
+    this.container.replaceChildren(...described.map(card));
     if (focused !== undefined) {
       const button = [...this.container.querySelectorAll("button")].find(
         (element) => element.dataset["output"] === focused,
@@ -48,13 +60,8 @@ export class OutputsView {
   }
 }
 
-/**
- * @param {string} name
- * @param {Tensor} tensor
- * @param {Summary} summary
- * @param {((index: number) => string) | null} names of what is ranked
- */
-function card(name, tensor, summary, names) {
+/** @param {Described} output */
+function card({ name, tensor, summary, names }) {
   const { min, max, mean, notNumbers, first, ranked, rankedRow } = summary;
   const empty = tensor.data.length === 0;
   const values = first.map(format.number).join(", ") + (tensor.data.length > first.length ? ", …" : "");
