@@ -466,6 +466,7 @@ def test_every_task_of_a_shared_step_is_run_exactly_once_and_before_the_next_ste
         {"threads": 2, "tasks": 64, "rounds": 3000, "parts": 32},
         {"threads": 4, "tasks": 1000, "rounds": 6, "parts": 2},
         {"threads": 3, "tasks": 2, "rounds": 200, "parts": 1},
+        {"threads": 2, "tasks": 254, "rounds": 200, "parts": 127},
     ]
     # Every second round is done twice.
     assert run_team(site, page, cases) == [["done", [case["rounds"] * 3 // 2], 0] for case in cases]

@@ -16,6 +16,13 @@ import { HEADER, MAX_PARTS, PARALLEL, SINGLE } from "./program.js";
  * step and to await its end. Microseconds on one thread, at rates that ordinary kernels reach.
  */
 const PART_US = 10;
+/** Parts of a thread's own tasks that let the others help it, however short they are. */
+const FEW_PARTS = 4;
+/**
+ * Work of each of more parts than that. What the others wait for in the end is the part of a thread that was held up, by
+ * whatever else the machine does: parts are therefore short, but longer by far than it takes to claim one.
+ */
+const SHORT_US = 100;
 const FLOPS_PER_US = 16000;
 const BYTES_PER_US = 8000;
 
@@ -68,7 +75,7 @@ export class ProgramBuilder {
     for (const symbol of step.symbols) args.push(evaluate(symbol, environment));
     const work = microseconds(step, environment);
     const parallel = this.threads > 1 && tasks > 1 && work > PART_US;
-    const parts = Math.min(MAX_PARTS, Math.max(1, Math.floor(work / (PART_US * this.threads))));
+    const parts = partsOf(work / this.threads);
     this.shared ||= parallel;
     const first = this.words.length + HEADER;
     moved.forEach(([id, offset], i) => this.uses.get(id)?.push({ word: first + i, offset }));
@@ -79,6 +86,15 @@ export class ProgramBuilder {
   finish() {
     return Int32Array.from(this.words, (word) => word | 0);
   }
+}
+
+/**
+ * Parts in which a thread takes its own tasks.
+ * @param {number} work of them all, in microseconds
+ */
+function partsOf(work) {
+  const few = Math.min(FEW_PARTS, Math.floor(work / PART_US));
+  return Math.min(MAX_PARTS, Math.max(1, few, Math.floor(work / SHORT_US)));
 }
 
 /**

@@ -67,11 +67,11 @@ const READY = -1;
 const YIELD = -2;
 
 /** Low bits of a claim word count the parts taken, the others are those of the step's sequence number. */
-const PART_BITS = 6;
+const PART_BITS = 7;
 const PART_MASK = (1 << PART_BITS) - 1;
 
-/** Most parts in which a thread takes its own tasks. */
-export const MAX_PARTS = 4;
+/** Most parts in which a thread takes its own tasks: those that the low bits of a claim word can count. */
+export const MAX_PARTS = PART_MASK;
 
 /**
  * Parts of a step whose kernel may be new. A browser first compiles a function in haste, and puts the optimised code in
