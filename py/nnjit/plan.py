@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,7 +35,14 @@ from .symbolic import minimum, product, substitute, to_json
 from .target import Target
 from .tensor.tensor import Index, Source, Storage
 
-FORMAT = 1
+FORMAT = 2
+
+
+class Traffic(NamedTuple):
+    """Bytes that a kernel moves at least."""
+
+    read: Index
+    written: Index
 
 
 class Step:
@@ -43,20 +51,20 @@ class Step:
     `arguments` are values of symbols that are the kernel's own; the others are the plan's.
     """
 
-    __slots__ = ("kernel", "buffers", "flops", "bytes", "arguments")
+    __slots__ = ("kernel", "buffers", "flops", "traffic", "arguments")
 
     def __init__(
         self,
         kernel: ir.Kernel,
         buffers: list[str],
         flops: Index,
-        bytes_: Index,
+        traffic: Traffic,
         arguments: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.kernel = kernel
         self.buffers = buffers
         self.flops = flops
-        self.bytes = bytes_
+        self.traffic = traffic
         self.arguments = arguments
 
 
@@ -129,7 +137,7 @@ def work_of(spec: KernelSpec) -> Index:
     return total
 
 
-def traffic_of(spec: KernelSpec, sizes: Sequence[Index]) -> Index:
+def traffic_of(spec: KernelSpec, sizes: Sequence[Index]) -> Traffic:
     """Bytes that one run reads and writes at least, in buffers of `sizes` elements: each element that it touches, once.
 
     Of a table of which rows are gathered, that is the rows and not the table.
@@ -139,12 +147,14 @@ def traffic_of(spec: KernelSpec, sizes: Sequence[Index]) -> Index:
     for stage in spec.stages:
         most = most + points * product([d for _, d in stage.axes])
     most = spec.hint(most)
-    total: Index = 0
+    read: Index = 0
+    written: Index = 0
     for buffer, size in zip(spec.buffers, sizes, strict=True):
         # Smaller ones may be read to the last element, and are taken to be.
         elements = minimum(size, touched_elements(spec, buffer.name)) if spec.hint(size) > most else size
-        total = total + elements * ir.STORAGE_BYTES[buffer.storage]
-    return total
+        moved = elements * ir.STORAGE_BYTES[buffer.storage]
+        read, written = (read + moved, written) if buffer.access == "r" else (read, written + moved)
+    return Traffic(read, written)
 
 
 class BufferTable:
@@ -323,7 +333,7 @@ class Scheduler:
             lowered.kernel,
             [ids[b.name] for b in lowered.kernel.buffers],
             0,
-            packed.elements * (2 * ir.STORAGE_BYTES[packed.storage]),
+            Traffic(*[packed.elements * ir.STORAGE_BYTES[packed.storage]] * 2),
             made.values,
         )
         (unit.init if once else unit.steps).append(step)
@@ -369,7 +379,8 @@ class Emitter:
             "symbols": [step.arguments.get(name, name) for name in kernel.symbols],
             "tasks": to_json(substitute(kernel.tasks, step.arguments)),
             "flops": to_json(step.flops),
-            "bytes": to_json(step.bytes),
+            "read": to_json(step.traffic.read),
+            "written": to_json(step.traffic.written),
         }
 
     def unit(self, unit: UnitCode) -> dict:

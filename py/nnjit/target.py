@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from .codegen_passes import ALL_PASSES, Passes
@@ -12,12 +12,13 @@ from .codegen_passes import ALL_PASSES, Passes
 
 @dataclass(frozen=True)
 class Hardware:
-    """What microbenchmarks found out about the device; see tune/microbench.py. The bandwidths count bytes read and written."""
+    """What microbenchmarks found out about the device; see tune/microbench.py."""
 
     gflops: float
     """10⁹ floating-point operations a second that multiply-adds reach, on all threads together."""
-    bandwidth: tuple[tuple[int, float], ...]
-    """(bytes that a kernel touches, 10⁹ bytes a second), by size, on all threads together."""
+    bandwidth: tuple[tuple[int, float, float], ...]
+    """(bytes that a kernel touches, 10⁹ bytes a second when it reads them all, when it copies one half of them to the other),
+    by size, on all threads together. Copying counts bytes read and written."""
     vector_registers: int | None = None
     """Wasm: 128-bit values that the engine keeps in registers, by the cliff."""
     cache_bytes: tuple[int, ...] = ()
@@ -33,27 +34,41 @@ class Hardware:
     subgroup: int | None = None
     """WebGPU: invocations of a subgroup, where the adapter tells."""
 
-    def bandwidth_of(self, touched: float) -> float:
-        """10⁹ bytes a second for a kernel that touches so many bytes, between the sizes that were measured."""
-        (size, rate), *rest = self.bandwidth
-        if touched <= size:
-            return rate
-        for larger, slower in rest:
-            if touched <= larger:
-                part = math.log(touched / size) / math.log(larger / size)
-                return rate * (slower / rate) ** part
-            size, rate = larger, slower
-        return rate
+    def bandwidth_of(self, touched: float) -> tuple[float, float]:
+        """(reading, copying), 10⁹ bytes a second, for a kernel that touches so many bytes, between the sizes that were measured."""
+        (size, *rates), *rest = self.bandwidth
+        for larger, *slower in rest:
+            if touched <= size:
+                break
+            part = min(1.0, math.log(touched / size) / math.log(larger / size))
+            rates = [rate * (other / rate) ** part for rate, other in zip(rates, slower, strict=True)]
+            size = larger
+        reading, copying = rates
+        return reading, copying
 
-    def least_ms(self, flops: float, touched: float) -> float:
-        """The roofline: milliseconds that so much arithmetic, or so much traffic, takes at least."""
-        return max(flops / self.gflops, touched / self.bandwidth_of(touched)) / 1e6
+    def least_ms(self, flops: float, read: float, written: float) -> float:
+        """The roofline: milliseconds that so much arithmetic, or so much traffic (bytes), takes at least.
+
+        The traffic's time is linear in the bytes of both kinds, and right for the two mixtures that were measured at its
+        size, all read and half of it written: a byte written costs what copying takes beyond reading. No mixture is taken
+        to be quicker than both.
+        """
+        reading, copying = (1 / rate for rate in self.bandwidth_of(read + written))
+        traffic = max(
+            read * reading + written * (2 * copying - reading), (read + written) * min(reading, copying)
+        )
+        return max(flops / self.gflops, traffic) / 1e6
 
     @staticmethod
-    def of(data: Mapping[str, Any]) -> Hardware:
-        """The inverse of `dataclasses.asdict`, from JSON."""
+    def of(data: Mapping[str, Any]) -> Hardware | None:
+        """The inverse of `dataclasses.asdict`, from JSON. None where another version wrote it, with other fields or other rates."""
+        known = {f.name for f in fields(Hardware)}
+        if data.keys() != known or any(len(entry) != 3 for entry in data["bandwidth"]):
+            return None
         lists = {
-            "bandwidth": tuple((int(size), float(rate)) for size, rate in data["bandwidth"]),
+            "bandwidth": tuple(
+                (int(size), float(read), float(copy)) for size, read, copy in data["bandwidth"]
+            ),
             "cache_bytes": tuple(data["cache_bytes"]),
         }
         return Hardware(**{**data, **lists})

@@ -42,7 +42,8 @@ class Case:
     expected  the inputs, and onnxruntime's outputs for them
     operator  for a single operator: its description for rivals that do not read ONNX; see kernels.py
     flops     of one inference, where the case is bound by arithmetic
-    moved     bytes that one inference reads and writes, where it is bound by memory
+    read      bytes that one inference of a single operator reads at least
+    written   bytes that it writes
     """
 
     title: str
@@ -50,7 +51,8 @@ class Case:
     expected: Reference
     operator: dict[str, Any] | None = None
     flops: float | None = None
-    moved: float | None = None
+    read: float = 0.0
+    written: float = 0.0
 
 
 def whole_model(text: str, seed: int = 0) -> Case:

@@ -1,7 +1,7 @@
 """What this machine can do at most, measured in the same run: kernels of our own loop IR that do nothing else.
 
-Arithmetic: independent chains of fused multiply-adds. Memory: copying, at the size that an operator has to move, so
-that what fits into a cache is compared with that cache.
+Arithmetic: independent chains of fused multiply-adds. Memory: reading and copying, at the size that an operator has to
+move, so that what fits into a cache is compared with that cache. What they make of an operator is target.Hardware's.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from nnjit import ir
 from nnjit.emit.wasm import emit_module
 from nnjit.ir_verify import verify
 from nnjit.symbolic import var
-from nnjit.target import Target
+from nnjit.target import Hardware, Target
+from nnjit.tune.memory_kernels import CHUNK, copy_kernel, read_kernel
 
+from .cases import Case
 from .match import Arena
 
 # Pairs of chains: with one operand that they share and two that alternate, so many accumulators fill 15 registers at
@@ -21,7 +23,6 @@ from .match import Arena
 CHAINS = (8, 10, 12, 16, 20, 24)
 _UNROLL = 4
 _ITERATIONS = 1000
-CHUNK = 1024
 _LARGEST_MB = 256
 
 
@@ -32,7 +33,7 @@ class Ceilings:
         self.arena = arena
         self.threads = threads
         self._arithmetic: float | None = None
-        self._memory: dict[int, float] = {}
+        self._memory: dict[tuple[str, int], float] = {}
 
     def gflops(self) -> float:
         """10⁹ floating-point operations a second, on all threads together."""
@@ -45,14 +46,23 @@ class Ceilings:
             self._arithmetic = self.arena.call("ceiling", "fma", options) / 1e9
         return self._arithmetic
 
-    def gbps(self, moved: float) -> float:
-        """10⁹ bytes a second, read and written, when copying `moved` / 2 bytes (to the next power of two)."""
-        size = min(max(1 << math.ceil(math.log2(moved)), 1 << 16), _LARGEST_MB << 20)
-        if size not in self._memory:
-            module = self._publish(emit_module([copy_kernel()], Target()))
-            options = {"modules": [module], "bytes": size // 2, "chunk": 4 * CHUNK, "threads": self.threads}
-            self._memory[size] = self.arena.call("ceiling", "copy", options) / 1e9
-        return self._memory[size]
+    def gbps(self, how: str, touched: float) -> float:
+        """10⁹ bytes a second of `how`, "read" or "copy": of all, or of one half to the other (`touched` to the next power of two)."""
+        size = min(max(1 << math.ceil(math.log2(touched)), 1 << 16), _LARGEST_MB << 20)
+        if (how, size) not in self._memory:
+            module = self._publish(emit_module([read_kernel(), copy_kernel()], Target()))
+            options = {
+                "modules": [module], "name": how, "bytes": size // 2, "chunk": 4 * CHUNK, "threads": self.threads,
+            }  # fmt: skip
+            self._memory[how, size] = self.arena.call("ceiling", "memory", options) / 1e9
+        return self._memory[how, size]
+
+    def least_ms(self, case: Case) -> float:
+        """Milliseconds that the case's arithmetic and traffic take at least."""
+        touched = case.read + case.written
+        rates = self.gbps("read", touched), self.gbps("copy", touched)
+        hardware = Hardware(gflops=self.gflops(), bandwidth=((round(touched), *rates),))
+        return hardware.least_ms(case.flops or 0.0, case.read, case.written)
 
     def _publish(self, module: bytes) -> str:
         return self.arena.server.publish("ceiling.wasm", module)
@@ -87,17 +97,3 @@ def chains_kernel(chains: int) -> ir.Kernel:
     body += [ir.Store("out", 4 * i, acc) for i, acc in enumerate(accumulators)]
     buffers = [ir.Buffer("in", "f32", "r"), ir.Buffer("out", "f32", "w")]
     return ir.Kernel(_chains_name(chains), buffers, ["tasks"], var("tasks"), body)
-
-
-def copy_kernel() -> ir.Kernel:
-    """Task t copies the t-th chunk of `CHUNK` elements."""
-    unroll = 8
-    at = ir.TASK * CHUNK + var("i") * (4 * unroll)
-    step: list[ir.Stmt] = []
-    for j in range(unroll):
-        step.append(ir.Store("out", at + 4 * j, ir.load("in", at + 4 * j, "f32", 4)))
-    body: list[ir.Stmt] = [ir.For("i", CHUNK // (4 * unroll), step)]
-    buffers = [ir.Buffer("in", "f32", "r"), ir.Buffer("out", "f32", "w")]
-    kernel = ir.Kernel("copy", buffers, ["tasks"], var("tasks"), body)
-    verify(kernel)
-    return kernel

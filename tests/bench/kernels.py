@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
@@ -72,9 +73,9 @@ def _case(
         "constants": constants,
         "attributes": attributes,
     }
-    arrays = [*inputs.values(), *constants.values(), *expected.outputs.values()]
-    moved = None if flops else float(sum(array.nbytes for array in arrays))
-    return Case(title, model, expected, operator, flops, moved)
+    read = sum(array.nbytes for array in (*inputs.values(), *constants.values()))
+    written = sum(array.nbytes for array in expected.outputs.values())
+    return Case(title, model, expected, operator, flops, float(read), float(written))
 
 
 def _write(path: Path, nodes: list[Node], inputs: Arrays, constants: Arrays) -> None:
@@ -178,8 +179,7 @@ def _gather(title: str, rows: int, columns: int, count: int) -> Case:
     indices = np.random.default_rng(0).integers(0, rows, (1, count), np.int32)
     nodes: list[Node] = [("Gather", ["table", "indices"], "y", {"axis": 0})]
     case = _case(title, "gather", nodes, {"indices": indices}, {"table": _normal(rows, columns)})
-    moved = float(indices.nbytes + 2 * case.expected.outputs["y"].nbytes)
-    return Case(case.title, case.model, case.expected, case.operator, None, moved)
+    return replace(case, read=float(indices.nbytes) + case.written)
 
 
 def _transpose(title: str, shape: tuple[int, ...], axes: list[int]) -> Case:

@@ -77,10 +77,8 @@ def add_rates(row: Row, case: Case, ceilings: Ceilings | None) -> Row:
     """
     if row["status"] != "ok":
         return row
-    work = case.flops or case.moved or 0.0
-    ceiling = None
-    if ceilings is not None:
-        ceiling = ceilings.gflops() if case.flops else ceilings.gbps(work)
+    work = case.flops or case.read + case.written
+    ceiling = None if ceilings is None else work / ceilings.least_ms(case) / 1e6
     ours = work / (row["our_kernel_ms"] or row["our_device_ms"]) / 1e6
     theirs = work / row["rival_median_ms"] / 1e6
     return row | {

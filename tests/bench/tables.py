@@ -9,7 +9,7 @@ from .match import Match
 from .rows import KERNEL_COLUMNS, MODEL_COLUMNS, add_rates, geometric_mean, heading, make_row
 from .session import BenchSession
 
-_COPIED = (64 << 10, 1 << 20, 16 << 20, 128 << 20)
+_TOUCHED = (64 << 10, 1 << 20, 16 << 20, 128 << 20)
 
 
 def models(session: BenchSession) -> None:
@@ -52,8 +52,9 @@ def peaks(session: BenchSession) -> None:
         for threads in sorted({1, session.facts["threads"]}):
             ceilings = Ceilings(arena, threads)
             print(f"threads: {threads}\n  multiply-add {ceilings.gflops():8.1f} GFLOP/s")
-            for moved in _COPIED:
-                print(f"  copying {moved >> 10:7d} KiB read and written {ceilings.gbps(moved):8.1f} GB/s")
+            for touched in _TOUCHED:
+                rates = [f"{how} {ceilings.gbps(how, touched):8.1f} GB/s" for how in ("read", "copy")]
+                print(f"  {touched >> 10:7d} KiB touched {'  '.join(rates)}")
 
 
 def _means(session: BenchSession) -> None:

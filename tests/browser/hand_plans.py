@@ -59,7 +59,8 @@ def step(kernel: int, buffers: list[str], tasks: object, work: int = 1) -> dict:
         "symbols": ["s0" if tasks == "s0" else 0],
         "tasks": tasks,
         "flops": ["mul", tasks, work],
-        "bytes": ["mul", tasks, 8],
+        "read": ["mul", tasks, 4],
+        "written": ["mul", tasks, 4],
     }
 
 
@@ -73,7 +74,7 @@ def plan(target: Target, guards: list | None = None, work: int = 1) -> dict:
     kernels = [scale_kernel(), pack_kernel(), bias_kernel()]
     weight = {"file": None, "dtype": "f32"}
     described = {
-        "format": 1,
+        "format": 2,
         "generator": "0.1.0",
         "device": "wasm",
         "symbols": [{"name": "s0", "label": "length", "from": ["dim", "x", 0]}],

@@ -49,7 +49,7 @@ def test_the_facts_of_the_cpu_are_plausible(session: Session) -> None:
     assert hardware.gflops > 0.5
     assert hardware.vector_registers is not None and 8 <= hardware.vector_registers <= 64
     assert 1 <= hardware.cores <= min(session.threads, session.facts["hardwareConcurrency"])
-    assert all(rate > 0.1 for _, rate in hardware.bandwidth)
+    assert all(rate > 0.1 for _, *rates in hardware.bandwidth for rate in rates)
     assert list(hardware.cache_bytes) == sorted(hardware.cache_bytes)
     assert (hardware.barrier_us > 0) == (session.threads > 1)
 
@@ -75,7 +75,7 @@ def test_the_facts_of_the_gpu_are_plausible(gpu: Gpu) -> None:
     times = gpu.call("microbench", json.loads(request))
     hardware = microbench.interpret(target, times)
     assert hardware.gflops > 0.01
-    assert all(rate > 0 for _, rate in hardware.bandwidth)
+    assert all(rate > 0 for _, *rates in hardware.bandwidth for rate in rates)
     assert hardware.barrier_us >= 0
     assert hardware.shared_bandwidth is not None and hardware.shared_bandwidth > 0
     assert hardware.dispatch_us is not None and hardware.dispatch_us > 0

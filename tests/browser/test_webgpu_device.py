@@ -53,7 +53,8 @@ def step(kernel: int, buffers: list, tasks: ir.Index, symbols: tuple[ir.Index, .
         "symbols": [to_json(s) for s in symbols],
         "tasks": to_json(tasks),
         "flops": 0,
-        "bytes": 0,
+        "read": 0,
+        "written": 0,
     }
 
 
@@ -66,7 +67,7 @@ def buffer(id: str, kind: str, storage: str, elements: ir.Index, **more: Any) ->
 
 
 def plan(**parts: Any) -> dict:
-    base = {"format": 1, "generator": "test", "device": "webgpu", "symbols": [], "guards": [], "modules": []}
+    base = {"format": 2, "generator": "test", "device": "webgpu", "symbols": [], "guards": [], "modules": []}
     return base | parts
 
 

@@ -109,12 +109,6 @@ def test_every_chain_of_the_arithmetic_ceiling_does_the_counted_work(chains: int
     assert (out == 0.25 * ceilings.flops(chains) / (chains * 4 * 2)).all()
 
 
-def test_the_memory_ceiling_copies() -> None:
-    x = np.arange(2 * ceilings.CHUNK, dtype=np.float32)
-    out = run_kernel(ceilings.copy_kernel(), {"in": x, "out": np.empty_like(x)}, {"tasks": 2})["out"]
-    np.testing.assert_array_equal(out, x)
-
-
 def test_a_match_measures_right_answers_and_refuses_wrong_ones(site: SiteServer, browser: Browser) -> None:
     (case,) = kernels.kernel_cases(["softmax-3x197x197"])
     arena = Arena(Chromium(browser), site, [], "wasm", 1)

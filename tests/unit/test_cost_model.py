@@ -38,7 +38,7 @@ def test_waste_is_the_part_of_a_tile_that_is_computed_twice() -> None:
 
 def test_values_spill_beyond_the_registers_that_were_measured() -> None:
     spec = product()
-    wide = RELAXED.measured(Hardware(100.0, ((1, 1.0),), vector_registers=29))
+    wide = RELAXED.measured(Hardware(100.0, ((1, 1.0, 1.0),), vector_registers=29))
     for text, fits, fits_wide in (
         ("tile o0=6 o1=8; vector o1; pack 1", True, True),
         ("tile o0=6 o1=16; vector o1; pack 1", False, True),

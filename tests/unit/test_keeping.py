@@ -73,7 +73,7 @@ class Browser(FakeExecutor):
     cost_model = hints = tuned
 
     async def hardware(self, facts: dict) -> dict:
-        return asdict(Hardware(gflops=50.0, bandwidth=((1 << 16, 50.0),)))
+        return asdict(Hardware(gflops=50.0, bandwidth=((1 << 16, 60.0, 50.0),)))
 
     async def shared_kernels(self) -> str:
         return ""

@@ -177,12 +177,12 @@ def test_devices_are_alike_by_what_decides_about_kernels() -> None:
 
 def test_what_microbenchmarks_found_belongs_to_the_class() -> None:
     hardware = asdict(
-        Hardware(gflops=110.0, bandwidth=((1 << 16, 90.0), (1 << 26, 21.5)), vector_registers=15)
+        Hardware(gflops=110.0, bandwidth=((1 << 16, 110.0, 90.0), (1 << 26, 31.0, 21.5)), vector_registers=15)
     )
     found = device_class({**FACTS, "hardware": hardware})
     assert found == {**CPU, "measured": {"flops": 110.0, "bandwidth": 21.5, "registers": 15}}
     assert check_class(found) == found
-    without = asdict(Hardware(gflops=900.0, bandwidth=((1 << 26, 300.0),)))
+    without = asdict(Hardware(gflops=900.0, bandwidth=((1 << 26, 310.0, 300.0),)))
     assert device_class({**FACTS, "hardware": without})["measured"] == {"flops": 900.0, "bandwidth": 300.0}
 
 

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 
 import numpy as np
 import pytest
 from unit.ir_interpreter import run as run_ir
-from unit.wasm_engine import run_kernel
+from unit.wasm_engine import STORAGE, run_kernel
 
+from nnjit import ir
 from nnjit.ir_verify import verify
 from nnjit.target import Hardware, Target
-from nnjit.tune import microbench
-from nnjit.tune.microbench import CHASE_KB, COPY_KB, TILES, WIDEST, cache_sizes, interpret, registers
+from nnjit.tune import memory_kernels, microbench
+from nnjit.tune.microbench import CHASE_KB, MEMORY_KB, TILES, WIDEST, cache_sizes, interpret, registers
 
 TWO = Target(relaxed_simd=True, threads=2)
 
 
 def times(rates: list[float], threads: int = 1, latency: list[float] | None = None) -> list[float]:
-    """What a device would answer: GFLOP/s of the tiles, ns of a load; 50 GB/s; perfect threads; a barrier of 1 µs."""
+    """What a device would answer: GFLOP/s of the tiles, ns of a load; 70 GB/s read, 50 copied; perfect threads; a barrier of 1 µs."""
     work = [microbench.tile_flops(*tile) * microbench.TILE_TASKS / 1e6 for tile in TILES]
     tiles = [w / rate for w, rate in zip(work, rates, strict=True)]
     together = [8 * tiles[TILES.index(tile)] for tile in WIDEST] if threads > 1 else []
     chase = [ns * microbench.CHASE_STEPS / 1e6 for ns in latency or [1.0] * len(CHASE_KB)]
-    copy = [2 * kb * 1024 / 50e6 for kb in COPY_KB]
+    memory = [kb * 1024 / rate / 1e6 for rate in (70, 50) for kb in MEMORY_KB]
     barriers = [microbench.BARRIERS * 1e-3] if threads > 1 else []
-    return [*(tiles + together) * microbench.ROUNDS, *chase, *copy, *barriers]
+    return [*(tiles + together + memory) * microbench.ROUNDS, *chase, *barriers]
 
 
 def cliff(count: int) -> list[float]:
@@ -110,15 +112,69 @@ def test_a_target_takes_over_what_was_measured() -> None:
 
 
 def test_the_roofline_is_the_slower_of_arithmetic_and_traffic() -> None:
-    hardware = Hardware(gflops=100.0, bandwidth=((1 << 10, 80.0), (1 << 20, 20.0)))
-    assert hardware.least_ms(1e9, 1e3) == pytest.approx(10)
-    assert hardware.least_ms(1e3, 2e7) == pytest.approx(1)
-    assert hardware.bandwidth_of(1 << 15) == pytest.approx(40)
+    hardware = Hardware(gflops=100.0, bandwidth=((1 << 10, 120.0, 80.0), (1 << 20, 30.0, 20.0)))
+    assert hardware.least_ms(1e9, 1e3, 1e3) == pytest.approx(10)
+    assert hardware.least_ms(1e3, 3e7, 0) == pytest.approx(1)
+    assert hardware.bandwidth_of(1 << 15) == pytest.approx((60, 40))
+    assert hardware.bandwidth_of(1) == (120, 80) and hardware.bandwidth_of(1 << 30) == pytest.approx((30, 20))
+
+
+def test_the_least_time_is_right_for_reading_and_for_copying_and_between_them_in_proportion() -> None:
+    hardware = Hardware(gflops=100.0, bandwidth=((1 << 20, 30.0, 20.0),))
+    reading, copying = 6e7 / 30e6, 6e7 / 20e6
+    assert hardware.least_ms(0, 6e7, 0) == pytest.approx(reading)
+    assert hardware.least_ms(0, 3e7, 3e7) == pytest.approx(copying)
+    assert hardware.least_ms(0, 4.5e7, 1.5e7) == pytest.approx((reading + copying) / 2)
+    assert hardware.least_ms(0, 0, 6e7) > copying
+
+
+def test_no_mixture_is_quicker_than_the_faster_of_reading_and_copying() -> None:
+    hardware = Hardware(gflops=100.0, bandwidth=((1 << 20, 10.0, 25.0),))
+    assert hardware.least_ms(0, 3e7, 3e7) == pytest.approx(6e7 / 25e6)
+    assert hardware.least_ms(0, 0, 6e7) == pytest.approx(6e7 / 25e6)
+    assert hardware.least_ms(0, 6e7, 0) == pytest.approx(6e7 / 10e6)
+
+
+def test_what_another_version_kept_of_the_device_is_not_taken_for_what_this_one_measures() -> None:
+    kept = json.loads(json.dumps(asdict(Hardware(gflops=50.0, bandwidth=((1 << 16, 60.0, 50.0),)))))
+    assert Hardware.of(kept) is not None
+    assert Hardware.of({**kept, "bandwidth": [[1 << 16, 50.0]]}) is None
+    assert Hardware.of({**kept, "another": 1}) is None
+    assert Hardware.of({name: fact for name, fact in kept.items() if name != "cores"}) is None
+
+
+@pytest.mark.parametrize("kernel", [memory_kernels.copy_kernel, memory_kernels.read_kernel])
+def test_memory_kernels_touch_all_of_both_buffers(kernel: Callable[[], ir.Kernel]) -> None:
+    made = kernel()
+    verify(made)
+    tasks, size = 3, 3 * memory_kernels.CHUNK
+    dtype = STORAGE[made.buffers[0].storage]
+    data = np.random.default_rng(0).integers(-(2**31), 2**31, (2, size), np.int32).view(dtype)
+    got = run_kernel(made, {"in": data[0], "out": data[1].copy()}, slices=[(0, tasks)])["out"]
+    if made.name == "copy":
+        np.testing.assert_array_equal(got.view(np.int32), data[0].view(np.int32))
+        return
+    sums = data.reshape(2, tasks, -1, 4).sum((0, 2), dtype=np.int32)
+    np.testing.assert_array_equal(got.reshape(tasks, -1)[:, :4], sums)
+    np.testing.assert_array_equal(got.reshape(tasks, -1)[:, 4:], data[1].reshape(tasks, -1)[:, 4:])
+
+
+def test_the_reading_kernel_of_the_gpu_reads_every_element() -> None:
+    tasks = 128
+    kernel = memory_kernels.gpu_read_kernel()
+    kernel = ir.Kernel(kernel.name, kernel.buffers, [], tasks, kernel.body)
+    size = 4 * memory_kernels.GPU_LOADS * tasks
+    for place in np.random.default_rng(0).integers(0, size, 30):
+        data, out = np.zeros(size, np.int32), np.zeros(tasks, np.int32)
+        data[place] = memory_kernels.SIGNAL
+        run_ir(kernel, {"in": data, "out": out}, {})
+        assert (out == memory_kernels.SIGNAL).sum() == 1
 
 
 def test_every_gpu_kernel_is_sound() -> None:
     for kernel in (
-        microbench.chains_kernel(), microbench.gpu_copy_kernel(), microbench.shared_kernel(), microbench.barrier_kernel(),
+        microbench.chains_kernel(), microbench.shared_kernel(), microbench.barrier_kernel(),
+        memory_kernels.gpu_copy_kernel(), memory_kernels.gpu_read_kernel(),
     ):  # fmt: skip
         verify(kernel)
     body, blobs = microbench.request(Target(device="webgpu"))

@@ -457,7 +457,7 @@ def test_more_registers_bring_wider_tiles_to_the_front() -> None:
     compiled = layers(width=64)
     executor = FakeExecutor(compiled, lambda s: 1.0)
     tuner = Tuner(compiled, 0, executor)
-    tuner.retarget(compiled.target.measured(Hardware(100.0, ((1, 1.0),), vector_registers=29)))
+    tuner.retarget(compiled.target.measured(Hardware(100.0, ((1, 1.0, 1.0),), vector_registers=29)))
     finish(tuner.run(60.0))
     first = [dict(parse(text).tiles) for text in executor.measured[:8]]
     assert any(tiles.get("o0", 1) * tiles["o1"] >= 64 for tiles in first)

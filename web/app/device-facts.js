@@ -76,13 +76,12 @@ export function showFacts(list, name, { device, threads, hardwareConcurrency, re
  */
 function measured(hardware) {
   if (!hardware) return [];
-  const fastest = Math.max(...hardware["bandwidth"].map((/** @type {[number, number]} */ [, rate]) => rate));
-  const slowest = Math.min(...hardware["bandwidth"].map((/** @type {[number, number]} */ [, rate]) => rate));
+  const rates = hardware["bandwidth"].flatMap((/** @type {[number, number, number]} */ [, read, copied]) => [read, copied]);
   const caches = hardware["cache_bytes"].slice(0, 2).map((/** @type {number} */ size) => `${size >> 10} KB`);
   /** @type {[string, string][]} */
   const found = [
     ["Arithmetic", `${format.rate(hardware["gflops"])} GFLOP/s at most`],
-    ["Memory", `${format.rate(slowest)} to ${format.rate(fastest)} GB/s`],
+    ["Memory", `${format.rate(Math.min(...rates))} to ${format.rate(Math.max(...rates))} GB/s`],
   ];
   if (hardware["vector_registers"]) found.push(["Vector registers", `${hardware["vector_registers"]}`]);
   if (caches.length > 0) found.push(["Caches of a core", caches.join(", ")]);

@@ -240,7 +240,7 @@ function compileFor(inputs) {
 function addPlan({ json, blobs }) {
   return enqueue(urgent, async () => {
     const plan = /** @type {Plan} */ (JSON.parse(json));
-    if (plan.format !== 1) throw new UnsupportedError(`This runtime reads plans of format 1, not ${plan.format}.`);
+    if (plan.format !== 2) throw new UnsupportedError(`This runtime reads plans of format 2, not ${plan.format}.`);
     if (plan.device !== theDevice().facts.device) {
       throw new VerificationError(`A plan for ${plan.device} was given to the device ${theDevice().facts.device}.`);
     }
@@ -268,11 +268,11 @@ async function profile(request) {
   const times = await theDevice().profile(request, request.background ? polite() : pause);
   const units = plans.get(request.plan)?.units ?? [];
   const environment = environments.get(request.plan) ?? {};
-  const sum = (/** @type {any[]} */ steps, /** @type {"flops" | "bytes"} */ what) =>
+  const sum = (/** @type {any[]} */ steps, /** @type {"flops" | "read" | "written"} */ what) =>
     steps.reduce((total, step) => total + evaluate(step[what], environment), 0);
   return times.map(({ unit, ms }) => {
     const { steps } = units[unit];
-    return { unit, ms, flops: sum(steps, "flops"), bytes: sum(steps, "bytes") };
+    return { unit, ms, flops: sum(steps, "flops"), read: sum(steps, "read"), written: sum(steps, "written") };
   });
 }
 

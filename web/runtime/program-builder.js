@@ -102,5 +102,6 @@ function partsOf(work) {
  * @param {Environment} environment
  */
 function microseconds(step, environment) {
-  return Math.max(evaluate(step.flops, environment) / FLOPS_PER_US, evaluate(step.bytes, environment) / BYTES_PER_US);
+  const moved = evaluate(step.read, environment) + evaluate(step.written, environment);
+  return Math.max(evaluate(step.flops, environment) / FLOPS_PER_US, moved / BYTES_PER_US);
 }

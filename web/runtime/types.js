@@ -11,7 +11,8 @@
  * @property {Expression[]} symbols values of the kernel's symbols
  * @property {Expression} tasks
  * @property {Expression} flops
- * @property {Expression} bytes
+ * @property {Expression} read bytes that it reads at least
+ * @property {Expression} written bytes that it writes at least
  *
  * @typedef {object} Unit What is named, timed and swapped as a whole: usually one fused operator.
  * @property {string | null} task key of the tuning task, null for a unit that is not tuned

@@ -77,7 +77,8 @@ export class Program {
         const group = bindGroup(device, compiled, step, environment, locate, uniform);
         const groups = Math.ceil(tasks / compiled.invocations);
         const y = Math.ceil(groups / device.limits.maxComputeWorkgroupsPerDimension);
-        const work = Math.max(evaluate(step.flops, environment), evaluate(step.bytes, environment));
+        const moved = evaluate(step.read, environment) + evaluate(step.written, environment);
+        const work = Math.max(evaluate(step.flops, environment), moved);
         this.dispatches.push({ pipeline: compiled.pipeline, group, x: Math.ceil(groups / y), y, work });
       }
       this.starts.push(this.dispatches.length);

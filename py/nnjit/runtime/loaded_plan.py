@@ -76,7 +76,7 @@ class LoadedPlan:
         self.stale = True
 
     async def profile(self, plan: int, repeat: int, background: bool = False) -> list[dict]:
-        """Time every unit on the latest inputs: [{"unit", "ms", "flops", "bytes"}]."""
+        """Time every unit on the latest inputs: [{"unit", "ms", "flops", "read", "written"}], bytes.."""
         self.times = await self._session.profile(plan, repeat, background)
         self.first_ms = self.first_ms or [entry["ms"] for entry in self.times]
         self.stale = False

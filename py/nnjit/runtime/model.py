@@ -333,8 +333,9 @@ class Model:
             self._session.shared_kernels(),
         )
         self._cost_model = CostModel.of(cost_model)
-        if hardware is not None:
-            self._use_hardware(Hardware.of(hardware))
+        kept = hardware and Hardware.of(hardware)
+        if kept:
+            self._use_hardware(kept)
         if self.device == "webgpu":
             self._fatal = await store.fatal(device_key(self.facts))
             await self._session.keep_journal(device_key(self.facts))

@@ -83,5 +83,5 @@ def _unit(plan: LoadedPlan, number: int, unit: dict, total: float) -> dict:
         entry["gflops"] = timed["flops"] / ms / 1e6 if ms and timed["flops"] else None
         hardware = plan.compiled.target.hardware
         if hardware and ms:
-            entry["ceiling"] = hardware.least_ms(timed["flops"], timed["bytes"]) / ms
+            entry["ceiling"] = hardware.least_ms(timed["flops"], timed["read"], timed["written"]) / ms
     return entry

@@ -20,7 +20,7 @@ FIELDS: dict[str, dict[str, type]] = {
 }
 """Fields of a class beside "device" and "measured", by device."""
 MEASURED = ("flops", "bandwidth", "registers")
-"""Figures that microbenchmarks may have found: GFLOP/s and GB/s from memory on all threads, v128 values in registers."""
+"""Figures that microbenchmarks may have found: GFLOP/s and GB/s of copying in memory on all threads, v128 values in registers."""
 LIKE = 2.0
 
 
@@ -42,7 +42,7 @@ def device_class(facts: Mapping[str, Any]) -> dict[str, Any]:
     hardware = facts.get("hardware")
     if not hardware:
         return found
-    figures = (hardware["gflops"], hardware["bandwidth"][-1][1], hardware["vector_registers"])
+    figures = (hardware["gflops"], hardware["bandwidth"][-1][-1], hardware["vector_registers"])
     return {**found, "measured": {name: v for name, v in zip(MEASURED, figures, strict=True) if v}}
 
 

@@ -5,10 +5,10 @@ On the CPU:
     tile MxN    the inner loop of a matrix product: M rows × N vectors in registers, operands in the nearest cache. The
                 best rate is the peak; the largest tile that keeps near it tells how many registers the engine has
     chase       loads that each wait for the one before, over growing memory: where it gets slower, a cache ends
-    copy        vectors from one place to another, on all threads
+    read, copy  vectors of two places, or from one place to another, on all threads: memory_kernels.py
     barrier     threads of the pool wait for each other
 
-On the GPU: chains of multiply-adds, copies, and a workgroup that exchanges elements through its memory, with and
+On the GPU: chains of multiply-adds, reads, copies, and a workgroup that exchanges elements through its memory, with and
 without a barrier after each.
 
 A request is plain data, which web/runtime/*-microbench.js runs: buffers, kernels, and experiments of one step each.
@@ -27,6 +27,7 @@ from .. import ir
 from ..plan import Emitter
 from ..symbolic import mod, var
 from ..target import Hardware, Target
+from . import memory_kernels as memory
 
 TILES = ((4, 2), (5, 2), (6, 2), (4, 3), (7, 2), (3, 4), (4, 4), (5, 4), (6, 4), (9, 3), (7, 4), (8, 4))
 """Rows × vectors. Where the engine pairs neighbouring vectors, the tiles of 4 reach the peak."""
@@ -48,14 +49,14 @@ STEP_UP = 1.35
 """A load that takes so much longer than on the plateau before comes from farther away."""
 FLAT = 1.12
 """Neighbouring sizes this close belong to one plateau."""
-COPY_KB = (32, 256, 1024, 4096, 16384)
-"""Sizes that are copied; twice as much is touched."""
-COPY_CHUNK = 1024
+MEMORY_KB = (64, 512, 2048, 8192, 32768)
+"""Kilobytes that are read, or of which one half is copied to the other; in halves that lie in two buffers."""
 BARRIERS = 64
 GPU_DEPTH = 256
 GPU_CHAINS = 16
 GPU_TASKS = (1 << 13, 1 << 16, 1 << 20)
-GPU_COPY_KB = (1024, 16384, 65536)
+GPU_MEMORY_KB = (1024, 16384, 65536)
+"""Kilobytes that are read, or of which one half is copied to the other."""
 GPU_EXCHANGES = 512
 GPU_GROUPS = 256
 QUICK_MS = 0.5
@@ -93,7 +94,8 @@ class _Experiments:
             "symbols": list(symbols),
             "tasks": tasks,
             "flops": 1 << 40 if everywhere else 0,
-            "bytes": 0,
+            "read": 0,
+            "written": 0,
         }
         self.list.append({"step": step, "after": after})
         self.bytes = max(self.bytes, touched)
@@ -144,12 +146,12 @@ def _cpu_experiments(experiments: _Experiments) -> None:
         for tile, kernel in zip(TILES, tiles, strict=True) if threads > 1 else ():
             if tile in WIDEST:
                 experiments.add(kernel, TILE_TASKS * 8 * threads, 1 << 16, everywhere=True)
+        for kernel in (memory.read_kernel(), memory.copy_kernel()):
+            for kb in MEMORY_KB:
+                experiments.add(kernel, kb * 512 // (4 * memory.CHUNK), kb * 512, everywhere=True)
     chase = chase_kernel()
     for kb in CHASE_KB:
         experiments.add(chase, 1, kb * 1024, symbols=[kb * 1024 // LINE - 1])
-    copy = copy_kernel()
-    for kb in COPY_KB:
-        experiments.add(copy, kb * 1024 // (4 * COPY_CHUNK), kb * 1024, everywhere=True)
     if experiments.target.threads > 1:
         experiments.barriers(BARRIERS)
 
@@ -161,13 +163,14 @@ def _cpu(target: Target, times: Times) -> Hardware:
         return [t for t in islice(left, count) if t is not None]
 
     parallel = WIDEST if target.threads > 1 else ()
-    rounds = [(take(len(TILES)), take(len(parallel))) for _ in range(ROUNDS)]
-    one_thread = map(min, zip(*(alone for alone, _ in rounds), strict=True))
+    counts = (len(TILES), len(parallel), len(MEMORY_KB), len(MEMORY_KB))
+    rounds = [take(sum(counts)) for _ in range(ROUNDS)]
+    least = map(min, zip(*rounds, strict=True))
+    one_thread, all_threads, read, copied = (list(islice(least, count)) for count in counts)
     rates = [tile_flops(*tile) * TILE_TASKS / ms / 1e6 for tile, ms in zip(TILES, one_thread, strict=True)]
     best = max(rates)
     gflops, cores = best, 1
     if parallel:
-        all_threads = map(min, zip(*(together for _, together in rounds), strict=True))
         together = [
             tile_flops(*tile) * TILE_TASKS * 8 * target.threads / ms / 1e6
             for tile, ms in zip(parallel, all_threads, strict=True)
@@ -177,10 +180,7 @@ def _cpu(target: Target, times: Times) -> Hardware:
         cores = min(target.threads, max(1, round(speedup)))
         gflops = max(best, *together)
     caches = cache_sizes(CHASE_KB, take(len(CHASE_KB)))
-    bandwidth = tuple(
-        (2 * kb * 1024, round(2 * kb * 1024 / ms / 1e6, 2))
-        for kb, ms in zip(COPY_KB, take(len(COPY_KB)), strict=True)
-    )
+    bandwidth = bandwidths(MEMORY_KB, read, copied)
     barrier = take(1)[0] * 1e3 / BARRIERS if target.threads > 1 else 0.0
     return Hardware(
         gflops=round(gflops, 1),
@@ -256,17 +256,6 @@ def chase_kernel() -> ir.Kernel:
     return ir.Kernel("chase", buffers, ["mask"], 1, body)
 
 
-def copy_kernel() -> ir.Kernel:
-    """Task t copies the t-th chunk of COPY_CHUNK elements."""
-    unroll = 8
-    at = ir.TASK * COPY_CHUNK + var("i") * (4 * unroll)
-    step: list[ir.Stmt] = [
-        ir.Store("out", at + 4 * j, ir.load("in", at + 4 * j, "f32", 4)) for j in range(unroll)
-    ]
-    body: list[ir.Stmt] = [ir.For("i", COPY_CHUNK // (4 * unroll), step)]
-    return ir.Kernel("copy", _buffers(), [], 1, body)
-
-
 def cache_sizes(sizes: Sequence[int], times: Sequence[float]) -> list[int]:
     """The sizes with which plateaus of the access time end: 16 KB, 32 KB fast, 64 KB slower → 32 KB."""
     found: list[int] = []
@@ -285,6 +274,15 @@ def cache_sizes(sizes: Sequence[int], times: Sequence[float]) -> list[int]:
     return found
 
 
+def bandwidths(sizes: Sequence[int], read: Times, copied: Times) -> tuple[tuple[int, float, float], ...]:
+    """`Hardware.bandwidth`, by the milliseconds that reading and copying took of so many KB."""
+    return tuple(
+        (touched, round(touched / reading / 1e6, 2), round(touched / copying / 1e6, 2))
+        for touched, reading, copying in zip([1024 * kb for kb in sizes], read, copied, strict=True)
+        if reading and copying
+    )
+
+
 def _buffers() -> list[ir.Buffer]:
     return [ir.Buffer("in", "f32", "r"), ir.Buffer("out", "f32", "w")]
 
@@ -295,29 +293,33 @@ def _buffers() -> list[ir.Buffer]:
 def _gpu_experiments(experiments: _Experiments) -> None:
     idle = ir.Kernel("idle", _buffers(), [], 1, [ir.Store("out", 0, ir.load("in", 0, "f32"))])
     experiments.add(idle, 1, 1024)
-    for kernel, sizes in ((chains_kernel(), GPU_TASKS), (gpu_copy_kernel(), [kb * 64 for kb in GPU_COPY_KB])):
+    # Kernels, bytes of a buffer that a task of them touches, numbers of tasks.
+    for kernel, each, counts in (
+        (chains_kernel(), 4, GPU_TASKS),
+        (
+            memory.gpu_read_kernel(),
+            16 * memory.GPU_LOADS,
+            [kb * 64 // memory.GPU_LOADS for kb in GPU_MEMORY_KB],
+        ),
+        (memory.gpu_copy_kernel(), 16, [kb * 32 for kb in GPU_MEMORY_KB]),
+    ):
         before: int | None = None
-        for tasks in sizes:
-            before = experiments.add(kernel, tasks, 16 * tasks, after=before)
+        for tasks in counts:
+            before = experiments.add(kernel, tasks, each * tasks, after=before)
     experiments.add(shared_kernel(), GPU_GROUPS, 4 * 64 * GPU_GROUPS)
     experiments.add(barrier_kernel(), 1, 4 * 64)
 
 
 def _gpu(times: Times, subgroup: int | None) -> Hardware:
     idle, *rest = times
-    chains, copies = rest[: len(GPU_TASKS)], rest[len(GPU_TASKS) : len(GPU_TASKS) + len(GPU_COPY_KB)]
-    shared, barrier = rest[len(GPU_TASKS) + len(GPU_COPY_KB) :]
+    left, counts = iter(rest), (len(GPU_TASKS), len(GPU_MEMORY_KB), len(GPU_MEMORY_KB), 2)
+    chains, read, copied, (shared, barrier) = (list(islice(left, count)) for count in counts)
     assert idle and shared and barrier
     work = GPU_DEPTH * GPU_CHAINS * 2
     gflops = max(work * tasks / ms / 1e6 for tasks, ms in zip(GPU_TASKS, chains, strict=True) if ms)
-    bandwidth = tuple(
-        (2 * kb * 1024, round(2 * kb * 1024 / ms / 1e6, 2))
-        for kb, ms in zip(GPU_COPY_KB, copies, strict=True)
-        if ms
-    )
     return Hardware(
         gflops=round(gflops, 1),
-        bandwidth=bandwidth,
+        bandwidth=bandwidths(GPU_MEMORY_KB, read, copied),
         barrier_us=round(max(barrier - idle, 0.0) * 1e3 / (2 * GPU_EXCHANGES), 4),
         shared_bandwidth=round(GPU_GROUPS * 64 * GPU_EXCHANGES * 4 / shared / 1e6, 1),
         dispatch_us=round(idle * 1e3, 3),
@@ -339,12 +341,6 @@ def chains_kernel() -> ir.Kernel:
         total = ir.add(total, acc)
     body.append(ir.Store("out", ir.TASK, total))
     return ir.Kernel("chains", _buffers(), [], 1, body)
-
-
-def gpu_copy_kernel() -> ir.Kernel:
-    """Task t copies its 4 elements."""
-    body: list[ir.Stmt] = [ir.Store("out", ir.TASK * 4, ir.load("in", ir.TASK * 4, "f32", 4))]
-    return ir.Kernel("copy", _buffers(), [], 1, body)
 
 
 def shared_kernel() -> ir.Kernel:

@@ -21,16 +21,16 @@ export async function fma({ modules, kernels, threads }) {
 }
 
 /**
- * Bytes a second, read and written, of copying `bytes` that the threads share.
- * @param {{modules: string[], bytes: number, chunk: number, threads: number}} options
+ * Bytes a second, read and written, of the kernel `name` on two buffers of `bytes` that the threads share.
+ * @param {{modules: string[], name: string, bytes: number, chunk: number, threads: number}} options
  * @returns {Promise<number>}
  */
-export async function copy({ modules, bytes, chunk, threads }) {
+export async function memory({ modules, name, bytes, chunk, threads }) {
   const module = await firstValid(modules);
   const tasks = Math.max(1, Math.round(bytes / chunk / threads));
   const size = tasks * chunk;
   const pages = Math.ceil((2 * size) / PAGE_BYTES);
-  const seconds = await fastest(threads, { module, name: "copy", pages, args: [0, size, tasks], tasks });
+  const seconds = await fastest(threads, { module, name, pages, args: [0, size], tasks });
   return (2 * threads * size) / seconds;
 }
 
