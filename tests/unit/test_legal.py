@@ -43,6 +43,8 @@ def test_what_the_space_holds_is_admitted(family: str, target: Target) -> None:
         ("tile o1=8; vector o1; pack 0", "operand 0 does not depend on the vector axis"),
         ("group 4", "for a GPU"),
         ("block 8 8 4 4 8", "for a GPU"),
+        ("tile o1=8; vector o1; serial o1=2; sweep", "not longer"),
+        ("tile o1=8; vector o1; pack 1; sweep", "alone"),
         ("tile o0=4 o1=8; vector o1; winograd 6", "needs a convolution"),
     ],
 )

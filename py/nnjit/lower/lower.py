@@ -3,7 +3,7 @@
 A *task* is one tile, or a serial run of tiles. `tiling` says how large tiles are, `stages` what a task does for the points
 of its tile, `values` what an expression is at a point, `accumulators` how reductions collect their terms, and `packing`
 which operands are laid out in tile order first. Kernels that are made in other ways, of these parts or beside them:
-`blocked` and `cooperative` for workgroups of a GPU, `winograd` and `chain` of several specs, `coded` for packed weights.
+`blocked` and `cooperative` for workgroups of a GPU, `winograd` and `chain` of several specs, `coded` for packed weights, `sweep` for reductions over rows.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from .coded import lower_coded
 from .cooperative import lower_cooperative
 from .lower import Lowered, lower
 from .spec import KernelSpec
+from .sweep import lower_sweep
 from .winograd import lower_winograd
 
 
@@ -23,6 +24,8 @@ def lower_scheduled(spec: KernelSpec, schedule: Schedule, target: Target, name: 
         return lower_coded(spec, schedule, target, name)
     if schedule.block:
         return lower_blocked(spec, schedule, target, name)
+    if schedule.sweep:
+        return lower_sweep(spec, schedule, target, name)
     if schedule.group > 1:
         return lower_cooperative(spec, schedule, target, name)
     return lower(spec, schedule, target, name)

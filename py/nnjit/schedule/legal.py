@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from ..ir import LANES, uncast
 from ..lower.blocked import roles_of, shared_bytes
+from ..lower.chain import Chain
 from ..lower.coded import coded, panel_bytes
 from ..lower.pairs import paired
 from ..lower.spec import KernelSpec, depends
+from ..lower.sweep import run_of, scratch_bytes
 from ..lower.winograd import winograd_buffers
 from ..target import Target
 from .schedule import Schedule, parse
@@ -70,6 +72,8 @@ def check(schedule: Schedule, spec: KernelSpec, target: Target) -> None:
         _check_winograd(schedule, spec, target)
     if schedule.unpack:
         _check_unpack(schedule, spec, target)
+    if schedule.sweep:
+        _check_sweep(schedule, spec, target)
 
 
 def _check_numbers(schedule: Schedule) -> None:
@@ -104,6 +108,14 @@ def _check_numbers(schedule: Schedule) -> None:
         tiles=schedule.tiles, vector=schedule.vector, unroll=schedule.unroll, unpack=schedule.unpack
     ):
         raise ValueError("unpack goes with tile, vector and unroll alone")
+    if schedule.sweep and schedule != Schedule(
+        tiles=schedule.tiles,
+        vector=schedule.vector,
+        serial=schedule.serial,
+        unroll=schedule.unroll,
+        sweep=True,
+    ):
+        raise ValueError("sweep goes with tile, vector, serial and unroll alone")
     if schedule.winograd and schedule != Schedule(
         tiles=schedule.tiles, vector=schedule.vector, winograd=schedule.winograd
     ):
@@ -119,6 +131,17 @@ def _check_unpack(schedule: Schedule, spec: KernelSpec, target: Target) -> None:
         raise ValueError("unpack needs vectors, and tiles in fours, along the columns of the weights")
     if schedule.unpack == "panel" and panel_bytes(found, columns) > target.scratch_bytes:
         raise ValueError(f"the weights of {columns} columns do not fit the scratch memory of a thread")
+
+
+def _check_sweep(schedule: Schedule, spec: KernelSpec, target: Target) -> None:
+    if target.device != "wasm":
+        raise ValueError("sweep is for the CPU")
+    if isinstance(spec, Chain) or len(schedule.tiles) > 1 or len(schedule.serial) > 1:
+        raise ValueError("sweep takes tiles of one axis")
+    if scratch_bytes(spec, schedule) > target.scratch_bytes:
+        raise ValueError(
+            f"the sums of {run_of(spec, schedule)} columns do not fit the scratch memory of a thread"
+        )
 
 
 def _check_winograd(schedule: Schedule, spec: KernelSpec, target: Target) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import product as product_of
 from math import prod
 
 from .. import ir
 from ..lower.interior import interior
 from ..lower.spec import KernelSpec, coefficient
+from ..lower.sweep import sweeps
 from ..symbolic import product, values_of, var
 from .roles import small_extent
 from .schedule import Schedule
@@ -15,6 +17,10 @@ ENOUGH_TASKS = 32
 """Tasks of a kernel that keep all threads busy to the end."""
 LONG_SUM = 64
 """Terms from which a reduction is long."""
+SWEEPS = (1024, 256)
+"""Most columns whose sums a task keeps in scratch memory."""
+MOST_TWICE = 1.15
+"""Columns that runs compute, over those that there are."""
 MAP_CHUNK = 1024
 """Elements that one task of an elementwise kernel should cover, so that decoding the task costs nothing."""
 
@@ -112,11 +118,29 @@ def _long_sums(spec: KernelSpec) -> list[Schedule]:
     stage = spec.stages[0]
     if not stage.axes or spec.hint(product([d for _, d in stage.axes])) < LONG_SUM:
         return []
-    return [
+    found = [
         Schedule(tiles=((axis, n),), vector=axis, unroll=u)
         for n, u in ((64, 4), (64, 2), (32, 1), (32, 4), (16, 4), (16, 2))
         if 4 * n <= spec.hint(extent)
     ]
+    return [*_sweeping(spec), *found]
+
+
+def _sweeping(spec: KernelSpec) -> list[Schedule]:
+    """Runs of columns that waste little where the last one is moved back, a few rows at a time."""
+    axis, extent = spec.outer[-1]
+    if not sweeps(spec) or not isinstance(extent, int):
+        return []
+    found = []
+    for longest, (n, u) in product_of(SWEEPS, ((32, 8), (16, 8), (32, 4), (64, 4))):
+        least = -(-extent // longest)
+        for runs in (least, least + 1):
+            tiles = -(-extent // (runs * n))
+            if n * tiles <= extent and runs * n * tiles <= MOST_TWICE * extent:
+                serial = ((axis, tiles),)
+                found.append(Schedule(tiles=((axis, n),), vector=axis, serial=serial, unroll=u, sweep=True))
+                break
+    return found
 
 
 def _transposing(spec: KernelSpec) -> list[Schedule]:

@@ -10,6 +10,7 @@ pack N       operand N (0 or 1) of the contraction is laid out in tile order fir
 pairs        the contraction, of integers that fit 16 bits, takes two terms of its sum at a time
 unroll U     the innermost reduction loops, where they have at most U iterations together, are unrolled whole; else the
              innermost one is unrolled U times
+sweep        a task's tiles take `unroll` rows of a reduction at a time, in the order of memory; see lower/sweep.py
 winograd R   the tile's results, 2 or 4 along each axis of a convolution, by Winograd's method, which multiplies matrices
              with R rows, and columns as the tile has them, in registers
 unpack HOW   the codes of coded weights (see lower/coded.py) become floats in registers, as `lanes` of vectors along the sum,
@@ -41,6 +42,7 @@ class Schedule:
     group: int = 1
     block: tuple[int, ...] = ()
     pairs: bool = False
+    sweep: bool = False
     winograd: int = 0
     unpack: str = ""
 
@@ -53,7 +55,7 @@ class Schedule:
         schedule = self
         if not passes.vectors:
             tiles = tuple((a, t) for a, t in schedule.tiles if a != schedule.vector)
-            schedule = replace(schedule, tiles=tiles, vector="", pack=(), unpack="")
+            schedule = replace(schedule, tiles=tiles, vector="", pack=(), unpack="", sweep=False)
         if not passes.register_tiles:
             tiles = tuple((a, min(t, LANES)) for a, t in schedule.tiles if a == schedule.vector)
             schedule = replace(schedule, tiles=tiles, unpack="")
@@ -83,6 +85,8 @@ class Schedule:
             parts.append(f"group {self.group}")
         if self.block:
             parts.append("block " + " ".join(map(str, self.block)))
+        if self.sweep:
+            parts.append("sweep")
         if self.winograd:
             parts.append(f"winograd {self.winograd}")
         if self.unpack:
@@ -104,7 +108,7 @@ def parse(text: str) -> Schedule:
             fields["order"] = tuple(rest)
         elif word in ("pack", "block"):
             fields[word] = tuple(int(r) for r in rest)
-        elif word == "pairs" and not rest:
+        elif word in ("pairs", "sweep") and not rest:
             fields[word] = True
         elif word == "unpack" and rest in (["lanes"], ["panel"]):
             fields[word] = rest[0]
