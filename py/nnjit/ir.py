@@ -16,7 +16,7 @@ Scalar and vector values are `Expr`, a DAG of interned nodes (equal expressions 
     dot                                             i32 from two i32 taken as pairs of i16: sum of both products, wrapping
     eq ne lt le gt ge                               → bool
     select  args = (condition, a, b)                both sides are evaluated: no trap may hide in one
-    exp log tanh erf sigmoid sin cos pow ...        `INTRINSICS`; `lower.mathlib` expands what a target lacks
+    exp exp_nonpositive log tanh erf sin pow ...    `INTRINSICS`; `lower.mathlib` expands what a target lacks
 
 Compute dtypes: f32 f64 i32 u32 i64 bool. A `load` from a buffer of storage dtype u8 i8 u16 i16 gives i32, f16 gives
 f32; a store narrows by wrapping (floats: by rounding). bool is stored as one byte (0 or 1).
@@ -70,7 +70,7 @@ BINARY = frozenset(
 UNARY = frozenset(("neg", "abs", "sqrt", "floor", "ceil", "round", "trunc", "not"))
 INTRINSICS = frozenset(
     (
-        "exp", "log", "tanh", "erf", "sigmoid", "sin", "cos", "tan", "asin", "acos", "atan",
+        "exp", "exp_nonpositive", "log", "tanh", "erf", "sigmoid", "sin", "cos", "tan", "asin", "acos", "atan",
         "sinh", "cosh", "asinh", "acosh", "atanh", "pow",
     )
 )  # fmt: skip

@@ -355,7 +355,7 @@ _OPERATIONS: dict[str, Any] = {
     "shr": np.right_shift, "neg": np.negative, "abs": np.abs, "sqrt": np.sqrt, "floor": np.floor, "ceil": np.ceil,
     "round": np.rint, "trunc": np.trunc, "not": np.invert, "fma": lambda a, b, c: a * b + c,
     "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal,
-    "exp": np.exp, "log": np.log, "tanh": np.tanh, "erf": _each(math.erf), "sigmoid": _sigmoid, "sin": np.sin,
+    "exp": np.exp, "exp_nonpositive": np.exp, "log": np.log, "tanh": np.tanh, "erf": _each(math.erf), "sigmoid": _sigmoid, "sin": np.sin,
     "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "sinh": np.sinh,
     "cosh": np.cosh, "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh, "pow": np.power,
 }  # fmt: skip

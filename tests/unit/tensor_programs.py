@@ -60,7 +60,7 @@ def reduce_axes(
 def softmax(m: Model, x: Tensor) -> tuple[Tensor, Tensor]:
     """(softmax over the last axis, its numerators)."""
     highest = reduce_axes(m, x, [x.rank - 1], "pmax")
-    e = m.b.elementwise(lambda a, b: ir.unary("exp", ir.sub(a, b)), x, highest)
+    e = m.b.elementwise(lambda a, b: ir.unary("exp_nonpositive", ir.sub(a, b)), x, highest)
     return m.b.elementwise(ir.div, e, reduce_axes(m, e, [x.rank - 1])), e
 
 

@@ -166,5 +166,17 @@ def test_kernels_run_on_wasm_with_scratch_memory(target: Target) -> None:
         )
 
 
+@pytest.mark.parametrize("keys", [19, 32])
+def test_weighted_means_of_the_largest_numbers_are_finite(keys: int) -> None:
+    m = Model(5)
+    out = attention(m, 2, 12, keys, 8)
+    _, _, values, _ = m.arrays
+    m.arrays[values][:] = 3.3e38
+    compiled = m.compile([out], RELAXED)
+    assert chained(compiled)
+    (got,) = Machine(compiled).run(m.arrays)
+    np.testing.assert_allclose(got, np.float32(3.3e38), rtol=2e-6)
+
+
 def _output(kernel) -> int:  # type: ignore[no-untyped-def]
     return next(n for n, b in enumerate(kernel.buffers) if b.access != "r")

@@ -33,6 +33,7 @@ def samples(low: float, high: float) -> np.ndarray:
 # name: (float64 reference, interval, promised error in ulp)
 FUNCTIONS = {
     "exp": (np.exp, (-110.0, 95.0), 1.1),
+    "exp_nonpositive": (np.exp, (-110.0, 0.0), 1.1),
     "log": (np.log, (0.0, 3.4e38), 1.0),
     "tanh": (np.tanh, (-20.0, 20.0), 6.0),
     "erf": (_erf, (-6.0, 6.0), 6.0),
@@ -133,7 +134,7 @@ SPECIAL = np.array(
 
 
 @pytest.mark.parametrize("lanes", [1, 4])
-@pytest.mark.parametrize("name", [n for n in FUNCTIONS if n not in ("sin", "cos", "tan")])
+@pytest.mark.parametrize("name", [n for n in FUNCTIONS if n not in ("exp_nonpositive", "sin", "cos", "tan")])
 def test_special_values(name: str, lanes: int) -> None:
     with np.errstate(all="ignore"):
         exact = FUNCTIONS[name][0](SPECIAL.astype(np.float64)).astype(np.float32)
@@ -152,8 +153,19 @@ def test_odd_functions_keep_tiny_arguments(name: str) -> None:
     np.testing.assert_allclose(apply(name, tiny), tiny * np.float32(scale), rtol=2e-7, atol=2e-45)
 
 
-def test_exp_of_minus_infinity_is_exactly_zero() -> None:
-    assert (apply("exp", np.array([-np.inf, -1e30, -104.0, -89.0], np.float32)) == 0).all()
+@pytest.mark.parametrize("name", ["exp", "exp_nonpositive"])
+@pytest.mark.parametrize("formulas", [RELAXED, PLAIN, GPU], ids=["relaxed", "plain", "gpu"])
+def test_exp_of_minus_infinity_is_exactly_zero(formulas: Target, name: str) -> None:
+    low = np.array([-np.inf, -3.4e38, -1e30, -104.0, -89.0], np.float32)
+    assert (apply(name, low, target=PLAIN, formulas=formulas) == 0).all()
+
+
+@pytest.mark.parametrize("lanes", [1, 4])
+@pytest.mark.parametrize("formulas", [RELAXED, PLAIN, GPU], ids=["relaxed", "plain", "gpu"])
+def test_exp_of_what_is_not_positive_keeps_nan_and_is_one_at_zero(formulas: Target, lanes: int) -> None:
+    x = np.array([np.nan, -np.nan, 0.0, -0.0, -1e-45, -1.0, -np.inf, -88.0], np.float32)
+    y = apply("exp_nonpositive", x, lanes=lanes, target=PLAIN, formulas=formulas)
+    np.testing.assert_allclose(y, [np.nan, np.nan, 1, 1, 1, math.exp(-1), 0, 0], rtol=1e-7, atol=SMALLEST)
 
 
 @pytest.mark.parametrize("lanes", [1, 4])

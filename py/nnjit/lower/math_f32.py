@@ -116,9 +116,13 @@ class Exponentials:
 
     def exp(self, x: Expr) -> Expr:
         """eˣ; ≤ 1.1 ulp (0.8 fused); results below 1.7·10⁻³⁸ are 0."""
-        # 2·eʳ · 2^(n−1): the largest results have n = 128. The lower clamp is where n = −126, whose power becomes 0.
-        clamped = binary("min", binary("max", x, _c(-87.33)), _c(89.0))
-        power, r = self._reduce(clamped, 126)
+        # The largest results have n = 128.
+        return self.exp_nonpositive(binary("min", x, _c(89.0)))
+
+    def exp_nonpositive(self, x: Expr) -> Expr:
+        """eˣ for x ≤ 0 and NaN, to the same accuracy; for x > 88 any number: the sign is known where a maximum was subtracted."""
+        # 2·eʳ · 2^(n−1). The clamp is where n = −126, whose power becomes 0.
+        power, r = self._reduce(binary("max", x, _c(-87.33)), 126)
         return mul(horner(r, (2.0, 2.0, *(2.0 * c for c in _EXP))), power)
 
     def _half_exp(self, x: Expr) -> Expr:

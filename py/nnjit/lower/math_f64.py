@@ -192,7 +192,7 @@ def power(x: Expr, y: Expr) -> Expr:
 
 
 FUNCTIONS: dict[str, Callable[..., Expr]] = {
-    "exp": _exp, "log": _log, "tanh": _tanh, "sigmoid": _sigmoid, "sinh": _sinh, "cosh": _cosh,
+    "exp": _exp, "exp_nonpositive": _exp, "log": _log, "tanh": _tanh, "sigmoid": _sigmoid, "sinh": _sinh, "cosh": _cosh,
     "asinh": _asinh, "acosh": _acosh, "atanh": _atanh, "sin": _sin, "cos": _cos, "tan": _tan,
     "pow": power,
 }  # fmt: skip

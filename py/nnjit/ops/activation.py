@@ -28,7 +28,9 @@ def _expm1(v: ir.Expr) -> ir.Expr:
 
 def softplus_of(v: ir.Expr) -> ir.Expr:
     """log(1 + e^v), without overflow."""
-    tail = ir.unary("log", ir.add(like(v, 1), ir.unary("exp", ir.unary("neg", ir.unary("abs", v)))))
+    tail = ir.unary(
+        "log", ir.add(like(v, 1), ir.unary("exp_nonpositive", ir.unary("neg", ir.unary("abs", v))))
+    )
     return ir.add(ir.binary("max", v, like(v, 0)), tail)
 
 

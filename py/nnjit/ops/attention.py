@@ -137,7 +137,7 @@ def _softmax(ctx: Context, x: Tensor, may_hide_all: bool) -> Tensor:
     largest: Tensor = reduced(ctx, "pmax", x, axes, label="softmax")
     if may_hide_all:
         largest = b.elementwise(lambda m: ir.binary("max", m, like(m, -3e38)), largest, label="softmax")
-    e = b.elementwise(lambda v, m: ir.unary("exp", ir.sub(v, m)), x, largest, label="softmax")
+    e = b.elementwise(lambda v, m: ir.unary("exp_nonpositive", ir.sub(v, m)), x, largest, label="softmax")
     total: Tensor = reduced(ctx, "sum", e, axes, label="softmax")
     if may_hide_all:
         total = b.elementwise(

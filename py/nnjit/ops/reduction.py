@@ -263,7 +263,11 @@ def softmax_over(ctx: Context, x: Tensor, axes: Sequence[int]) -> Tensor:
     b = ctx.b
     largest = reduced(ctx, "pmax", x, axes, label="softmax")
     e = b.elementwise(
-        lambda v, m: ir.unary("exp", ir.sub(v, m)), x, largest, dtype=wide(x.dtype), label="softmax"
+        lambda v, m: ir.unary("exp_nonpositive", ir.sub(v, m)),
+        x,
+        largest,
+        dtype=wide(x.dtype),
+        label="softmax",
     )
     total = reduced(ctx, "sum", e, axes, label="softmax")
     scale = b.elementwise(lambda s: ir.div(ir.const(1.0, s.dtype), s), total, label="softmax")
@@ -281,7 +285,13 @@ def log_softmax(ctx: Context, node: Node, x: Tensor) -> Tensor:
     axes = _softmax_axes(ctx, x)
     largest = reduced(ctx, "pmax", x, axes, label="log_softmax")
     total = reduced(
-        ctx, "sum", x, axes, lambda v, m: ir.unary("exp", ir.sub(v, m)), largest, label="log_softmax"
+        ctx,
+        "sum",
+        x,
+        axes,
+        lambda v, m: ir.unary("exp_nonpositive", ir.sub(v, m)),
+        largest,
+        label="log_softmax",
     )
     return ctx.b.elementwise(
         lambda v, m, s: ir.sub(ir.sub(v, m), ir.unary("log", s)), x, largest, total, label="log_softmax"

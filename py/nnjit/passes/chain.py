@@ -167,7 +167,8 @@ class _Finder:
         ]
         if any({v for v, _ in part.outer} & {v for s in part.stages for v, _ in s.axes} for part in parts):
             return None  # An axis that is summed up over has the name that an axis of the results has in the last part.
-        parts = _scaled_late(parts, var(ROW) * stride + keys)
+        most = keys if isinstance(keys, int) else self.scratch_elements // LEAST_BLOCK
+        parts = _scaled_late(parts, var(ROW) * stride + keys, most)
         row = self._row(parts, shared, columns[0])
         if (
             row is None
@@ -253,10 +254,13 @@ def _reads_late(spec: KernelSpec, buffer: str, replacement: str) -> bool:
     return False
 
 
-def _scaled_late(parts: list[KernelSpec], place: Index) -> list[KernelSpec]:
+def _scaled_late(parts: list[KernelSpec], place: Index, keys: int) -> list[KernelSpec]:
     """The parts, such that a factor by which the middle one multiplies whole rows at its end is applied to the results.
 
     Σ (e · f) · v = f · Σ e · v: a pass over the rows less. The factor of a row goes to SCRATCH[place], beside the row.
+
+    A softmax's results are no larger than the largest v, but Σ e · v may be, by the number of `keys`, and overflow. Where e is
+    an exponential that is at most 1, e · 2⁻ⁿ takes its place, with 2ⁿ ≥ keys, and f · 2ⁿ that of f: exact, and never larger.
     """
     first, middle, last = parts
     stage = middle.stages[-1]
@@ -274,6 +278,15 @@ def _scaled_late(parts: list[KernelSpec], place: Index) -> list[KernelSpec]:
         factor = ir.div(ir.const(1.0, b.dtype), b)
     if factor is None or expr_depends(factor, {v for v, _ in stage.axes}, {}):
         return parts
+    stages = list(middle.stages[:-1])
+    before = stages[-1]
+    for n, w in enumerate(before.stores):
+        if w.buffer == SCRATCH and w.index == store.index and w.value.op == "exp_nonpositive":
+            scale = 2.0 ** -(keys - 1).bit_length()
+            stores = [*before.stores]
+            stores[n] = StoreTo(SCRATCH, w.index, ir.mul(w.value, ir.const(scale, "f32")))
+            stages[-1] = Stage(before.axes, before.reduces, stores)
+            factor = ir.mul(factor, ir.const(1 / scale, "f32"))
     reduction = last.stages[0].reduces[0]
     result = ir.local(reduction.name, reduction.value.dtype)
     memo = {result: ir.mul(result, ir.load(SCRATCH, place, "f32"))}
@@ -288,7 +301,7 @@ def _scaled_late(parts: list[KernelSpec], place: Index) -> list[KernelSpec]:
     scales = Stage((), [], [StoreTo(SCRATCH, place, factor)])
     return [
         first,
-        KernelSpec(middle.outer, [*middle.stages[:-1], scales], middle.buffers, middle.hints, middle.bounds),
+        KernelSpec(middle.outer, [*stages, scales], middle.buffers, middle.hints, middle.bounds),
         KernelSpec(last.outer, [last.stages[0], *results], last.buffers, last.hints, last.bounds),
     ]
 

@@ -277,7 +277,7 @@ _OPERATIONS: dict[str, Callable[..., np.ndarray]] = {
     "fma": lambda a, b, c: a * b + c, "select": np.where,
     "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal, "gt": np.greater,
     "ge": np.greater_equal,
-    "exp": np.exp, "log": np.log, "tanh": np.tanh, "erf": _elementwise(math.erf), "sin": np.sin, "cos": np.cos,
+    "exp": np.exp, "exp_nonpositive": np.exp, "log": np.log, "tanh": np.tanh, "erf": _elementwise(math.erf), "sin": np.sin, "cos": np.cos,
     "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "sinh": np.sinh, "cosh": np.cosh,
     "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh, "pow": np.power,
     "sigmoid": lambda x: 0.5 * np.tanh(0.5 * x) + 0.5,
