@@ -25,13 +25,13 @@ MAP_CHUNK = 1024
 """Elements that one task of an elementwise kernel should cover, so that decoding the task costs nothing."""
 
 
-def elementwise(spec: KernelSpec) -> list[Schedule]:
+def elementwise(spec: KernelSpec, threads: int) -> list[Schedule]:
     """Vectors along the innermost axis of the result; inner axes loop inside a task until it is worth starting."""
     if not spec.outer:
         return [Schedule()]
     axis, extent = spec.outer[-1]
     width = spec.hint(extent)
-    found = _transposing(spec) or _long_sums(spec) or _bordered(spec) or _gathering(spec)
+    found = _transposing(spec) or _long_sums(spec, threads) or _bordered(spec) or _gathering(spec)
     serial: list[tuple[str, int]] = []
     covered = 1
     for v, d in reversed(spec.outer):
@@ -112,7 +112,7 @@ def _gathering(spec: KernelSpec) -> list[Schedule]:
     ]
 
 
-def _long_sums(spec: KernelSpec) -> list[Schedule]:
+def _long_sums(spec: KernelSpec, threads: int) -> list[Schedule]:
     """Wide tiles for reductions over many rows: each row is fetched from afar, and pays by what is used of it."""
     axis, extent = spec.outer[-1]
     stage = spec.stages[0]
@@ -123,24 +123,27 @@ def _long_sums(spec: KernelSpec) -> list[Schedule]:
         for n, u in ((64, 4), (64, 2), (32, 1), (32, 4), (16, 4), (16, 2))
         if 4 * n <= spec.hint(extent)
     ]
-    return [*_sweeping(spec), *found]
+    return [*_sweeping(spec, threads), *found]
 
 
-def _sweeping(spec: KernelSpec) -> list[Schedule]:
-    """Runs of columns that waste little where the last one is moved back, a few rows at a time."""
+def _sweeping(spec: KernelSpec, threads: int) -> list[Schedule]:
+    """Runs of columns that waste little where the last one is moved back, some rows at a time; first those that give each
+    thread a task."""
     axis, extent = spec.outer[-1]
     if not sweeps(spec) or not isinstance(extent, int):
         return []
-    found = []
-    for longest, (n, u) in product_of(SWEEPS, ((32, 8), (16, 8), (32, 4), (64, 4))):
+    others = prod(spec.hint(d) for _, d in spec.outer[:-1])
+    found: list[tuple[bool, Schedule]] = []
+    for longest, (n, u) in product_of(SWEEPS, ((32, 8), (16, 8), (16, 16), (32, 16))):
         least = -(-extent // longest)
         for runs in (least, least + 1):
             tiles = -(-extent // (runs * n))
             if n * tiles <= extent and runs * n * tiles <= MOST_TWICE * extent:
                 serial = ((axis, tiles),)
-                found.append(Schedule(tiles=((axis, n),), vector=axis, serial=serial, unroll=u, sweep=True))
+                how = Schedule(tiles=((axis, n),), vector=axis, serial=serial, unroll=u, sweep=True)
+                found.append((others * runs < threads, how))
                 break
-    return found
+    return [how for _, how in sorted(found, key=lambda one: one[0])]
 
 
 def _transposing(spec: KernelSpec) -> list[Schedule]:

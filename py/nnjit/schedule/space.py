@@ -40,7 +40,7 @@ def space(spec: KernelSpec, target: Target) -> list[Schedule]:
     elif spec.contraction is not None and not any(b.access == "rw" for b in spec.buffers):
         found = _contraction(spec, target)
         if not fits_vectors(spec):
-            found = [s for s in found if not s.pack] or elementwise(spec)
+            found = [s for s in found if not s.pack] or elementwise(spec, target.threads)
     elif target.device == "webgpu":
         found = gpu_rows(spec, target)
     elif (weights := coded(spec)) is not None:
@@ -49,7 +49,7 @@ def space(spec: KernelSpec, target: Target) -> list[Schedule]:
         found = [Schedule(vector="inner", unroll=u) for u in (4, 2, 1)]
         found.append(Schedule())
     else:
-        found = elementwise(spec)
+        found = elementwise(spec, target.threads)
     found = [s.restricted(target.passes) for s in found]
     return list(dict.fromkeys(found))[:MAX_CANDIDATES] or [Schedule()]
 
@@ -58,7 +58,7 @@ def _contraction(spec: KernelSpec, target: Target) -> list[Schedule]:
     """Tiles of scalars where there are no vectors of the dtype, as on a GPU."""
     if target.device == "webgpu" or spec.stages[0].reduces[0].value.dtype not in ("f32", "i32"):
         return gpu_contraction(spec, target, Roles(spec))
-    return contraction(spec, target) or elementwise(spec)
+    return contraction(spec, target) or elementwise(spec, target.threads)
 
 
 def _chain(spec: Chain, target: Target) -> list[Schedule]:
