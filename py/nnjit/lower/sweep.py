@@ -41,11 +41,13 @@ COLUMN = "column"
 
 def sweeps(spec: KernelSpec) -> bool:
     """Whether `lower_sweep` knows the kernel: sums (or maxima, …) of float32 first, then stages without loops, over columns
-    whose number is known."""
+    whose number is known. Not where a buffer is read and written: runs that overlap would read there what others have
+    replaced."""
     first, *rest = spec.stages
     floats = all(r.value.dtype == "f32" for r in first.reduces)
     alone = bool(first.axes) and not first.stores and not any(s.axes for s in rest)
-    return alone and floats and bool(spec.outer) and isinstance(spec.outer[-1][1], int)
+    apart = all(b.access != "rw" for b in spec.buffers)
+    return alone and floats and apart and bool(spec.outer) and isinstance(spec.outer[-1][1], int)
 
 
 def run_of(spec: KernelSpec, schedule: Schedule) -> int:
