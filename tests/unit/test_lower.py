@@ -25,7 +25,9 @@ from unit.test_fuse import close
 from nnjit import ir
 from nnjit.lower.accumulators import Product, by_operand
 from nnjit.lower.lower import lower
+from nnjit.lower.scheduled import lower_scheduled
 from nnjit.schedule.schedule import Schedule, parse
+from nnjit.schedule.space import space
 from nnjit.symbolic import maximum, minimum
 from nnjit.target import Target
 from nnjit.tensor.interpret import interpret
@@ -430,6 +432,23 @@ def test_no_vector_is_loaded_between_the_stores_of_a_tile() -> None:
     stores = [s for s in kernel.body if isinstance(s, ir.Store)]
     assert len(stores) == 4 and kernel.body[-4:] == stores
     assert {s.value.op for s in stores} == {"local"}
+
+
+def test_rows_are_swept_where_no_buffer_is_read_and_written() -> None:
+    m = Model()
+    (item,) = m.compile([FAMILIES["sum of many rows, swept"](m)], WASM).items
+    assert space(item.spec, WASM)[0].sweep
+    item.spec.buffers = [ir.Buffer(b.name, b.storage, "rw") for b in item.spec.buffers]
+    assert not any(schedule.sweep for schedule in space(item.spec, WASM))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_a_sweep_gives_each_thread_a_task(threads: int) -> None:
+    m = Model()
+    target = Target(threads=threads)
+    (item,) = m.compile([over([0], "sum", 100, 1024)(m)], target).items
+    first = space(item.spec, target)[0]
+    assert first.sweep and lower_scheduled(item.spec, first, target, "k").kernel.tasks >= threads
 
 
 def test_constants_of_another_width_wrap() -> None:
