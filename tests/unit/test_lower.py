@@ -29,11 +29,15 @@ from nnjit.lower.scheduled import lower_scheduled
 from nnjit.schedule.schedule import Schedule, parse
 from nnjit.schedule.space import space
 from nnjit.symbolic import maximum, minimum
-from nnjit.target import Target
+from nnjit.target import Hardware, Target
 from nnjit.tensor.interpret import interpret
 from nnjit.tensor.tensor import Index, Tensor
 
 TARGETS = pytest.mark.parametrize("target", [WASM, RELAXED, WEBGPU], ids=["wasm", "relaxed", "webgpu"])
+
+
+SMALL = Hardware(gflops=50, bandwidth=((1 << 10, 10.0),), cache_bytes=(512, 6000))
+"""A core whose second cache holds 1500 floats: 37 rows of 40, or two tiles of 8 columns of 93 terms in half of it."""
 
 
 def product_of(
@@ -251,6 +255,30 @@ def check_schedules(build: Callable[[Model], Tensor], target: Target, most: int)
 @TARGETS
 def test_the_schedules_of_a_family_compute_its_expression(family: str, target: Target) -> None:
     check_schedules(FAMILIES[family], target, most=48 if family == "matmul 7×5×10" else 14)
+
+
+@pytest.mark.parametrize(("columns", "dtype"), [(36, "f32"), (34, "f32"), (27, "i32")])
+def test_blocks_of_columns_that_stay_in_a_cache_compute_the_product(columns: int, dtype: str) -> None:
+    m = Model(7)
+    out = product_of(43, 40, b=(40, columns), dtype=dtype)(m)
+    compiled = m.compile([out], RELAXED.measured(SMALL))
+    machine = Machine(compiled)
+    close(machine.run(m.arrays)[0], interpret([out], m.arrays, m.env.hints)[0])
+    blocks = [s for s in compiled.scheduler.candidates(compiled.items[0]) if s.serial]
+    assert blocks
+    for schedule in blocks[:2]:
+        for name, array in machine.run_unit(compiled.scheduler.unit(compiled.items[0], schedule), 0).items():
+            close(array, machine.memory[name])
+
+
+@pytest.mark.parametrize(("rows", "terms", "columns"), [(37, 40, 36), (43, 100, 36), (43, 40, 12)])
+def test_there_are_no_blocks_where_rows_or_all_columns_fit_the_cache_or_two_tiles_do_not(
+    rows: int, terms: int, columns: int
+) -> None:
+    m = Model()
+    compiled = m.compile([product_of(rows, terms, b=(terms, columns))(m)], RELAXED.measured(SMALL))
+    wide = [s for s in compiled.scheduler.candidates(compiled.items[0]) if s.tile("o1") >= 8]
+    assert wide and not any(s.serial for s in wide)
 
 
 @TARGETS

@@ -114,13 +114,20 @@ def _register_tiles(
             cost = tile_cost(m, n, target, fused, alone=not row_axes) * (1 + waiting * m)
             cost *= waste * (-(-width // n) * n / width) * stores
             for (packing, pairs), layout in zip(packings, laid_out, strict=True):
-                for position, order in enumerate(orders):
+                last = (packing, pairs) == packings[-1]
+                walks: list[tuple[float, tuple[str, ...], tuple[tuple[str, int], ...]]]
+                walks = [(0.02 * position, order, ()) for position, order in enumerate(orders)]
+                if last and row_axes and not pairs:
+                    block = _cache_block(spec, target, roles, row_axes, on_column[0], -(-width // n), n)
+                    walks += [(0.01, orders[0], ((column, block),))] if block else []
+                for later, order, serial in walks:
                     tiles = (*rows, (column, n))
-                    penalty = 1 + 0.02 * position + (0.05 if (packing, pairs) != packings[-1] else 0)
+                    penalty = 1 + later + (0.0 if last else 0.05)
                     schedule = Schedule(
                         tiles=tiles,
                         vector=column,
                         order=order,
+                        serial=serial,
                         pack=packing,
                         pairs=pairs,
                         unroll=1 if pairs else unroll,
@@ -129,6 +136,25 @@ def _register_tiles(
                     found.append((cost * penalty, number, schedule))
                     number += 1
     return found
+
+
+def _cache_block(
+    spec: KernelSpec, target: Target, roles: Roles, row_axes: list[str], streamed: int, panels: int, n: int
+) -> int:
+    """Tiles of n columns, of `panels`, that a task goes through with each of its tiles of rows; 0 where that is of no use.
+
+    Where the operand of the rows does not fit a core's second cache, each tile of the columns of the operand `streamed`
+    would fetch it again from further away, where threads, and whatever else the machine does, compete. A block of tiles
+    that stays in half of that cache fetches it once, and as much of the nearest cache holds its few rows meanwhile.
+    """
+    if roles.slides(1 - streamed):
+        return 0
+    nearby = target.cache[1] // STORAGE_BYTES["f32"]
+    rows = prod(spec.hint(spec.extent(v)) for v in row_axes)
+    most = nearby // 2 // (roles.terms * n)
+    if rows * roles.terms <= nearby or not 2 <= most < panels:
+        return 0
+    return -(-panels // -(-panels // most))
 
 
 def tile_cost(m: int, n: int, target: Target, fused: bool, alone: bool = False) -> float:
