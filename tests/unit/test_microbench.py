@@ -171,6 +171,13 @@ def test_the_reading_kernel_of_the_gpu_reads_every_element() -> None:
         assert (out == memory_kernels.SIGNAL).sum() == 1
 
 
+@pytest.mark.parametrize("target", [Target(), TWO, Target(device="webgpu")], ids=["one", "two", "gpu"])
+def test_a_kernel_of_many_experiments_is_emitted_once(target: Target) -> None:
+    body, _ = microbench.request(target)
+    names = [kernel["name"] for kernel in json.loads(body)["kernels"]]
+    assert len(set(names)) == len(names)
+
+
 def test_every_gpu_kernel_is_sound() -> None:
     for kernel in (
         microbench.chains_kernel(), microbench.shared_kernel(), microbench.barrier_kernel(),

@@ -138,6 +138,7 @@ def interpret(target: Target, times: Times, subgroup: int | None = None) -> Hard
 
 def _cpu_experiments(experiments: _Experiments) -> None:
     tiles = [tile_kernel(rows, vectors) for rows, vectors in TILES]
+    moves = [memory.read_kernel(), memory.copy_kernel()]
     threads = experiments.target.threads
     # At the beginning and at the end: something else may have run meanwhile.
     for _ in range(ROUNDS):
@@ -146,7 +147,7 @@ def _cpu_experiments(experiments: _Experiments) -> None:
         for tile, kernel in zip(TILES, tiles, strict=True) if threads > 1 else ():
             if tile in WIDEST:
                 experiments.add(kernel, TILE_TASKS * 8 * threads, 1 << 16, everywhere=True)
-        for kernel in (memory.read_kernel(), memory.copy_kernel()):
+        for kernel in moves:
             for kb in MEMORY_KB:
                 experiments.add(kernel, kb * 512 // (4 * memory.CHUNK), kb * 512, everywhere=True)
     chase = chase_kernel()
