@@ -10,13 +10,14 @@ from . import __version__, ir
 from .errors import UnsupportedError
 from .graph.graph import Graph
 from .lower.numbers import share_kernels
+from .lower.sizes import name_sizes
 from .lower.specify import Specified, specify
 from .ops.trace import InputSpec, check_operators, trace
 from .passes.chain import chains
 from .passes.fuse import Fuser, Group, storage_of
 from .plan import FORMAT, BufferTable, Emitter, Item, Scheduler, UnitCode, digest
 from .stopwatch import Stopwatch
-from .symbolic import to_json
+from .symbolic import substitute, to_json
 from .target import Target
 from .tensor.build import Builder
 from .tensor.env import Env
@@ -133,6 +134,8 @@ class _Assembly:
         units: list[UnitCode] = []
         for (members, chain), made in zip(whole, specified, strict=True):
             group = members[-1]
+            if not group.static:
+                name_sizes(made)
             for s in made.tensors:
                 self._buffer(s, group.static)
             root = next((c for c in group.members if c.combine), group.members[0])
@@ -147,7 +150,8 @@ class _Assembly:
             units.append(self._unit(item))
         required: dict[Index, int] = {}
         for item in items:
-            required |= self.scheduler.requirements(item)
+            for size, least in self.scheduler.requirements(item).items():
+                required[substitute(size, item.arguments)] = least
         for extent, least in required.items():
             self.env.require(extent, least)
         self.clock.lap("schedule")

@@ -31,7 +31,7 @@ from .lower.winograd import tile_count
 from .schedule.legal import check, read
 from .schedule.schedule import Schedule
 from .schedule.space import space
-from .symbolic import minimum, product, substitute, to_json
+from .symbolic import minimum, product, substitute, to_json, var
 from .target import Target
 from .tensor.tensor import Index, Source, Storage
 
@@ -48,7 +48,7 @@ class Traffic(NamedTuple):
 class Step:
     """One call of a kernel: `buffers` are buffer ids in the order of the kernel's parameters.
 
-    `arguments` are values of symbols that are the kernel's own; the others are the plan's.
+    `arguments` are values, in symbols of the plan, of symbols that are the kernel's own; the others are the plan's.
     """
 
     __slots__ = ("kernel", "buffers", "flops", "traffic", "arguments")
@@ -59,7 +59,7 @@ class Step:
         buffers: list[str],
         flops: Index,
         traffic: Traffic,
-        arguments: Mapping[str, int] = MappingProxyType({}),
+        arguments: Mapping[str, Index] = MappingProxyType({}),
     ) -> None:
         self.kernel = kernel
         self.buffers = buffers
@@ -92,6 +92,7 @@ class Item:
         "number",
         "spec",
         "tensors",
+        "arguments",
         "static",
         "label",
         "node",
@@ -108,17 +109,26 @@ class Item:
         self.number = number
         self.spec = specified.spec
         self.tensors = specified.tensors
+        self.arguments = specified.arguments
         self.static = static
         self.label = label
         self.node = node
         self.op = op
-        self.work = self.spec.work if isinstance(self.spec, Chain) else work_of(self.spec)
-        self.traffic = traffic_of(self.spec, [s.size for s in self.tensors])
+        work = self.spec.work if isinstance(self.spec, Chain) else work_of(self.spec)
+        self.work = substitute(work, self.arguments)
+        traffic = traffic_of(self.spec, [s.size for s in self.tensors])
+        self.traffic = Traffic(*[substitute(bytes_, self.arguments) for bytes_ in traffic])
         extents = [d for _, d in self.spec.outer] + [d for s in self.spec.stages for _, d in s.axes]
         self.hints = tuple([str(self.spec.hint(d)) for d in extents if not isinstance(d, int)])
         """Sizes at hand of symbolic extents: a schedule is chosen for them."""
         self.task = None if static else digest(str(self.spec), *self.hints)
         """Key of the tuning task: equal keys are equal kernels. None where there is nothing to choose."""
+
+
+def _tiled_hints(spec: KernelSpec, schedule: Schedule) -> tuple[str, ...]:
+    """How large tiles may be: all that lowering takes from the sizes at hand, unless operands are packed."""
+    hints = [(spec.hint(spec.extent(axis)), tile) for axis, tile in schedule.tiles]
+    return tuple([str(min(tile, hint, least_extent(hint))) for hint, tile in hints])
 
 
 def digest(*texts: str) -> str:
@@ -288,14 +298,24 @@ class Scheduler:
         """The item's kernels under `schedule`: packing of operands first (once, where they never change)."""
         unit = UnitCode(item.task, item.label, item.node, item.op, schedule)
         lowered = self._lower(item.spec, schedule, item.op, item.hints)
-        unit.requires = lowered.requires
+        self._require(unit, item, lowered)
         ids = {b.name: self.table.ids[s] for b, s in zip(item.spec.buffers, item.tensors, strict=True)}
         tensors = {b.name: s for b, s in zip(item.spec.buffers, item.tensors, strict=True)}
         for packed in lowered.packed:
             self._pack(unit, item, schedule, packed, ids, tensors)
-        step = Step(lowered.kernel, [ids[b.name] for b in lowered.kernel.buffers], item.work, item.traffic)
+        step = Step(
+            lowered.kernel,
+            [ids[b.name] for b in lowered.kernel.buffers],
+            item.work,
+            item.traffic,
+            item.arguments,
+        )
         (unit.init if item.static else unit.steps).append(step)
         return unit
+
+    @staticmethod
+    def _require(unit: UnitCode, item: Item, lowered: Lowered) -> None:
+        unit.requires += [(substitute(size, item.arguments), least) for size, least in lowered.requires]
 
     def _pack(
         self,
@@ -315,15 +335,16 @@ class Scheduler:
         hints = item.hints if packed.spec.symbols else ()
         lowered = self._lower(made.spec, how, f"{item.op}_{packed.buffer}", hints)
         if not made.values:
-            unit.requires = [*unit.requires, *lowered.requires]
+            self._require(unit, item, lowered)
         keys = [self.table.keys.get(ids[name], "" if name in tensors else ids[name]) for name in sources]
         key = digest("pack", str(packed.spec), *keys) if once else ""
         name = f"{key or f'u{item.number}:{schedule}'}:{packed.buffer}"
+        elements = substitute(packed.elements, item.arguments)
         spec: dict = {
             "id": name,
             "kind": "persistent" if once else "temp",
             "storage": self.target.storage(packed.storage),
-            "elements": to_json(packed.elements),
+            "elements": to_json(elements),
         }
         if once:
             spec["key"] = key
@@ -333,12 +354,14 @@ class Scheduler:
             lowered.kernel,
             [ids[b.name] for b in lowered.kernel.buffers],
             0,
-            Traffic(*[packed.elements * ir.STORAGE_BYTES[packed.storage]] * 2),
-            made.values,
+            Traffic(*[elements * ir.STORAGE_BYTES[packed.storage]] * 2),
+            made.values or item.arguments,
         )
         (unit.init if once else unit.steps).append(step)
 
     def _lower(self, spec: KernelSpec, schedule: Schedule, op: str, hints: tuple[str, ...]) -> Lowered:
+        if spec.stages and not (schedule.pack or schedule.pairs or schedule.unpack):
+            hints = _tiled_hints(spec, schedule)
         key = (str(spec), schedule, *hints)
         known = self._lowered.get(key)
         if known is None:
@@ -376,7 +399,7 @@ class Emitter:
         return {
             "kernel": number,
             "buffers": [[b, 0] for b in step.buffers],
-            "symbols": [step.arguments.get(name, name) for name in kernel.symbols],
+            "symbols": [to_json(step.arguments.get(name, var(name))) for name in kernel.symbols],
             "tasks": to_json(substitute(kernel.tasks, step.arguments)),
             "flops": to_json(step.flops),
             "read": to_json(step.traffic.read),

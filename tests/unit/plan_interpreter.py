@@ -19,6 +19,7 @@ from nnjit.compiler import CompiledPlan, _Assembly
 from nnjit.errors import InputError
 from nnjit.plan import UnitCode
 from nnjit.stopwatch import Stopwatch
+from nnjit.symbolic import evaluate
 from nnjit.target import Target
 from nnjit.tensor.build import Builder
 from nnjit.tensor.env import Env
@@ -244,7 +245,8 @@ class Machine:
             self.memory.pop(name, None)
         try:
             for step in (*unit.init, *unit.steps):
-                symbols = {s: {**self.env, **step.arguments}[s] for s in step.kernel.symbols}
+                values = {**self.env, **{s: evaluate(e, self.env) for s, e in step.arguments.items()}}
+                symbols = {s: values[s] for s in step.kernel.symbols}
                 self._call(step.kernel, step.buffers, symbols, seed, True)
             return {name: self.memory[name] for name in made - {s["id"] for s in original.buffers}}
         finally:

@@ -12,12 +12,14 @@ The spec's text is the key of a tuning task: equal texts are equal kernels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 from .. import ir
 from ..ir_text import SharedText
 from ..symbolic import (
     IntExpr,
+    Opaque,
     Substitution,
     evaluate,
     names_of,
@@ -168,17 +170,21 @@ def substitute_expr(
     e: ir.Expr, mapping: dict[str, Index], memo: dict[ir.Expr, ir.Expr] | None = None
 ) -> ir.Expr:
     """`e` with axis variables replaced in every index it holds."""
-    return _substituter(mapping, {} if memo is None else memo)[1](e)
+    return substituter(mapping, {} if memo is None else memo)[1](e)
 
 
 def index_substitution(mapping: dict[str, Index]) -> Substitution:
     """Replaces axis variables in indices, in those of the values that they load too."""
-    return _substituter(mapping, {})[0]
+    return substituter(mapping, {})[0]
 
 
-def _substituter(
-    mapping: dict[str, Index], memo: dict[ir.Expr, ir.Expr]
+def substituter(
+    mapping: dict[str, Index],
+    memo: dict[ir.Expr, ir.Expr],
+    opaques: Mapping[Opaque, Index] = MappingProxyType({}),
 ) -> tuple[Substitution, Callable[[ir.Expr], ir.Expr]]:
+    """What replaces variables, and the atoms `opaques`, in indices, and what does so in values."""
+
     def whole(e: ir.Expr) -> ir.Expr:
         return map_expr(e, leaf, memo)
 
@@ -190,7 +196,7 @@ def _substituter(
             return ir.load(buffer, at(index), x.dtype, x.lanes)
         return None
 
-    at = Substitution(mapping, on_value=lambda atom: ir.value_index(whole(atom.args[0])))
+    at = Substitution(mapping, on_value=lambda atom: ir.value_index(whole(atom.args[0])), opaques=opaques)
     return at, whole
 
 

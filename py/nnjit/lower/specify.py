@@ -14,13 +14,17 @@ COSTLY = frozenset((*ir.INTRINSICS, "div", "sqrt"))
 
 
 class Specified:
-    """A group's KernelSpec and the storages behind its buffers, in order."""
+    """A group's KernelSpec and the storages behind its buffers, in order.
 
-    __slots__ = ("spec", "tensors")
+    `arguments`: what those symbols are that are the spec's own; the others are the model's.
+    """
+
+    __slots__ = ("spec", "tensors", "arguments")
 
     def __init__(self, spec: KernelSpec, tensors: list[Storage]) -> None:
         self.spec = spec
         self.tensors = tensors
+        self.arguments: dict[str, Index] = {}
 
 
 def specify(

@@ -34,9 +34,8 @@ class Tiling:
         for axis, extent in spec.outer:
             tile = max(1, min(schedule.tile(axis), spec.hint(extent)))
             if tile > 1 and not isinstance(extent, int):
-                least = least_extent(spec.hint(extent))
-                tile = min(tile, least)
-                self.requires.append((extent, least))
+                tile = min(tile, least_extent(spec.hint(extent)))
+                self.requires.append((extent, tile))
             self.sizes[axis] = tile
         if any(b.access == "rw" for b in spec.buffers):
             # A tile that overlaps its neighbour would read what the neighbour's task has already replaced.

@@ -10,7 +10,7 @@ out constant is returned as an int as well.
     substitution   expressions or numbers in the place of variables
 """
 
-from .bounds import SIGNED, Bounds, bounds_of
+from .bounds import NO_BOUNDS, SIGNED, Bounds, bounds_of
 from .division import ceildiv, floordiv, maximum, minimum, mod, product, recombine
 from .expression import (
     IntExpr,
@@ -28,6 +28,7 @@ from .expression import (
 from .substitution import Substitution, evaluate, substitute
 
 __all__ = [
+    "NO_BOUNDS",
     "SIGNED",
     "Bounds",
     "IntExpr",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from .bounds import NO_BOUNDS, Bounds
 from .division import OPERATIONS
@@ -12,7 +13,8 @@ from .expression import IntExpr, Opaque, polynomial, var
 class Substitution:
     """Replaces variables, in any number of expressions: what becomes of an opaque atom is worked out once.
 
-    `on_value` rewrites run-time value atoms. The mapping must not change after the first use.
+    `on_value` rewrites run-time value atoms; `opaques` says what becomes of others as a whole. Mappings must not change after
+    the first use.
     """
 
     __slots__ = ("mapping", "bounds", "on_value", "_opaque")
@@ -22,11 +24,12 @@ class Substitution:
         mapping: Mapping[str, int | IntExpr],
         bounds: Bounds = NO_BOUNDS,
         on_value: Callable[[Opaque], int | IntExpr] | None = None,
+        opaques: Mapping[Opaque, int | IntExpr] = MappingProxyType({}),
     ) -> None:
         self.mapping = mapping
         self.bounds = bounds
         self.on_value = on_value
-        self._opaque: dict[Opaque, int | IntExpr] = {}
+        self._opaque: dict[Opaque, int | IntExpr] = dict(opaques)
 
     def __call__(self, e: int | IntExpr) -> int | IntExpr:
         """`e` with the variables replaced."""
