@@ -43,7 +43,7 @@ class AddressEmitter(IndexEmitter):
         lowest = region.lowest.get(buffer)
         if offset >= 0 and self.passes.immediates and (lowest is None or lowest.get(address, 0) >= 0):
             for outer in reversed(self.stack):
-                local = outer.bases.get(address)
+                local = outer.bases.get(address) if outer.bases else None
                 if local is not None:
                     return local, offset, address
             low = bounds_of(address, self.bounds)[0]

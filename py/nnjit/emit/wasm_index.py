@@ -8,7 +8,7 @@ code, which at that moment ends just before the region being emitted.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from ..codegen_passes import Passes
 from ..ir import Expr, Stmt
@@ -32,10 +32,13 @@ def loaded(e: Expr) -> tuple[str, Index]:
     return e.attr
 
 
-def _join(parts: list[Origin]) -> Origin:
+def _join(parts: Iterable[Origin]) -> Origin:
     level, tied, loads = _NOWHERE
     for found, fixed, loading in parts:
-        level, tied, loads = max(level, found), tied or fixed, loads or loading
+        if found > level:
+            level = found
+        tied = tied or fixed
+        loads = loads or loading
     return level, tied, loads
 
 
@@ -44,7 +47,7 @@ class Region:
 
     __slots__ = (
         "code", "var", "start", "innermost", "values", "addresses", "bases", "pointers", "available", "fragile",
-        "uses", "body", "accesses", "lowest", "origins",
+        "uses", "body", "accesses", "lowest", "origins", "loop",
     )  # fmt: skip
 
     def __init__(self, body: list[Stmt], var: str = "", start: Index = 0, innermost: bool = False) -> None:
@@ -72,6 +75,8 @@ class Region:
         """See `IndexEmitter.value_origin`."""
         self.lowest: dict[str, dict[IntExpr, int]] = {}
         """See `AddressEmitter._lowest`."""
+        self.loop = 0
+        """Number of the innermost region that is a loop's body, from here outwards; 0, the function, where there is none."""
         self.accesses: dict[str, list[Index]] | None = None
         """What `wasm_addresses._accesses` says of the body, once it was asked."""
 
@@ -109,6 +114,7 @@ class IndexEmitter:
         return self.param_count + len(self.local_types) - 1
 
     def enter(self, region: Region) -> None:
+        region.loop = len(self.stack) if region.var else self.stack[-1].loop
         self.stack.append(region)
         self.out = region.code
 
@@ -129,11 +135,8 @@ class IndexEmitter:
         self.out = saved[-1].code
 
     def nearest_loop(self) -> int:
-        """Number of the innermost region that is a loop's body; 0, the function, where there is none."""
-        number = len(self.stack) - 1
-        while number and not self.stack[number].var:
-            number -= 1
-        return number
+        """See `Region.loop`."""
+        return self.stack[-1].loop
 
     # Where an index can be computed
 
@@ -141,9 +144,9 @@ class IndexEmitter:
         """Where `e` is known; see `Origin`."""
         if isinstance(e, int):
             return _NOWHERE
-        if len(e.terms) == 1:
-            return self._mono_origin(next(iter(e.terms)))
-        return _join([self._mono_origin(mono) for mono in e.terms])
+        origins = self.origins
+        found = [origins.get(mono) or self._mono_origin(mono) for mono in e.terms]
+        return found[0] if len(found) == 1 else _join(found)
 
     def define(self, name: str, local: int, region: int) -> None:
         """From here on, the index variable `name` is in `local` and belongs to a region."""
@@ -239,7 +242,8 @@ class IndexEmitter:
         level, _, loads = self.origin(e)
         place = self.place(level, loads)
         for r in range(level, place + 1):
-            local = self.stack[r].values.get(key)
+            values = self.stack[r].values
+            local = values.get(key) if values else None
             if local is not None:
                 return local, r
         local = self.new_local(I32, "i")
@@ -264,8 +268,8 @@ class IndexEmitter:
             if not mono:
                 constant = coef
                 continue
-            level, tied, loads = self._mono_origin(mono)
-            if not tied and self.place(level, loads) < top:
+            level, tied, loads = self.origins.get(mono) or self._mono_origin(mono)
+            if level < top and not tied and self.place(level, loads) < top:
                 outer[mono] = coef
             else:
                 inner.append((mono, coef))

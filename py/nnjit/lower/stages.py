@@ -175,7 +175,8 @@ class StageLoops:
         """Take one more term in; a product waits in `products` to be put in order with the others."""
         register = p.register(r.name, copy)
         if r.combine == "sum" and r.value.op in PRODUCTS.get(r.value.dtype, ()):
-            a, b = (self.values.value(x, p, shift) for x in r.value.args)
+            x, y = r.value.args
+            a, b = self.values.value(x, p, shift), self.values.value(y, p, shift)
             if max(a.lanes, b.lanes) == LANES:
                 a, b = ir.splat(a), ir.splat(b)
             products.append(Product(a, b, r.value.op, register))
