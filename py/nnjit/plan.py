@@ -18,7 +18,7 @@ from .emit.wasm import emit_module
 from .emit.wasm_encoding import Function
 from .emit.wgsl import emit_shader
 from .graph.dtype import NUMPY
-from .lower.chain import Chain, block_rows
+from .lower.chain import Chain, block_rows, with_open_run
 from .lower.coded import coded
 from .lower.generic import Generic, generic
 from .lower.lower import Lowered
@@ -297,7 +297,8 @@ class Scheduler:
     def unit(self, item: Item, schedule: Schedule) -> UnitCode:
         """The item's kernels under `schedule`: packing of operands first (once, where they never change)."""
         unit = UnitCode(item.task, item.label, item.node, item.op, schedule)
-        lowered = self._lower(item.spec, schedule, item.op, item.hints)
+        how, own = with_open_run(item.spec, schedule) if isinstance(item.spec, Chain) else (schedule, {})
+        lowered = self._lower(item.spec, how, item.op, item.hints)
         self._require(unit, item, lowered)
         ids = {b.name: self.table.ids[s] for b, s in zip(item.spec.buffers, item.tensors, strict=True)}
         tensors = {b.name: s for b, s in zip(item.spec.buffers, item.tensors, strict=True)}
@@ -308,7 +309,7 @@ class Scheduler:
             [ids[b.name] for b in lowered.kernel.buffers],
             item.work,
             item.traffic,
-            item.arguments,
+            {**item.arguments, **own},
         )
         (unit.init if item.static else unit.steps).append(step)
         return unit

@@ -16,6 +16,8 @@ name, and in which what one part leaves for the next is in the buffer `SCRATCH`,
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .. import ir
 from ..schedule.schedule import Schedule
 from ..symbolic import ceildiv, minimum, product, var
@@ -43,6 +45,10 @@ ROW = "r"
 KEY = "key"
 BASE = "row_b"
 """The first row of the block, a local of the kernel."""
+RUN = "run"
+"""How many tiles of rows make a block, where a kernel leaves that open: a symbol of its own."""
+_LONG_RUN = 8
+"""A number of tiles that have at least as many rows as a plan may require: see `least_extent`."""
 LEAST_BLOCK = 12
 """Rows whose scratch memory must fit for a chain to be worth it."""
 STRIDE_PAD = 16
@@ -107,12 +113,23 @@ def block_rows(schedule: Schedule, row: str) -> int:
     return schedule.tile(row) * max(1, dict(schedule.serial).get(row, 1))
 
 
+def with_open_run(spec: Chain, schedule: Schedule) -> tuple[Schedule, dict[str, int]]:
+    """The schedule for blocks of any size, and the value of `RUN` that makes it what it was: schedules that differ in their
+    blocks alone share a kernel. One whose block has all rows stays as it is."""
+    whole, block = spec.extent(spec.row), block_rows(schedule, spec.row)
+    if isinstance(whole, int) and block >= whole:
+        return schedule, {}
+    return replace(schedule, serial=()), {RUN: block // schedule.tile(spec.row)}
+
+
 def lower_chain(spec: Chain, schedule: Schedule, target: Target, name: str = "kernel") -> Lowered:
     """The kernel of `spec`: tiles of rows × keys, and as large ones of rows × columns; `serial` says how many tiles of rows
-    make a block."""
+    make a block, the symbol `RUN` where it does not."""
     whole = spec.extent(spec.row)
-    block = block_rows(schedule, spec.row)
-    rows = min(block, whole) if isinstance(whole, int) else minimum(block, whole)
+    is_open = not schedule.serial
+    block: Index = schedule.tile(spec.row) * var(RUN) if is_open else block_rows(schedule, spec.row)
+    # An open one is smaller than the whole where that is fixed: see `with_open_run`.
+    rows = block if is_open and isinstance(whole, int) else minimum(block, whole)
     blocks = ceildiv(whole, block)
     body: list[ir.Stmt] = []
     starts = decode(body, ir.TASK, (*spec.batch, ("row", blocks)))
@@ -142,7 +159,8 @@ def lower_chain(spec: Chain, schedule: Schedule, target: Target, name: str = "ke
     expand_body(body, target)
     tasks = product([d for _, d in spec.batch]) * blocks
     scratch = [(SCRATCH, "f32", rows * spec.stride)]
-    return Lowered(ir.Kernel(name, buffers, spec.symbols, tasks, body, 1, scratch), packed, [])
+    symbols = [*spec.symbols, RUN] if is_open else spec.symbols
+    return Lowered(ir.Kernel(name, buffers, symbols, tasks, body, 1, scratch), packed, [])
 
 
 def column_operand(part: KernelSpec, column: str) -> int:
@@ -174,4 +192,6 @@ def _local(part: KernelSpec, row: str, base: Index, rows: Index) -> KernelSpec:
         for s in part.stages
     ]
     outer = tuple((ROW, rows) if v == row else (v, d) for v, d in part.outer)
-    return KernelSpec(outer, stages, part.buffers, part.hints, part.bounds)
+    return KernelSpec(
+        outer, stages, part.buffers, {**part.hints, RUN: _LONG_RUN}, {**part.bounds, RUN: (1, None)}
+    )

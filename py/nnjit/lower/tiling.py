@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ..ir import LANES, VECTOR_DTYPES
 from ..schedule.schedule import Schedule
-from ..symbolic import minimum
+from ..symbolic import bounds_of, minimum, mod
 from .spec import Index, KernelSpec
 
 
@@ -33,7 +33,8 @@ class Tiling:
         self.requires: list[tuple[Index, int]] = []
         for axis, extent in spec.outer:
             tile = max(1, min(schedule.tile(axis), spec.hint(extent)))
-            if tile > 1 and not isinstance(extent, int):
+            low = bounds_of(extent, spec.bounds)[0]
+            if tile > 1 and (low is None or low < tile):
                 tile = min(tile, least_extent(spec.hint(extent)))
                 self.requires.append((extent, tile))
             self.sizes[axis] = tile
@@ -51,7 +52,8 @@ class Tiling:
 def tile_start(number: Index, tile: int, extent: Index) -> Index:
     """The first point of tile `number`: the last tile is moved back to end with the axis."""
     start = number * tile
-    return start if isinstance(extent, int) and extent % tile == 0 else minimum(start, extent - tile)
+    left = mod(extent, tile)
+    return start if isinstance(left, int) and left == 0 else minimum(start, extent - tile)
 
 
 def fits_vectors(spec: KernelSpec) -> bool:
