@@ -140,6 +140,15 @@ def test_a_schedule_from_elsewhere_is_one_of_the_space() -> None:
         compiled.scheduler.admit(item, str(Schedule(unroll=4)))
 
 
+def test_schedules_that_differ_in_their_blocks_alone_share_a_kernel() -> None:
+    m = Model()
+    compiled = m.compile([attention(m, 2, 200, 64, 32)], RELAXED)
+    (item,) = compiled.items
+    schedules = compiled.scheduler.candidates(item)
+    kernels = {s: compiled.scheduler.unit(item, s).steps[-1].kernel for s in schedules}
+    assert len(set(kernels.values())) == len({s.tiles for s in schedules}) < len(schedules)
+
+
 @pytest.mark.parametrize("target", [RELAXED, Target()], ids=["relaxed", "plain"])
 def test_kernels_run_on_wasm_with_scratch_memory(target: Target) -> None:
     m = Model(3)
@@ -159,7 +168,7 @@ def test_kernels_run_on_wasm_with_scratch_memory(target: Target) -> None:
             names = {b.name: n for b, n in named}
             extra = {spec["id"]: np.zeros(spec["elements"], np.float32) for spec in unit.buffers}
             given = {b: arrays.get(n, extra.get(n)) for b, n in names.items()}
-            got = run_kernel(step.kernel, given, target=target)  # type: ignore[arg-type]
+            got = run_kernel(step.kernel, given, dict(step.arguments), target)  # type: ignore[arg-type]
             arrays |= {names[b.name]: got[b.name] for b in step.kernel.buffers if b.access != "r"}
         np.testing.assert_allclose(
             arrays[unit.steps[-1].buffers[_output(unit.steps[-1].kernel)]], expected, 1e-5, 1e-5

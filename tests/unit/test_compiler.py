@@ -204,6 +204,35 @@ def test_layers_that_differ_in_numbers_share_kernels_and_tasks(target: Target) -
     close(got, want)
 
 
+def pyramid(levels: int) -> bytes:
+    """Each level half as large as the one before, and the sum of a convolution and its input as output."""
+    n = Net()
+    x, outputs = "x", []
+    for _ in range(levels):
+        x = n.node("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
+        y = n.node("Conv", x, n.weight(normal(16, 16, 3, 3)), pads=[1] * 4)
+        outputs.append(n.node("Add", n.node("Relu", y), x))
+    return n.model({"x": (onnx.TensorProto.FLOAT, [1, 16, "height", "width"])}, outputs)
+
+
+@TARGETS
+def test_levels_of_a_pyramid_have_equal_kernels(target: Target) -> None:
+    def picture(height: int, width: int) -> dict[str, np.ndarray]:
+        return {"x": RNG.standard_normal((1, 16, height, width)).astype(np.float32)}
+
+    model, at_hand = pyramid(3), picture(70, 96)
+    m = machine(model, at_hand, target)
+    # Whatever schedules suit their sizes.
+    pooled, *others = (
+        {str(item.spec) for item in m.compiled.items if item.op == op} for op in ("max_pool", "conv", "pad")
+    )
+    assert len(pooled) == 1
+    assert all(len(texts) <= 1 for texts in others)
+    for inputs in (at_hand, picture(85, 129)):
+        for got, want in zip(m.run(inputs), reference(model, inputs), strict=True):
+            close(got, want)
+
+
 def test_numbers_that_all_layers_have_in_common_stay_constants() -> None:
     inputs = {"x": RNG.standard_normal((1, 8, 9, 10)).astype(np.float32)}
     for offset, elements in ((-0.25, [1, 1]), (0.5, [2, 2])):
