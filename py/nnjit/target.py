@@ -21,6 +21,8 @@ class Hardware:
     by size, on all threads together. Copying counts bytes read and written."""
     vector_registers: int | None = None
     """Wasm: 128-bit values that the engine keeps in registers, by the cliff."""
+    splat_loads: bool = True
+    """Wasm: `v128.load32_splat` is not slower than a load followed by a splat."""
     cache_bytes: tuple[int, ...] = ()
     """Wasm: sizes after which a dependent load takes distinctly longer, smallest first: the caches of a core."""
     cores: int = 1
@@ -91,6 +93,8 @@ class Target:
     """Wasm: memory that each thread has for itself."""
     vector_registers: int = 15
     """Wasm: v128 values that the engine keeps in registers."""
+    splat_loads: bool = True
+    """Wasm: a float is loaded into all lanes by one instruction; False where two are faster."""
     max_workgroup: int = 256
     """WebGPU: maxComputeInvocationsPerWorkgroup."""
     shared_bytes: int = 16384
@@ -109,7 +113,7 @@ class Target:
     def measured(self, hardware: Hardware) -> Target:
         """This target with what microbenchmarks found out."""
         registers = hardware.vector_registers or self.vector_registers
-        return replace(self, hardware=hardware, vector_registers=registers)
+        return replace(self, hardware=hardware, vector_registers=registers, splat_loads=hardware.splat_loads)
 
     @property
     def cache(self) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from unit.ir_interpreter import run as run_ir
 from unit.wasm_engine import STORAGE, run_kernel
 
 from nnjit import ir
+from nnjit.emit.wat import disassemble
 from nnjit.ir_verify import verify
 from nnjit.target import Hardware, Target
 from nnjit.tune import memory_kernels, microbench
@@ -20,15 +21,20 @@ from nnjit.tune.microbench import CHASE_KB, MEMORY_KB, TILES, WIDEST, cache_size
 TWO = Target(relaxed_simd=True, threads=2)
 
 
-def times(rates: list[float], threads: int = 1, latency: list[float] | None = None) -> list[float]:
-    """What a device would answer: GFLOP/s of the tiles, ns of a load; 70 GB/s read, 50 copied; perfect threads; a barrier of 1 µs."""
+def times(
+    rates: list[float], threads: int = 1, latency: list[float] | None = None, split: float = 1.0
+) -> list[float]:
+    """What a device would answer: GFLOP/s of the tiles, ns of a load; 70 GB/s read, 50 copied; perfect threads; a barrier of 1 µs.
+
+    split: time of the tile whose splats are two instructions, of that where they are one."""
     work = [microbench.tile_flops(*tile) * microbench.TILE_TASKS / 1e6 for tile in TILES]
     tiles = [w / rate for w, rate in zip(work, rates, strict=True)]
     together = [8 * tiles[TILES.index(tile)] for tile in WIDEST] if threads > 1 else []
     chase = [ns * microbench.CHASE_STEPS / 1e6 for ns in latency or [1.0] * len(CHASE_KB)]
     memory = [kb * 1024 / rate / 1e6 for rate in (70, 50) for kb in MEMORY_KB]
     barriers = [microbench.BARRIERS * 1e-3] if threads > 1 else []
-    return [*(tiles + together + memory) * microbench.ROUNDS, *chase, *barriers]
+    apart = [tiles[TILES.index(microbench.SPLIT)] * split]
+    return [*(tiles + apart + together + memory) * microbench.ROUNDS, *chase, *barriers]
 
 
 def cliff(count: int) -> list[float]:
@@ -92,6 +98,21 @@ def test_all_threads_count_in_the_peak_and_one_in_the_registers() -> None:
     two = interpret(TWO, times(cliff(15), threads=2))
     assert two.gflops == pytest.approx(120, rel=0.01) and two.cores == 2
     assert two.vector_registers == 15 and two.barrier_us == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("split", "one"), [(0.8, False), (0.97, True), (1.2, True)])
+def test_splats_are_one_instruction_unless_two_are_clearly_faster(split: float, one: bool) -> None:
+    measured = Target().measured(interpret(Target(), times(cliff(15), split=split)))
+    assert measured.splat_loads == one
+
+
+def test_the_same_tile_is_timed_with_both_kinds_of_splats() -> None:
+    _, blobs = microbench.request(Target())
+    functions = disassemble(blobs[0]).split("(func (export ")
+    (one,) = (f for f in functions if f.startswith('"tile4x2"'))
+    (two,) = (f for f in functions if f.startswith('"tile_split"'))
+    assert one.count("v128.load32_splat") == two.count("f32x4.splat") == microbench.SPLIT[0]
+    assert one.count("f32x4.splat") == two.count("v128.load32_splat") == 0
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, float("nan"), float("inf")])

@@ -193,7 +193,9 @@ def test_no_candidate_is_searched_twice_and_tuning_ends_by_itself() -> None:
 
 def test_a_tuner_that_is_stopped_goes_on_where_it_was() -> None:
     compiled = layers()
-    best = choices(compiled)[9]
+    undisturbed = FakeExecutor(compiled, lambda s: 2.0)
+    tune(compiled, undisturbed)
+    best = undisturbed.measured[9]
     executor = FakeExecutor(compiled, lambda s: 1.0 if s == best else 2.0)
     events: list[dict] = []
     tuner = Tuner(compiled, 0, executor, events.append)
@@ -461,6 +463,16 @@ def test_more_registers_bring_wider_tiles_to_the_front() -> None:
     finish(tuner.run(60.0))
     first = [dict(parse(text).tiles) for text in executor.measured[:8]]
     assert any(tiles.get("o0", 1) * tiles["o1"] >= 64 for tiles in first)
+
+
+def test_what_runs_is_measured_anew_where_it_would_be_other_code_now() -> None:
+    compiled = layers(width=64)
+    executor = FakeExecutor(compiled, lambda s: 1.0)
+    default = str(compiled.units[0].schedule)
+    tuner = Tuner(compiled, 0, executor)
+    tuner.retarget(compiled.target.measured(Hardware(100.0, ((1, 1.0, 1.0),), splat_loads=False)))
+    finish(tuner.run(60.0))
+    assert executor.measured[0] == default and executor.measured.count(default) == 1
 
 
 def test_background_work_says_so() -> None:

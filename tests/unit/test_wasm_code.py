@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from unit.kernels import buffers, gemm
@@ -72,6 +73,12 @@ def test_inner_loop_of_a_gemm_has_nothing_but_its_work() -> None:
 def test_without_relaxed_simd_it_multiplies_and_adds() -> None:
     expected = {k: v for k, v in GEMM_LOOP.items() if k != "f32x4.relaxed_madd"}
     assert opcodes(loops(gemm(48, 64, 96), PLAIN)[0]) == expected | {"f32x4.mul": 12, "f32x4.add": 12}
+
+
+def test_where_splat_loads_are_slow_a_load_and_a_splat_take_their_place() -> None:
+    expected = {k: v for k, v in GEMM_LOOP.items() if k != "v128.load32_splat"}
+    code = opcodes(loops(gemm(48, 64, 96), replace(RELAXED, splat_loads=False))[0])
+    assert code == expected | {"f32.load": 6, "f32x4.splat": 6}
 
 
 def test_rows_at_a_symbolic_distance_have_a_pointer_each() -> None:

@@ -20,6 +20,8 @@ class OperationEmitter(ValueEmitter):
     def __init__(self, buffers: dict[str, tuple[str, bool]], params: list[str], target: Target) -> None:
         super().__init__(buffers, params, target.passes)
         self.relaxed_simd = target.relaxed_simd and target.passes.relaxed_simd
+        # Integers go through a general register either way where one instruction is slow.
+        self.splat_loads = {"f32", "i32", "u32"} if target.splat_loads else {"i32", "u32"}
 
     # Memory
 
@@ -72,7 +74,7 @@ class OperationEmitter(ValueEmitter):
             and region.uses.get(x, 1) == 1
         ):
             buffer, index = loaded(x)
-            if self.buffers[buffer][0] in ("f32", "i32", "u32"):
+            if self.buffers[buffer][0] in self.splat_loads:
                 offset = self.push_address(buffer, index)
                 self.out += OP["v128.load32_splat"] + b"\x02" + uleb(offset)
                 return

@@ -165,7 +165,8 @@ def tile_cost(m: int, n: int, target: Target, fused: bool, alone: bool = False) 
     vectors = n // LANES
     accumulators = m * vectors
     spill = accumulators + (1 if alone else vectors) + 1 + (not fused) > target.vector_registers
-    cost = (1.8 if spill else 1.0) + 0.5 * (vectors + m) / accumulators
+    loads = _VECTOR_LOAD * vectors + (_SPLAT if target.relaxed_simd else _SPLAT_UNFUSED) * m
+    cost = (1.8 if spill else 1.0) + loads / accumulators
     cost *= 1 + 2.0 / max(4, accumulators)
     return cost * (1.06 if n == 12 else 1.0)  # Rows of 48 bytes lie across cache lines.
 
@@ -189,6 +190,11 @@ def _waiting(spec: KernelSpec, target: Target, roles: Roles, streamed: int) -> f
     return _WAITING / roles.reuse(streamed) if beyond and not roles.slides(streamed) else 0.0
 
 
+_VECTOR_LOAD = 0.5
+_SPLAT = 0.5
+_SPLAT_UNFUSED = 1.0
+"""What loading a vector, or an element into all lanes, costs, in multiply-adds. Engines without relaxed SIMD make more of the
+latter: there 2×16 is ahead of squarer tiles, or level with them, in all engines that were tried."""
 _WAITING = 0.1
 """What waiting for memory costs a tile of all rows, in parts of its multiply-adds."""
 _LAYOUT = 8.0

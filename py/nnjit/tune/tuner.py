@@ -20,6 +20,7 @@ import numpy as np
 from ..compiler import CompiledPlan
 from ..errors import DeviceError
 from ..ir import Kernel
+from ..lower.chain import Chain
 from ..plan import Item, UnitCode
 from ..schedule.schedule import Schedule
 from ..target import Target
@@ -119,6 +120,7 @@ class Tuner:
 
     def retarget(self, target: Target) -> None:
         """Search on for a device of which more is known now; what was measured stays."""
+        emitted_anew = target.splat_loads != self.compiled.target.splat_loads
         self.compiled.target = target
         self.compiled.scheduler.retarget(target)
         for task in self.tasks.values():
@@ -128,6 +130,10 @@ class Tuner:
             if task.waiting:
                 fresh = [s for s in self.compiled.scheduler.candidates(item) if str(s) not in tried]
                 task.waiting = list(dict.fromkeys([*first, *fresh]))
+            if emitted_anew and (isinstance(item.spec, Chain) or item.spec.contraction is not None):
+                # What runs was emitted when less was known: the same schedule is other code now.
+                task.waiting.insert(0, task.current)
+                task.hints += 1
             task.space = None
 
     async def run(self, seconds: float, background: bool = False) -> None:
