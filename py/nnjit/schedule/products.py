@@ -192,7 +192,7 @@ def _waiting(spec: KernelSpec, target: Target, roles: Roles, streamed: int) -> f
 
 _VECTOR_LOAD = 0.5
 _SPLAT = 0.5
-_SPLAT_UNFUSED = 1.0
+_SPLAT_UNFUSED = 1.5
 """What loading a vector, or an element into all lanes, costs, in multiply-adds. Engines without relaxed SIMD make more of the
 latter: there 2×16 is ahead of squarer tiles, or level with them, in all engines that were tried."""
 _WAITING = 0.1
