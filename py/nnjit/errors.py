@@ -54,6 +54,12 @@ class OutOfMemoryError(DeviceError):
     code = "out-of-memory"
 
 
+class CompilerError(NnjitError):
+    """The Python of a page, which compiles and tunes, does not start, or was lost; what runs there goes on."""
+
+    code = "compiler"
+
+
 class KernelFileError(NnjitError):
     """A file of tuned schedules is not one: not JSON, of another format or version, or too large."""
 
@@ -77,6 +83,7 @@ ERROR_TYPES: dict[str, type[NnjitError]] = {
         FetchError,
         DeviceError,
         OutOfMemoryError,
+        CompilerError,
         KernelFileError,
         VerificationError,
     )

@@ -117,17 +117,20 @@ class Site:
         return self._wheel[1]
 
     def _site_json(self) -> bytes:
-        """Where the runtime finds the compiler and Python, URLs relative to this file; `generator` changes with the wheel."""
+        """Where the runtime finds the compiler and Python, URLs relative to this file; `generator` changes with the wheel and
+        with the kernels that the site ships."""
+        kernels = WEB / "runtime" / KERNELS
+        shared = kernels.read_bytes() if kernels.is_file() else b""
         where = {
             "version": wheel.metadata()["version"],
-            "generator": hashlib.sha256(self._wheel_bytes()).hexdigest()[:20],
+            "generator": hashlib.sha256(self._wheel_bytes() + shared).hexdigest()[:20],
             "wheel": f"../{wheel.file_name()}",
             "pyodide": "../pyodide/",
             "examples": f"../{_EXAMPLES}",
         }
         if (lab.SITE / "lab" / "index.html").is_file():
             where["notebook"] = "../lab/lab/index.html?path=nnjit.ipynb"
-        if (WEB / "runtime" / KERNELS).is_file():
+        if kernels.is_file():
             where["kernels"] = KERNELS
         return json.dumps(where).encode()
 

@@ -45,6 +45,10 @@ class CodedError extends Error {
 
 export async function prepare() {}
 
+export async function keepsPlans() {
+  return false;
+}
+
 /** What was "tuned": nothing until a file is imported. */
 let kernels = { format: "nnjit-kernels", version: 1, groups: [] };
 
@@ -91,6 +95,8 @@ export async function load(source, { signal, onProgress }) {
 
 class FakeModel {
   constructor({ inputs, outputs }) {
+    this.python = "on";
+    this.tuned = false;
     this.inputs = inputs;
     this.outputs = outputs;
     this.facts = {

@@ -2,51 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 from onnx import numpy_helper
 
 from . import small_models
+from .visits import KEPT, close, visit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import onnx
-    from playwright.sync_api import Browser, BrowserContext, Page, Route
+    from playwright.sync_api import Browser, BrowserContext, Route
 
     from nnjit_build.server import SiteServer
-
-VISIT = """async ([root, url, rows]) => {
-  const { load, prepare } = await import(root + "/runtime/nnjit.js");
-  globalThis.pythonIsThere = false;
-  prepare().then(() => (globalThis.pythonIsThere = true));
-  const model = (globalThis.model = await load(url, { tune: "off", device: "wasm", threads: 1 }));
-  const run = (globalThis.run = async (rows) => {
-    const x = { data: Float32Array.from({ length: rows * 64 }, (_, i) => Math.sin(i)), dims: [rows, 64], type: "float32" };
-    const [y] = Object.values(await model.run({ x }));
-    return Array.from(y.data);
-  });
-  const result = await run(rows);
-  return { result, pythonIsThere, inputs: model.inputs.map(({ name }) => name) };
-}"""
-
-WITHIN_A_MINUTE = """(visited) => Promise.race([
-  (%s)(visited),
-  new Promise((_, reject) => setTimeout(reject, 60_000, new Error("no output within a minute"))),
-])"""
-
-KEPT = """async (root) => {
-  const { read } = await import(root + "/runtime/kernel-store.js");
-  for (let i = 0; i < 200; i++) {
-    const found = JSON.parse(await read("plan"));
-    if (found.length) return found.length;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  return 0;
-}"""
-
 
 SLOW = """async ([root, rows]) => {
   // As if an earlier visit had found plain loops to be best.
@@ -60,7 +29,7 @@ SLOW = """async ([root, rows]) => {
   await write(JSON.stringify(tasks.map(({ key }) => [["tuned", device, key], record])));
 }"""
 
-TUNE_AND_LEAVE = """async (rows) => {
+TUNE = """async (rows) => {
   let latest = "";
   model.on("tune", ({ status }) => (latest = status));
   await model.resumeTuning();
@@ -69,9 +38,23 @@ TUNE_AND_LEAVE = """async (rows) => {
     await run(rows);
   }
   await model.pauseTuning();
-  Object.defineProperty(document, "visibilityState", { value: "hidden" });
-  document.dispatchEvent(new Event("visibilitychange"));
 }"""
+
+NO_TIMERS = """
+{
+  const { setTimeout } = self;
+  self.setTimeout = (work, ms = 0, ...rest) => (ms < 900 ? setTimeout(work, ms, ...rest) : 0);
+}
+"""
+"""In Python's worker: what is left for later never comes."""
+
+LEAVE = {
+    "hidden": """() => {
+      Object.defineProperty(document, "visibilityState", { value: "hidden" });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }""",
+    "closed": """() => dispatchEvent(new PageTransitionEvent("pagehide"))""",
+}
 
 SCHEDULES = """async (root) => {
   const { read } = await import(root + "/runtime/kernel-store.js");
@@ -88,23 +71,6 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
     made.close()
 
 
-def visit(context: BrowserContext, site: SiteServer, url: str, rows: int) -> tuple[Page, dict[str, Any]]:
-    page = context.new_page()
-    page.goto(site.publish("empty.html", b"<!doctype html><title>test</title>"))
-    return page, page.evaluate(WITHIN_A_MINUTE % VISIT, [site.url, url, rows])
-
-
-def expected(model: onnx.ModelProto, rows: int) -> np.ndarray:
-    x = np.sin(np.arange(rows * 64)).astype(np.float32).reshape(rows, 64)
-    (y,) = small_models.reference(model, {"x": x}).values()
-    return np.ravel(y)
-
-
-def close(result: list[float], model: onnx.ModelProto, rows: int) -> bool:
-    wanted = expected(model, rows)
-    return bool(np.abs(np.array(result) - wanted).max() <= 1e-4 * np.abs(wanted).max())
-
-
 BLOCK = """
 {
   const held = new XMLHttpRequest();
@@ -115,50 +81,58 @@ BLOCK = """
 """Blocks the thread that starts Python, as starting it does, for as long as the answer is held back."""
 
 
-def test_the_second_visit_infers_while_starting_python_blocks_its_thread(
+def test_a_later_visit_infers_while_starting_python_blocks_its_thread(
     context: BrowserContext, site: SiteServer
 ) -> None:
     model = small_models.perceptron()
     url = site.publish("kept.onnx", model.SerializeToString())
     page, first = visit(context, site, url, 5)
-    assert first["pythonIsThere"]
+    assert first["python"] == "on"
     assert close(first["result"], model, 5)
     assert page.evaluate(KEPT, site.url) == 1
     page.close()
 
-    def block(route: Route) -> None:
-        response = route.fetch()
-        route.fulfill(response=response, body=BLOCK + response.text())
-
     held: list[Route] = []
-    context.route("**/pyodide/pyodide.mjs", block)
+    context.route("**/pyodide/pyodide.mjs", lambda route: prepended(route, BLOCK))
     context.route("**/pyodide/held", lambda route: held.append(route))
     page, second = visit(context, site, url, 5)
-    assert not second["pythonIsThere"]
+    assert second["python"] == "off"
     assert close(second["result"], model, 5)
     assert second["inputs"] == first["inputs"]
+    page.evaluate("globalThis.asked = model.report(), null")
+    while not held:
+        page.wait_for_timeout(20)
     # Another size fits the plan as well, and what only Python knows is there once Python is.
     assert close(page.evaluate("run(9)"), model, 9)
     (route,) = held
     route.fulfill(body="")
-    report = page.evaluate("model.report()")
+    report = page.evaluate("asked")
     assert report["kernels"]
     assert report["memory"]["plans"] == 1
 
 
+def prepended(route: Route, script: str) -> None:
+    """Answer with the script before what the server answers."""
+    response = route.fetch()
+    route.fulfill(response=response, body=script + response.text())
+
+
+@pytest.mark.parametrize("how", LEAVE)
 def test_a_page_that_is_left_while_it_tunes_leaves_what_it_found(
-    context: BrowserContext, site: SiteServer
+    context: BrowserContext, site: SiteServer, how: str
 ) -> None:
     model = small_models.perceptron(batch=64)
     url = site.publish("left.onnx", model.SerializeToString())
     page, _ = visit(context, site, url, 64)
     page.evaluate(SLOW, [site.url, 64])
     page.close()
+    context.route("**/compiler.worker.js", lambda route: prepended(route, NO_TIMERS))
     page, _ = visit(context, site, url, 64)
     page.wait_for_function(
         f"async (root) => (await ({SCHEDULES})(root)).every((one) => one === 'plain')", arg=site.url
     )
-    page.evaluate(TUNE_AND_LEAVE, 64)
+    page.evaluate(TUNE, 64)
+    page.evaluate(LEAVE[how])
     page.wait_for_function(
         f"async (root) => (await ({SCHEDULES})(root)).some((one) => one !== 'plain')", arg=site.url
     )
@@ -167,7 +141,7 @@ def test_a_page_that_is_left_while_it_tunes_leaves_what_it_found(
     # Python never comes up: what runs is what was kept.
     context.route("**/pyodide/**", lambda route: None)
     _, third = visit(context, site, url, 64)
-    assert not third["pythonIsThere"]
+    assert third["python"] == "off"
     assert close(third["result"], model, 64)
 
 
@@ -183,7 +157,7 @@ def test_a_model_of_the_same_size_is_not_run_with_another_ones_plan(
         tensor.CopyFrom(numpy_helper.from_array(-2 * numpy_helper.to_array(tensor), tensor.name))
     site.publish("twin.onnx", model.SerializeToString(), folder="twin")
     _, second = visit(context, site, url, 5)
-    assert second["pythonIsThere"]
+    assert second["python"] == "on"
     assert close(second["result"], model, 5)
 
 
@@ -203,5 +177,38 @@ def test_a_kept_plan_that_is_damaged_is_forgotten(context: BrowserContext, site:
     )
     page.close()
     _, second = visit(context, site, url, 5)
-    assert second["pythonIsThere"]
+    assert second["python"] == "on"
     assert close(second["result"], model, 5)
+
+
+STARTED_ANEW = """async ([root, url, left]) => {
+  const { Session } = await import(root + "/runtime/session.js");
+  const { site } = await import(root + "/runtime/site.js");
+  const workers = ["executor", "pool", "quarantine"].map((name) => [name, `${root}/runtime/${name}.worker.js`]);
+  const generator = site.then((parts) => parts.generator);
+  const session = new Session({ source: url, device: "wasm", threads: 1, generator }, Object.fromEntries(workers));
+  session.executor.addPlan = async () => {
+    if (left) session.dispose();
+    throw new Error("no plan today");
+  };
+  const outcome = await session.startFromKept().then((kept) => String(kept), (error) => error.message);
+  session.dispose();
+  return outcome;
+}"""
+
+
+@pytest.mark.parametrize(
+    ("left", "outcome", "kept"), [(True, "no plan today", 1), (False, "null", 0)], ids=["aborted", "failed"]
+)
+def test_a_plan_that_does_not_start_is_forgotten_unless_loading_was_aborted(
+    context: BrowserContext, site: SiteServer, left: bool, outcome: str, kept: int
+) -> None:
+    url = site.publish("aborted.onnx", small_models.perceptron().SerializeToString())
+    page, _ = visit(context, site, url, 5)
+    assert page.evaluate(KEPT, site.url) == 1
+    assert page.evaluate(STARTED_ANEW, [site.url, url, left]) == outcome
+    found = page.evaluate(
+        "async (root) => JSON.parse(await (await import(root + '/runtime/kernel-store.js')).read('plan')).length",
+        site.url,
+    )
+    assert found == kept

@@ -1,6 +1,6 @@
 /** The page: connects its parts to the runtime. Nothing here computes; models live in workers behind `load()`. */
 
-import { exportKernels, importKernels, load, prepare } from "../../runtime/nnjit.js";
+import { exportKernels, importKernels, keepsPlans, load, prepare } from "../../runtime/nnjit.js";
 import { Companions } from "./companions.js";
 import { notices, showFacts } from "./device-facts.js";
 import { byId, download, h } from "./dom.js";
@@ -163,10 +163,13 @@ function openModel(loaded, name, beside) {
     if (loaded !== model) return;
     tuning.update(event);
     if (event.status === "swapped") latency.swapped(performance.now());
+    if (event.status === "failed" && loaded.python === "failed") showWithoutPython();
+    if (event.status === "failed" || event.status === "compiler") return;
     // What is listed when tuning is over stays listed: it must be the latest.
     if (event.status === "done") requestReport(0);
     else requestReport();
   });
+  if (loaded.tuned) tuning.rest();
   showLatency();
   byId("run", HTMLButtonElement).focus({ preventScroll: true });
   const isOneColumn = !matchMedia("(min-width: 60rem)").matches;
@@ -207,7 +210,10 @@ const loop = new RunLoop({
       outputsShown = now;
       void outputs.show(result, companions, inputs.position);
     }
-    if (latency.count === 1) requestReport();
+    if (latency.count === 1) {
+      if (model?.python === "on") requestReport();
+      else showWithoutPython();
+    }
     if (!more) announcer.textContent = `The run took ${format.milliseconds(ms)}.`;
   },
   failed: (error) => {
@@ -267,28 +273,44 @@ function requestReport(wait = report ? Math.max(REPORT_INTERVAL, REPORT_PATIENCE
   reportDue = window.setTimeout(async () => {
     const asked = model;
     reportUnderWay = true;
-    if (!report) byId("report-empty", HTMLElement).textContent = "Timing each kernel…";
+    if (!report) showNoReport("Timing each kernel…");
     try {
       const start = performance.now();
       const fresh = await asked?.report();
       reportTook = performance.now() - start;
       if (asked && fresh && asked === model) showReport(fresh);
     } catch (error) {
-      if (asked === model) showError(runError, error);
+      if (asked !== model) return;
+      showError(runError, error);
+      if (asked?.python === "failed") showWithoutPython();
     } finally {
       reportDue = 0;
       reportUnderWay = false;
-      if (reportAgain) requestReport(0);
+      if (reportAgain && model?.python === "on") requestReport(0);
       reportAgain = false;
     }
   }, wait);
 }
 
-function showNoReport() {
+/** @param {string} [why] */
+function showNoReport(why = "After the first run, this lists what runs and how long it takes.") {
   const empty = byId("report-empty", HTMLElement);
   empty.hidden = false;
-  empty.textContent = "After the first run, this lists what runs and how long it takes.";
+  empty.textContent = why;
+  byId("report-ask", HTMLButtonElement).hidden = true;
   byId("export", HTMLButtonElement).disabled = true;
+}
+
+/** The model runs, and Python, which knows its kernels, is not there. */
+function showWithoutPython() {
+  if (report || latency.count === 0) return;
+  const failed = model?.python === "failed";
+  showNoReport(
+    failed
+      ? "The kernels of an earlier visit run. Python, which can list them, did not start."
+      : "The kernels of an earlier visit run. Listing them starts Python.",
+  );
+  byId("report-ask", HTMLButtonElement).hidden = false;
 }
 
 /** @param {Report} fresh */
@@ -297,6 +319,7 @@ function showReport(fresh) {
   // Microbenchmarks may have run meanwhile.
   showFacts(byId("facts", HTMLElement), modelName, fresh.device);
   byId("report-empty", HTMLElement).hidden = fresh.kernels.length > 0;
+  byId("report-ask", HTMLButtonElement).hidden = true;
   table.show(groupKernels(fresh));
   byId("export", HTMLButtonElement).disabled = false;
 }
@@ -325,9 +348,11 @@ async function offerExtras() {
 }
 
 async function start() {
-  // The compiler starts while the person chooses a model; if that fails, the first load tries again and says why.
-  prepare().catch(() => {});
+  // The compiler starts while the person chooses a model; if that fails, the first load tries again and says why. Who was
+  // here before may choose a model that does not need it.
+  void keepsPlans().then((kept) => (kept ? undefined : prepare().catch(() => {})));
   showNoReport();
+  byId("report-ask", HTMLButtonElement).addEventListener("click", () => requestReport(0));
   new KernelExchange({ read: exportKernels, take: importKernels });
   byId("run-form", HTMLFormElement).addEventListener("submit", (event) => {
     event.preventDefault();

@@ -52,9 +52,18 @@ export class TuningView {
           ? `Tuning is done: ${this.#counts()}.`
           : "Tuning is done: nothing was left to try.",
       );
+    else if (status === "compiler") this.#say("The compiler starts.");
     else if (status === "microbench")
       this.#say("Measuring this device, once: arithmetic, memory, caches. Runs are slower meanwhile.");
     else if (event.label) this.#say(`${this.#counts()}. Now ${shortLabel(event.label)}${place(event)}.`);
+  }
+
+  /** Nothing is left to do: an earlier visit has tuned the model. */
+  rest() {
+    this.element.hidden = false;
+    this.button.hidden = true;
+    this.element.dataset["state"] = "done";
+    this.#say("Tuned on an earlier visit.");
   }
 
   /** @param {string} text also as a title: on a wide screen it is cut to one line */

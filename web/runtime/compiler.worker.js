@@ -1,6 +1,6 @@
 /**
  * The compiler of a page: Pyodide, numpy and the nnjit wheel, shared by all models of the page. It serves
- * session.worker.js, through the port that the page sends first.
+ * session.worker.js, which starts it.
  */
 
 import { errorFromPlain } from "./errors.js";
@@ -8,13 +8,6 @@ import * as kernelStore from "./kernel-store.js";
 import { RemoteSession } from "./remote-session.js";
 import { Channel } from "./rpc.js";
 import { fetchOrThrow, site, siteUrl } from "./site.js";
-
-/** What of the start is under way, and who wants to hear of it. */
-let starting = "Python";
-/** @type {(message: string) => void} */
-let report = (message) => {
-  starting = message;
-};
 
 /** The kernel file that the site ships; a site may have none. @type {Promise<string>} */
 const sharedKernels = site
@@ -36,7 +29,7 @@ async function startPython() {
   wheel.catch(() => {});
   const { loadPyodide } = await import(new URL("pyodide.mjs", indexURL).href);
   const pyodide = await loadPyodide({ indexURL, packages: ["numpy"] });
-  report("nnjit");
+  channel.notify("starting", "nnjit");
   pyodide.unpackArchive(await wheel, "wheel");
   return pyodide.pyimport("nnjit.runtime.page");
 }
@@ -58,37 +51,30 @@ async function callPython(name, ...args) {
 /** @type {Map<number, RemoteSession>} */
 const sessions = new Map();
 
-/** @param {MessagePort} port */
-function serve(port) {
-  const channel = new Channel(port, {
-    ready: async () => {
-      await python;
-    },
+const channel = new Channel(/** @type {any} */ (self), {
+  ready: async () => {
+    await python;
+  },
 
-    load: ({ id, name, tune, without }) => {
-      const session = new RemoteSession(channel, id, name, sharedKernels);
-      sessions.set(id, session);
-      const onEvent = (/** @type {string} */ json) => channel.notify("event", { id, event: JSON.parse(json) });
-      return callPython("load", id, session, tune, without.join(" "), onEvent);
-    },
+  load: ({ id, name, tune, without }) => {
+    const session = new RemoteSession(channel, id, name, sharedKernels);
+    sessions.set(id, session);
+    const onEvent = (/** @type {string} */ json) => channel.notify("event", { id, event: JSON.parse(json) });
+    return callPython("load", id, session, tune, without.join(" "), onEvent);
+  },
 
-    compile: async ({ id, inputs }) => sessions.get(id)?.compile?.(inputs),
+  compile: async ({ id, inputs }) => sessions.get(id)?.compile?.(inputs),
 
-    call: ({ id, method, args }) => callPython("call", id, method, JSON.stringify(args)),
+  call: ({ id, method, args }) => callPython("call", id, method, JSON.stringify(args)),
 
-    exportKernels: () => callPython("export_kernels", kernelStore),
+  exportKernels: () => callPython("export_kernels", kernelStore),
 
-    importKernels: ({ text }) => callPython("import_kernels", kernelStore, text),
+  importKernels: ({ text }) => callPython("import_kernels", kernelStore, text),
 
-    leave: () => callPython("keep_findings"),
+  leave: () => callPython("keep_findings"),
 
-    dispose: async ({ id }) => {
-      await callPython("dispose", id);
-      sessions.delete(id);
-    },
-  });
-  report = (message) => channel.notify("starting", message);
-  report(starting);
-}
-
-self.onmessage = ({ data }) => serve(data.port);
+  dispose: async ({ id }) => {
+    await callPython("dispose", id);
+    sessions.delete(id);
+  },
+});

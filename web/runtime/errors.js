@@ -52,6 +52,11 @@ export class OutOfMemoryError extends DeviceError {
   static code = "out-of-memory";
 }
 
+/** Python, which compiles and tunes, does not start, or was lost; what runs goes on. */
+export class CompilerError extends NnjitError {
+  static code = "compiler";
+}
+
 /** A file of tuned schedules is not one: not JSON, of another format or version, or too large. */
 export class KernelFileError extends NnjitError {
   static code = "kernel-file";
@@ -73,6 +78,7 @@ const TYPES = new Map(
     FetchError,
     DeviceError,
     OutOfMemoryError,
+    CompilerError,
     KernelFileError,
     VerificationError,
   ].map((type) => [type.code, type]),

@@ -127,6 +127,15 @@ export class Executor {
     return this.channel.call("profile", request);
   }
 
+  /**
+   * Whether no inference came in the latest `ms` milliseconds.
+   * @param {number} ms
+   * @returns {Promise<boolean>}
+   */
+  quiet(ms) {
+    return this.channel.call("quiet", { ms });
+  }
+
   /** @returns {Promise<Record<string, number>>} */
   stats() {
     return this.channel.call("stats");

@@ -363,6 +363,7 @@ const compiler = serve(self, {
   measure: (/** @type {any} */ request) => afterFirstRuns(() => theDevice().measure(request, request.background ? polite() : pause)),
   profile: (/** @type {any} */ request) => afterFirstRuns(() => profile(request)),
   microbench: (/** @type {any} */ probe) => afterFirstRuns(() => theDevice().microbench(probe, probe.background ? polite() : pause)),
+  quiet: ({ ms }) => !firstRuns.size && performance.now() - courtesy.ended > ms,
   swap: (/** @type {any} */ request) => enqueue(patient, () => theDevice().swap(request)),
   connect: (/** @type {{port: MessagePort}} */ { port }) => {
     offerBell(serve(port));

@@ -8,6 +8,7 @@
 
 import { DeviceError } from "./errors.js";
 import { ExecutorClient } from "./executor.js";
+import { hasPlans } from "./plan-store.js";
 import { Channel } from "./rpc.js";
 
 export * from "./errors.js";
@@ -24,7 +25,9 @@ export * from "./errors.js";
  * @property {number | null} [ms]
  * @property {number | null} [best]
  * @property {string} status what became of a candidate; "swapped": a winner was put to use; "microbench": the device is
- *   being measured first; "done": nothing is left to try for now; "failed": tuning ended with an error
+ *   being measured first; "done": nothing is left to try for now; "compiler": Python is started, or asked to know the
+ *   model; "failed": tuning ended with an error, or Python does not start, as `message` says
+ * @property {string} [message]
  * @property {number | null} [secondsLeft]
  */
 /**
@@ -42,25 +45,20 @@ export * from "./errors.js";
  *   are in nnjit/codegen_passes.py
  */
 
-/** The workers of this page that load and compile models; start Pyodide at the first use. */
-class Compiler {
+/** The worker of this page in which models are loaded; it starts another one for Python when that is needed. */
+class Loader {
   constructor() {
     /** @type {Map<number, {onProgress: (progress: Progress) => void, onEvent: (event: any) => void}>} */
     this.models = new Map();
     this.nextId = 1;
-    // Python's script comes first: it takes longest.
-    const python = this.start(new URL("compiler.worker.js", import.meta.url), "compiler");
-    const sessions = this.start(new URL("session.worker.js", import.meta.url), "session");
-    this.workers = [python, sessions];
-    this.channel = new Channel(sessions, {
+    this.worker = new Worker(new URL("session.worker.js", import.meta.url), { type: "module", name: "nnjit-session" });
+    this.worker.onerror = (event) => {
+      this.fail(new DeviceError(`The worker for models failed: ${event.message || "its script could not be loaded"}.`));
+    };
+    this.channel = new Channel(this.worker, {
       progress: ({ id, progress }) => this.models.get(id)?.onProgress(progress),
       event: ({ id, event }) => this.models.get(id)?.onEvent(event),
     });
-    const { port1, port2 } = new MessageChannel();
-    python.postMessage({ port: port1 }, [port1]);
-    this.channel.call("connect", { port: port2 }, [port2]).catch(() => {});
-    this.ready = this.channel.call("ready");
-    this.ready.catch((error) => this.fail(error));
     this.watch = new AbortController();
     // The last that many pages get to do; a page that is closed may not even get so far.
     const leave = () => this.channel.notify("leave");
@@ -71,36 +69,33 @@ class Compiler {
   }
 
   /**
-   * @param {URL} url
-   * @param {string} name
-   */
-  start(url, name) {
-    const worker = new Worker(url, { type: "module", name: `nnjit-${name}` });
-    worker.onerror = (event) => {
-      this.fail(new DeviceError(`The ${name}'s worker failed: ${event.message || "its script could not be loaded"}.`));
-    };
-    return worker;
-  }
-
-  /**
-   * Give up on these workers; the next load starts others.
+   * Give up on the worker; the next load starts another.
    * @param {Error} error
    */
   fail(error) {
-    if (compiler === this) compiler = null;
+    if (loader === this) loader = null;
     this.watch.abort();
     this.channel.close(error);
-    for (const worker of this.workers) worker.terminate();
+    this.worker.terminate();
   }
 }
 
-/** @type {Compiler | null} */
-let compiler = null;
+/** @type {Loader | null} */
+let loader = null;
 
-/** Start the compiler before the first model is asked for; resolves when it is ready. */
+/**
+ * Start Python before a model needs it; resolves when it is there. A model of which `keepsPlans` may know need not wait
+ * for it, and may never need it.
+ * @throws {CompilerError} when it does not start; what needs it next starts it again
+ */
 export async function prepare() {
-  compiler ??= new Compiler();
-  await compiler.ready;
+  loader ??= new Loader();
+  await loader.channel.call("prepare");
+}
+
+/** Whether this browser keeps plans of models that were loaded on earlier visits: those run without Python. */
+export function keepsPlans() {
+  return hasPlans();
 }
 
 /**
@@ -109,8 +104,8 @@ export async function prepare() {
  * @returns {Promise<string>} JSON
  */
 export async function exportKernels() {
-  compiler ??= new Compiler();
-  return compiler.channel.call("exportKernels");
+  loader ??= new Loader();
+  return loader.channel.call("exportKernels");
 }
 
 /**
@@ -122,13 +117,14 @@ export async function exportKernels() {
  * @throws {KernelFileError} when it is no kernel file
  */
 export async function importKernels(file) {
-  compiler ??= new Compiler();
-  return compiler.channel.call("importKernels", { text: typeof file === "string" ? file : await file.text() });
+  loader ??= new Loader();
+  return loader.channel.call("importKernels", { text: typeof file === "string" ? file : await file.text() });
 }
 
 /**
  * Load a model: its file is fetched while the compiler starts; a model whose shapes are constant is compiled at once,
- * another one at its first run.
+ * another one at its first run. One of which an earlier visit kept a plan needs no compiler until something else is asked
+ * of it than inferences that the plan fits; if it was not tuned to the end, tuning goes on when inferences pause.
  *
  * @param {string | URL | Blob | ArrayBuffer | Uint8Array} source a URL is resolved against the page
  * @param {LoadOptions} [options]
@@ -138,8 +134,8 @@ export async function importKernels(file) {
 export async function load(source, options = {}) {
   const { onProgress = () => {}, signal, device = "auto", threads = null, tune = "background", ...rest } = options;
   signal?.throwIfAborted();
-  compiler ??= new Compiler();
-  const owner = compiler;
+  loader ??= new Loader();
+  const owner = loader;
   const id = owner.nextId++;
   const listeners = { onProgress, onEvent: () => {} };
   owner.models.set(id, listeners);
@@ -193,12 +189,13 @@ function abortable(promise, signal) {
 /** A loaded model. */
 export class Model {
   /**
-   * @param {Compiler} owner
+   * @param {Loader} owner
    * @param {number} id
-   * @param {{inputs: Port[], outputs: Port[], facts: Facts, port: MessagePort, loadMs: number}} described
+   * @param {{inputs: Port[], outputs: Port[], facts: Facts, python: "off" | "on", tuned: boolean, port: MessagePort,
+   *   loadMs: number}} described
    * @param {{onEvent: (event: any) => void}} listeners
    */
-  constructor(owner, id, { inputs, outputs, facts, port, loadMs }, listeners) {
+  constructor(owner, id, { inputs, outputs, facts, python, tuned, port, loadMs }, listeners) {
     this.owner = owner;
     this.id = id;
     /** What the model takes and gives; a dimension is a number, a name, or null. */
@@ -207,13 +204,24 @@ export class Model {
     /** The device that runs it, and what was found about it. */
     this.device = facts.device;
     this.facts = facts;
+    /**
+     * "off": the plan of an earlier visit runs, and nothing has needed Python for this model yet; "failed": Python did not
+     * start, and inferences go on without it. Whatever needs it next starts it. A "tune" event tells of each change.
+     * @type {"off" | "on" | "failed"}
+     */
+    this.python = python;
+    /** Whether the plan of an earlier visit runs that was tuned until nothing was left to try. */
+    this.tuned = tuned;
     /** Milliseconds that loading took. */
     this.loadMs = loadMs;
     this.executor = new ExecutorClient(port);
     /** @type {Map<string, Set<(event: any) => void>>} */
     this.listeners = new Map();
     this.disposed = false;
-    listeners.onEvent = (event) => this.emit("tune", event);
+    listeners.onEvent = (event) => {
+      if (event.event === "compiler") this.python = event.status === "failed" ? "failed" : "on";
+      this.emit("tune", event);
+    };
   }
 
   /**

@@ -88,6 +88,10 @@ export class RemoteSession {
     return this.ask("keepPlan", json, blobs, inputs);
   }
 
+  markTuned() {
+    return this.ask("markTuned");
+  }
+
   /** @param {string} key */
   keepJournal(key) {
     return this.ask("keepJournal", key);
@@ -117,8 +121,8 @@ export class RemoteSession {
     return this.ask("stats");
   }
 
+  /** Python is done with the model; inferences may go on without it. */
   dispose() {
     this.model = null;
-    this.ask("dispose").catch(() => {});
   }
 }

@@ -9,7 +9,7 @@ import { DeviceError, errorFromPlain, ExternalDataError, FetchError } from "./er
 import { Executor } from "./executor.js";
 import { readSource } from "./fetch.js";
 import { ModelBytes } from "./model-bytes.js";
-import { forgetPlan, hasPlanOfSize, keepPlan, keyOf, recallPlan } from "./plan-store.js";
+import { forgetPlan, hasPlanFrom, hasPlanOfSize, keepPlan, keyOf, markTuned, recallPlan } from "./plan-store.js";
 import * as store from "./kernel-store.js";
 
 /** @typedef {import("./fetch.js").Source} Source */
@@ -24,6 +24,7 @@ import * as store from "./kernel-store.js";
  * @property {boolean} [cache]
  * @property {Promise<string | undefined>} [generator] names the compiler's version; without it no plan is kept
  * @property {(progress: Progress) => void} [onProgress]
+ * @property {() => Promise<any>} [needPython] where Python may not have been started: it must know the model when this resolves
  */
 
 export class Session {
@@ -63,12 +64,23 @@ export class Session {
     this.placed = Promise.resolve();
     /** @type {Promise<import("./plan-store.js").PlanKey | null>} where plans of this model are kept; null: nowhere */
     this.planKey = Promise.resolve(null);
-    /** @type {(import("./plan-store.js").KeptPlan & {added: any}) | null} the kept plan that runs until Python has its own */
+    /** The kept plan that runs until Python has its own. @type {(import("./plan-store.js").KeptPlan & {added: any, tuned: boolean}) | null} */
     this.kept = null;
+    /** Whether what `kept` was is what Python compiled. */
+    this.unchanged = false;
     /** @type {import("./inputs.js").Signature | null} */
     this.signature = null;
     /** @type {import("./model-bytes.js").Read[]} what Python read of the model */
     this.reads = [];
+  }
+
+  /** Whether a plan of this model may have been kept, as far as that can be told before it is there. */
+  async mayBeKept() {
+    const { source, cache, generator } = this.options;
+    if (cache === false || !(await generator)) return false;
+    return typeof source === "string" || source instanceof URL
+      ? hasPlanFrom(String(source))
+      : hasPlanOfSize(sizeOf(source));
   }
 
   /**
@@ -84,9 +96,7 @@ export class Session {
     if (!kept) return null;
     const { signature, reads, json, blobs } = kept;
     try {
-      await this.place(JSON.stringify(signature), model);
-      // Python gets what it read on the earlier visit.
-      this.model = Promise.resolve(new ModelBytes({ size: model.size, whole: null, reads }));
+      await this.place(JSON.stringify(signature), model, reads);
       const adding = this.executor.addPlan(json, blobs.map((blob) => blob.slice()));
       const [added] = await Promise.all([adding, this.placed]);
       this.kept = { ...kept, added };
@@ -221,12 +231,15 @@ export class Session {
    * Tell the executor what the model declares, and hand it the files; they can no longer be read here.
    * @param {string} signature JSON
    * @param {ModelBytes} [model] that was lent to Python's worker
+   * @param {import("./model-bytes.js").Read[]} [reads] what Python reads of it, where it has not read it yet
    */
-  async place(signature, model) {
-    const [{ whole, reads }] = await Promise.all([model ?? this.model, this.opening]);
+  async place(signature, model, reads) {
+    const [{ size, whole, reads: done }] = await Promise.all([model ?? this.model, this.opening]);
     const files = this.external;
     this.external = {};
-    this.reads = reads;
+    this.reads = reads ?? done;
+    // What Python may still want of it, or want again if it has to be started anew.
+    this.model = Promise.resolve(new ModelBytes({ size, whole: null, reads: this.reads }));
     if (!whole) return; // The executor has it, and runs the kept plan.
     files[""] = whole.buffer;
     this.signature = JSON.parse(signature);
@@ -249,7 +262,8 @@ export class Session {
   async addPlan(json, blobs) {
     const { kept } = this;
     this.kept = null;
-    if (kept && kept.json === json && equal(kept.blobs, blobs)) return JSON.stringify(kept.added);
+    this.unchanged = kept !== null && kept.json === json && equal(kept.blobs, blobs);
+    if (kept && this.unchanged) return JSON.stringify(kept.added);
     await this.placed;
     return JSON.stringify(await this.executor.addPlan(json, blobs));
   }
@@ -269,9 +283,16 @@ export class Session {
    * @param {string} inputs JSON of the descriptions of the inputs that it is for
    */
   async keepPlan(json, blobs, inputs) {
-    const { signature, reads } = this;
+    const { signature, reads, unchanged } = this;
+    this.unchanged = false;
     const [key, { size }] = await Promise.all([this.planKey, this.model]);
-    if (key && signature) await keepPlan(key, size, { signature, reads, inputs, json, blobs });
+    if (key && signature && !unchanged) await keepPlan(key, size, this.name, { signature, reads, inputs, json, blobs });
+  }
+
+  /** Tuning found nothing left to try for the plan that was kept last. */
+  async markTuned() {
+    const key = await this.planKey;
+    if (key) await markTuned(key);
   }
 
   /**
@@ -342,6 +363,7 @@ export class Session {
    * @param {import("./executor.js").InputDescriptions} inputs
    */
   async needPlan(inputs) {
+    await this.options.needPython?.();
     const compile = await this.compiler;
     const answer = JSON.parse(await compile(JSON.stringify(inputs)));
     if (answer.error) throw errorFromPlain(answer.error);
@@ -354,6 +376,11 @@ export class Session {
     this.failCompiler(new DeviceError("The model was disposed of."));
     this.external = {};
   }
+}
+
+/** Bytes of a source that is there. @param {Blob | ArrayBuffer | Uint8Array} source */
+function sizeOf(source) {
+  return source instanceof Blob ? source.size : source.byteLength;
 }
 
 /**

@@ -312,6 +312,12 @@ class Model:
         self._keeping = None
         await self._keep(self._compiled(self._inputs))
 
+    async def _tuning_ended(self) -> None:
+        """Leave the plan to later visits, and that nothing is left to try for it, if that is so: they need no Python then."""
+        await self._keep_tuned()
+        if self._current is not None and not self._disposed and self._current.tuner.finished:
+            await self._session.mark_tuned()
+
     async def keep_findings(self) -> None:
         """Leave what tuning found so far to later visits at once: the page may be gone soon."""
         if self._disposed:
@@ -381,7 +387,7 @@ class Model:
         if kind == "swap":
             self._keep_soon()
         elif kind == "idle":
-            asyncio.ensure_future(self._keep_tuned())
+            asyncio.ensure_future(self._tuning_ended())
         if kind != "candidate":
             event = {**event, "status": "swapped" if kind == "swap" else "done"}
         self._on_event(event)

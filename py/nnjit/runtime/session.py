@@ -94,6 +94,10 @@ class Session:
         """Keep a plan for later visits; `inputs`: descriptions of those that it is for."""
         await _await(self._js.keepPlan(text, _to_js(blobs), json.dumps(inputs)))
 
+    async def mark_tuned(self) -> None:
+        """Tuning found nothing left to try for the plan that was kept last."""
+        await _await(self._js.markTuned())
+
     async def measure(
         self,
         plan: int,
