@@ -27,17 +27,20 @@ SECONDS = 60.0
 COLUMNS = (
     Column("visit 1", "first s", "first_s", "{:.2f}".format),
     Column("", "then", "soon_ms", ms),
+    Column("measuring", "÷ alone", "disturbance", "{:.2f}".format),
     Column("", "cand.", "candidates", str),
     Column("", "over", "over", yes_or_no),
     Column("", "tuned", "tuned_ms", ms),
     Column("visit 2", "first s", "again_first_s", "{:.2f}".format),
     Column("", "then", "again_soon_ms", ms),
     Column("", "cand.", "again_candidates", str),
+    Column("", "Python", "again_python", yes_or_no),
     Column("", "later", "again_later_ms", ms),
     Column("", "same", "same", yes_or_no),
 )
-"""`then`: inferences right after the first one, while Python may still be starting; `over`: nothing was left to measure, so
-that the second visit has to measure nothing; `same`: it runs the schedules that the first one found."""
+"""`then`: inferences right after the first one; `÷ alone`: those without a break while microbenchmarks measure the device,
+over as many right after them; `over`: nothing was left to measure, so that the second visit has to measure nothing;
+`Python`: whether it was started there without being asked for; `same`: it runs the schedules that the first one found."""
 
 
 def visits(session: BenchSession) -> None:
@@ -86,12 +89,14 @@ def _visits(session: BenchSession, name: str) -> Row:
         "status": "ok",
         "first_s": first["firstAt"] / 1000,
         "soon_ms": statistics.median(first["soon"]),
+        "disturbance": first["disturbance"],
         "candidates": first["candidates"],
         "over": first["over"],
         "tuned_ms": statistics.median(first["later"]),
         "again_first_s": second["firstAt"] / 1000,
         "again_soon_ms": statistics.median(second["soon"]),
         "again_candidates": second["candidates"],
+        "again_python": second["python"],
         "again_later_ms": statistics.median(second["later"]),
         "same": second["schedules"] == first["schedules"],
     }

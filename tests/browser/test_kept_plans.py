@@ -212,3 +212,30 @@ def test_a_plan_that_does_not_start_is_forgotten_unless_loading_was_aborted(
         site.url,
     )
     assert found == kept
+
+
+def test_a_model_with_external_data_keeps_its_plan_while_the_data_stay_the_same(
+    context: BrowserContext, site: SiteServer
+) -> None:
+    model = small_models.perceptron()
+    text, data = small_models.external(small_models.perceptron(), "w.data")
+    url = site.publish("outside.onnx", text, folder="outside")
+    site.publish("w.data", data, folder="outside")
+    page, _ = visit(context, site, url, 5)
+    assert page.evaluate(KEPT, site.url) == 1
+    page.close()
+    page, second = visit(context, site, url, 5)
+    assert second["python"] == "off"
+    assert close(second["result"], model, 5)
+    # Python reads the model without its data, which the executor has.
+    assert page.evaluate("model.report()")["memory"]["plans"] == 1
+    page.close()
+    changed, copy = small_models.perceptron(), small_models.perceptron()
+    for tensor in (*changed.graph.initializer, *copy.graph.initializer):
+        tensor.CopyFrom(numpy_helper.from_array(-2 * numpy_helper.to_array(tensor), tensor.name))
+    again, data = small_models.external(copy, "w.data")
+    assert again == text
+    site.publish("w.data", data, folder="outside")
+    _, third = visit(context, site, url, 5)
+    assert third["python"] == "on"
+    assert close(third["result"], changed, 5)

@@ -87,7 +87,9 @@ def test_python_goes_on_tuning_what_an_earlier_visit_left(context: BrowserContex
     assert page.evaluate("model.python") == "on"
 
 
-def test_inputs_that_the_kept_plan_does_not_fit_start_python(context: BrowserContext, site: SiteServer) -> None:
+def test_inputs_that_the_kept_plan_does_not_fit_start_python(
+    context: BrowserContext, site: SiteServer
+) -> None:
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 64])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
     graph = helper.make_graph([helper.make_node("Squeeze", ["x"], ["y"])], "squeeze", [x], [y])
@@ -104,7 +106,9 @@ def test_inputs_that_the_kept_plan_does_not_fit_start_python(context: BrowserCon
     assert page.evaluate("model.python") == "on"
 
 
-def test_python_that_does_not_start_ends_no_model_that_runs(context: BrowserContext, site: SiteServer) -> None:
+def test_python_that_does_not_start_ends_no_model_that_runs(
+    context: BrowserContext, site: SiteServer
+) -> None:
     model = small_models.perceptron()
     url = site.publish("orphan.onnx", model.SerializeToString())
     page, _ = visit(context, site, url, 5)
@@ -116,10 +120,15 @@ def test_python_that_does_not_start_ends_no_model_that_runs(context: BrowserCont
     # It is tried, and the failure is told.
     page.wait_for_function("events.some(({ status }) => status === 'failed')")
     assert page.evaluate("model.python") == "failed"
-    (message,) = page.evaluate("events.filter(({ status }) => status === 'failed').map(({ message }) => message)")
+    (message,) = page.evaluate(
+        "events.filter(({ status }) => status === 'failed').map(({ message }) => message)"
+    )
     assert re.match(r"The compiler is not there: .*started again", message)
     assert page.evaluate(FAILURE, "() => model.report()") == {"name": "CompilerError", "code": "compiler"}
-    assert page.evaluate(FAILURE, f"() => load({url!r} + '?new')") == {"name": "CompilerError", "code": "compiler"}
+    assert page.evaluate(FAILURE, f"() => load({url!r} + '?new')") == {
+        "name": "CompilerError",
+        "code": "compiler",
+    }
     assert close(page.evaluate("run(9)"), model, 9)
     # Whatever needs it next starts it again.
     context.unroute(PYTHON)

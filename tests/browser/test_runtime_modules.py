@@ -281,6 +281,20 @@ def test_a_slice_that_is_known_to_be_long_waits_until_it_is_paid_for(modules: Mo
     assert may == [[True, True, True], [False, False, True]]
 
 
+def test_work_beside_inferences_on_their_cores_is_paid_for(modules: Modules) -> None:
+    may = modules.js(
+        """
+        const courtesy = new globalThis.courtesy.Courtesy();
+        for (let now = 0; now < 1000; now += 100.1) courtesy.served(now, now + 100);
+        const may = () => [courtesy.mayDelay(1), courtesy.mayBegin(1001, 1)];
+        const before = may();
+        courtesy.crowded(100, 2);
+        return [before, may(), courtesy.mayBegin(9e3, 1)];
+        """
+    )
+    assert may == [[True, True], [False, False], True]
+
+
 def test_a_pause_between_inferences_is_filled_without_delaying_them(modules: Modules) -> None:
     result = modules.js(COURTESY, {"inference": 10.0, "gap": 100.0, "slice": 3.0, "count": 100})
     assert result["work"] > 0.5 * 100 * 100.0

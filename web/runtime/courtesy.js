@@ -90,4 +90,13 @@ export class Courtesy {
     if (this.quiet(start)) return;
     this.credit -= Math.max(0, end - Math.max(start, this.ended + GAP_PART * this.gap));
   }
+
+  /**
+   * Inferences had to share their cores with another thread that worked in the background.
+   * @param {number} ms of inferences, meanwhile
+   * @param {number} threads of an inference: one more on their cores takes as much as each of them
+   */
+  crowded(ms, threads) {
+    this.credit -= ms / threads;
+  }
 }

@@ -130,8 +130,11 @@ function polite() {
   let resumed = performance.now();
   return async ({ idle = false, ms, until = () => false } = {}) => {
     if (idle) {
+      const start = performance.now();
       await pause();
       resumed = performance.now();
+      const { threads, hardwareConcurrency } = theDevice().facts;
+      if (threads >= hardwareConcurrency) courtesy.crowded(resumed - start, threads);
       return;
     }
     courtesy.took(resumed, performance.now());
@@ -276,6 +279,19 @@ async function profile(request) {
   });
 }
 
+/**
+ * Exchange units between two inferences; packing their weights keeps the next one waiting.
+ * @param {{plan: number, replacements: import("./types.js").Replacement[]}} request
+ */
+async function swap(request) {
+  const start = performance.now();
+  try {
+    return await theDevice().swap(request);
+  } finally {
+    courtesy.took(start, performance.now());
+  }
+}
+
 /** @type {Channel[]} to all clients */
 const channels = [];
 
@@ -364,7 +380,7 @@ const compiler = serve(self, {
   profile: (/** @type {any} */ request) => afterFirstRuns(() => profile(request)),
   microbench: (/** @type {any} */ probe) => afterFirstRuns(() => theDevice().microbench(probe, probe.background ? polite() : pause)),
   quiet: ({ ms }) => !firstRuns.size && performance.now() - courtesy.ended > ms,
-  swap: (/** @type {any} */ request) => enqueue(patient, () => theDevice().swap(request)),
+  swap: (/** @type {any} */ request) => enqueue(patient, () => swap(request)),
   connect: (/** @type {{port: MessagePort}} */ { port }) => {
     offerBell(serve(port));
   },

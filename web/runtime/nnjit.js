@@ -25,7 +25,7 @@ export * from "./errors.js";
  * @property {number | null} [ms]
  * @property {number | null} [best]
  * @property {string} status what became of a candidate; "swapped": a winner was put to use; "microbench": the device is
- *   being measured first; "done": nothing is left to try for now; "compiler": Python is started, or asked to know the
+ *   being measured first; "measured": that is over; "done": nothing is left to try for now; "compiler": Python is started, or asked to know the
  *   model; "failed": tuning ended with an error, or Python does not start, as `message` says
  * @property {string} [message]
  * @property {number | null} [secondsLeft]

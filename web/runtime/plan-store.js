@@ -11,6 +11,7 @@ import { read, remove, write } from "./kernel-store.js";
  * @typedef {object} KeptPlan
  * @property {import("./inputs.js").Signature} signature what the model declares
  * @property {import("./model-bytes.js").Read[]} reads what Python reads of the model
+ * @property {Record<string, string>} external hash of each file of external data, by the location that the model gives
  * @property {string} inputs JSON of the descriptions of the inputs that it was compiled for
  * @property {string} json
  * @property {Uint8Array[]} blobs
@@ -67,7 +68,7 @@ export async function recallPlan(key) {
   const tuned = entries.some(([other, , about]) => same(other, key) && about.tuned);
   const { reads, blobs, ...rest } = JSON.parse(found[1]);
   const decoded = reads.map((/** @type {[number, string]} */ [offset, text]) => [offset, fromBase64(text)]);
-  return { ...rest, reads: decoded, blobs: blobs.map(fromBase64), tuned };
+  return { external: {}, ...rest, reads: decoded, blobs: blobs.map(fromBase64), tuned };
 }
 
 /** The latest change of what is kept: each reads the index and writes it again, so that they may not overlap. */

@@ -60,6 +60,8 @@ export class Session {
     this.model.catch(() => {});
     /** @type {Record<string, ArrayBuffer>} external data, until the executor has it */
     this.external = {};
+    /** @type {Map<string, {bytes: number, hash: Promise<string | null>}>} of external data that was fetched; hashes as `hash` */
+    this.fetched = new Map();
     /** @type {Promise<any>} whether the executor has them */
     this.placed = Promise.resolve();
     /** @type {Promise<import("./plan-store.js").PlanKey | null>} where plans of this model are kept; null: nowhere */
@@ -93,7 +95,7 @@ export class Session {
     this.planKey = this.keyFor(facts);
     const key = (await hasPlanOfSize(model.size)) && (await this.planKey);
     const kept = key && (await recallPlan(key));
-    if (!kept) return null;
+    if (!kept || !(await this.fetchSame(kept.external))) return null;
     const { signature, reads, json, blobs } = kept;
     try {
       await this.place(JSON.stringify(signature), model, reads);
@@ -108,6 +110,7 @@ export class Session {
       await forgetPlan(key);
       // The executor has the bytes.
       this.model = this.download();
+      this.fetched.clear();
       await this.model;
       this.planKey = this.keyFor(facts);
       return null;
@@ -125,12 +128,21 @@ export class Session {
   }
 
   async download() {
-    const { source, cache, generator } = this.options;
-    const hash = cache !== false && generator && globalThis.crypto?.subtle ? new ContentHash() : null;
-    const file = await this.read(source, { cache, onBytes: (bytes, filled) => hash?.advance(bytes, filled) });
-    // Without it, nothing is kept.
-    if (hash) this.hash = hash.finish(new Uint8Array(file)).catch(() => null);
+    const { file, hash } = await this.readHashed(this.options.source);
+    this.hash = hash;
     return ModelBytes.of(file);
+  }
+
+  /**
+   * @param {Source} source
+   * @param {string} [name]
+   * @returns {Promise<{file: ArrayBuffer, hash: Promise<string | null>}>} no plan is kept where a hash is null
+   */
+  async readHashed(source, name) {
+    const { cache, generator } = this.options;
+    const hash = cache !== false && generator && globalThis.crypto?.subtle ? new ContentHash() : null;
+    const file = await this.read(source, { cache, onBytes: (bytes, filled) => hash?.advance(bytes, filled) }, name);
+    return { file, hash: hash ? hash.finish(new Uint8Array(file)).catch(() => null) : Promise.resolve(null) };
   }
 
   /**
@@ -189,12 +201,9 @@ export class Session {
   async fetchExternalData(names) {
     /** @type {Record<string, number>} */
     const sizes = {};
-    // A key tells the model file alone.
-    this.planKey = Promise.resolve(null);
     for (const name of /** @type {string[]} */ (JSON.parse(names))) {
-      const source = this.locate(name);
       try {
-        this.external[name] = await this.read(source, { cache: this.options.cache }, name);
+        sizes[name] = await this.fetchOnce(name);
       } catch (error) {
         if (error instanceof FetchError && /** @type {any} */ (error).status === 404) {
           throw new ExternalDataError(
@@ -204,9 +213,39 @@ export class Session {
         }
         throw error;
       }
-      sizes[name] = this.external[name].byteLength;
     }
     return JSON.stringify(sizes);
+  }
+
+  /**
+   * @param {string} name of external data
+   * @returns {Promise<number>} its bytes
+   */
+  async fetchOnce(name) {
+    const known = this.fetched.get(name);
+    if (known) return known.bytes;
+    const { file, hash } = await this.readHashed(this.locate(name), name);
+    this.external[name] = file;
+    this.fetched.set(name, { bytes: file.byteLength, hash });
+    return file.byteLength;
+  }
+
+  /**
+   * Fetch external data that an earlier visit had.
+   * @param {Record<string, string>} hashes by name
+   * @returns {Promise<boolean>} whether it is still the same
+   * @throws {ExternalDataError | FetchError}
+   */
+  async fetchSame(hashes) {
+    await this.fetchExternalData(JSON.stringify(Object.keys(hashes)));
+    const found = await this.externalHashes();
+    return Object.entries(hashes).every(([name, hash]) => found[name] === hash);
+  }
+
+  /** @returns {Promise<Record<string, string | null>>} hash of each file of external data */
+  async externalHashes() {
+    const found = [...this.fetched].map(async ([name, { hash }]) => [name, await hash]);
+    return Object.fromEntries(await Promise.all(found));
   }
 
   /**
@@ -235,6 +274,8 @@ export class Session {
    */
   async place(signature, model, reads) {
     const [{ size, whole, reads: done }] = await Promise.all([model ?? this.model, this.opening]);
+    // What is being hashed must not move.
+    await this.externalHashes();
     const files = this.external;
     this.external = {};
     this.reads = reads ?? done;
@@ -285,8 +326,10 @@ export class Session {
   async keepPlan(json, blobs, inputs) {
     const { signature, reads, unchanged } = this;
     this.unchanged = false;
-    const [key, { size }] = await Promise.all([this.planKey, this.model]);
-    if (key && signature && !unchanged) await keepPlan(key, size, this.name, { signature, reads, inputs, json, blobs });
+    const [key, { size }, hashes] = await Promise.all([this.planKey, this.model, this.externalHashes()]);
+    if (!key || !signature || unchanged || Object.values(hashes).includes(null)) return;
+    const external = /** @type {Record<string, string>} */ (hashes);
+    await keepPlan(key, size, this.name, { signature, reads, external, inputs, json, blobs });
   }
 
   /** Tuning found nothing left to try for the plan that was kept last. */

@@ -12,6 +12,8 @@ import { sample, warmUp } from "./timing.js";
 /** @typedef {import("./types.js").Probe} Probe */
 
 const SAMPLES = 4;
+/** Bytes that are written between two pauses. */
+const PIECE = 1 << 20;
 /** Bytes for the program that the pool reads. */
 const PROGRAM_BYTES = 4096;
 
@@ -23,7 +25,7 @@ const PROGRAM_BYTES = 4096;
  */
 export async function microbench(device, probe, pause) {
   const slots = await device.instantiate(/** @type {any} */ (probe), probe.blobs, 0);
-  const ground = new Ground(device, probe.bytes);
+  const ground = new Ground(device, probe.bytes, pause);
   /** @type {(number | null)[]} */
   const times = [];
   /** @type {Set<number | undefined>} */
@@ -52,9 +54,11 @@ class Ground {
   /**
    * @param {WasmDevice} device
    * @param {number} bytes of each of two buffers
+   * @param {import("./types.js").Pause} pause
    */
-  constructor(device, bytes) {
+  constructor(device, bytes, pause) {
     this.device = device;
+    this.pause = pause;
     this.bytes = alignUp(bytes + SLACK);
     this.epoch = NaN;
     /** Address of the program that the pool reads. */
@@ -64,18 +68,24 @@ class Ground {
     this.out = 0;
   }
 
-  settle() {
+  async settle() {
     const { memory } = this.device;
-    if (this.epoch === memory.epoch) return;
-    this.epoch = memory.epoch;
-    this.program = alignUp(memory.top);
-    this.in = alignUp(this.program + PROGRAM_BYTES);
-    this.out = this.in + this.bytes;
-    memory.ensure(this.out + this.bytes);
+    while (this.epoch !== memory.epoch) {
+      const { epoch } = memory;
+      this.program = alignUp(memory.top);
+      this.in = alignUp(this.program + PROGRAM_BYTES);
+      this.out = this.in + this.bytes;
+      const end = this.out + this.bytes;
+      memory.ensure(end);
+      // Pages that were never written all share one that is, and so would seem to fit the nearest cache.
+      for (let at = this.in; at < end && epoch === memory.epoch; at += PIECE) {
+        memory.bytes.fill(0, at, Math.min(at + PIECE, end));
+        await this.pause();
+      }
+      this.epoch = epoch;
+    }
     // What `measure` left above the arena may lie here.
     this.device.disturbances += 1;
-    // Pages that were never written all share one that is, and so would seem to fit the nearest cache.
-    memory.bytes.fill(0, this.in, this.out + this.bytes);
   }
 }
 
@@ -99,10 +109,10 @@ class Laid {
     this.shared = false;
   }
 
-  lay() {
+  async lay() {
     const { device, probe, slots, ground } = this;
     const { barriers, step } = this.experiment;
-    ground.settle();
+    await ground.settle();
     this.epoch = ground.epoch;
     if (barriers) {
       // Steps that call NOTHING, one task for each thread.
@@ -125,8 +135,8 @@ class Laid {
    * Milliseconds of one execution.
    * @param {number} repeat
    */
-  time(repeat) {
-    if (this.epoch !== this.device.memory.epoch) this.lay();
+  async time(repeat) {
+    if (this.epoch !== this.device.memory.epoch) await this.lay();
     const start = performance.now();
     this.device.pool.run(this.words, 0, this.words.length, this.ground.program, repeat, this.shared);
     return (performance.now() - start) / repeat;

@@ -63,6 +63,8 @@ export class Trials {
     }
     this.size = Math.max(this.size, attempt.size);
     this.generation = this.quarantine.generation;
+    // What was copied for it may have taken long.
+    await pause();
     const { incumbentMs, device } = this.bench;
     const limit =
       LEAST_MS + TIMES_INCUMBENT * incumbentMs * device.pool.threads + (MS_PER_MB * attempt.size) / 2 ** 20;

@@ -354,6 +354,7 @@ class Model:
             return
         self._on_event({"event": "microbench", "status": "microbench"})
         times = await self._session.microbench(*microbench.request(self._target), background)
+        self._on_event({"event": "measured", "status": "measured"})
         try:
             hardware = microbench.interpret(self._target, times, self.facts["limits"].get("subgroupSize"))
         except ValueError as error:
