@@ -39,12 +39,14 @@ def product() -> bytes:
 
 
 class Browser(FakeExecutor):
-    """Session, executor and storage. `kept`: the schedules of each plan that was kept; `swaps`: of each swap."""
+    """Session, executor and storage. `kept`: the schedules of each plan that was kept; `swaps`: of each swap; `over`: of the
+    plan that was kept last, each time when nothing was left to try for it."""
 
     def __init__(self) -> None:
         super().__init__(SimpleNamespace(units=[]), self.time)  # type: ignore[arg-type]
         self.kept: list[list[str]] = []
         self.swaps: list[str] = []
+        self.over: list[list[str]] = []
         self.records: dict[str, dict] = {}
         self.store: Any = self
 
@@ -66,6 +68,9 @@ class Browser(FakeExecutor):
 
     async def keep_plan(self, text: str, blobs: list[bytes], inputs: dict) -> None:
         self.kept.append(schedules_of(text))
+
+    async def mark_tuned(self) -> None:
+        self.over.append(self.kept[-1])
 
     async def tuned(self, device: str) -> dict:
         return {}
@@ -147,5 +152,19 @@ def test_a_page_that_is_left_keeps_what_was_found_at_once(monkeypatch: pytest.Mo
         assert browser.kept[1:] == [[browser.winner]]
         (record,) = browser.records.values()
         assert record["schedule"] == browser.winner
+
+    finish(visit())
+
+
+def test_that_nothing_is_left_to_try_is_kept_with_the_plan_that_was_tuned() -> None:
+    browser = Browser()
+
+    async def visit() -> None:
+        model = await swapped(browser)
+        assert not browser.over, "tuning was cut off"
+        browser.on_measure = lambda: None
+        await model.tune(60)
+        await until(lambda: bool(browser.over))
+        assert browser.over == [[browser.winner]]
 
     finish(visit())

@@ -184,7 +184,7 @@ const page = new Channel(/** @type {any} */ (self), {
       // Python may still be loading it, behind a kept plan; only then does it know the model.
       await load.catch(() => {});
       loads.delete(id);
-      await compiler.call("dispose", { id });
+      if (compiler.running) await compiler.call("dispose", { id });
     }
     sessions.delete(id);
   },
