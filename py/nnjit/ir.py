@@ -14,6 +14,9 @@ Scalar and vector values are `Expr`, a DAG of interned nodes (equal expressions 
     neg abs sqrt floor ceil round trunc not         `round` is half to even
     fma                                             a·b + c, fused or not as the target likes
     dot                                             i32 from two i32 taken as pairs of i16: sum of both products, wrapping
+    byte_dot                                        the signed bytes of an i32 times those of another, each 0 … 127: i32 as pairs
+                                                    of i16, each the sum of two products
+    add_pairs                                       both sums of two i32 taken as pairs of i16
     eq ne lt le gt ge                               → bool
     select  args = (condition, a, b)                both sides are evaluated: no trap may hide in one
     exp exp_nonpositive log tanh erf sin pow ...    `INTRINSICS`; `lower.mathlib` expands what a target lacks
@@ -275,6 +278,16 @@ def fma(a: Expr, b: Expr, c: Expr) -> Expr:
 def dot(a: Expr, b: Expr) -> Expr:
     a, b = _widen((a, b))
     return expr("dot", "i32", a.lanes, (a, b))
+
+
+def byte_dot(a: Expr, b: Expr) -> Expr:
+    a, b = _widen((a, b))
+    return expr("byte_dot", "i32", a.lanes, (a, b))
+
+
+def add_pairs(a: Expr, b: Expr) -> Expr:
+    a, b = _widen((a, b))
+    return expr("add_pairs", "i32", a.lanes, (a, b))
 
 
 def select(condition: Expr, a: Expr, b: Expr) -> Expr:

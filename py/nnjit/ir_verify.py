@@ -37,8 +37,8 @@ _FLOAT_ONLY = frozenset(("sqrt", "floor", "ceil", "round", "trunc", "pmin", "pma
 _BITWISE = frozenset(("and", "or", "xor", "not"))
 _INTEGER_ONLY = frozenset(("rem", "shl", "shr"))
 _OPERANDS = {
-    "fma": 3, "dot": 2, "select": 3, "pow": 2, "pack": 4, "splat": 1, "extract": 1, "shuffle": 2, "cast": 1,
-    "bitcast": 1,
+    "fma": 3, "dot": 2, "byte_dot": 2, "add_pairs": 2, "select": 3, "pow": 2, "pack": 4, "splat": 1, "extract": 1, "shuffle": 2,
+    "cast": 1, "bitcast": 1,
 }  # fmt: skip
 _WIDTH = {"f32": 4, "i32": 4, "u32": 4, "f64": 8, "i64": 8}
 
@@ -228,7 +228,7 @@ class _Verifier:
             right = right and (first != "bool" or op in ("eq", "ne"))
         else:
             right = all(k == (dtype, lanes) for k in kinds)
-            if op == "dot":
+            if op in ("dot", "byte_dot", "add_pairs"):
                 right = right and dtype == "i32"
             elif op in _FLOAT_ONLY or op == "fma":
                 right = right and dtype in _FLOAT

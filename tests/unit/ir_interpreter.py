@@ -312,6 +312,15 @@ class _Run:
         if e.op == "dot":
             (a, b), (c, d) = ((x.astype(np.int16).astype(np.int32), x >> 16) for x in args)
             return a * c + b * d
+        if e.op == "byte_dot":
+            a, b = (np.ascontiguousarray(x).view(np.int8).astype(np.int32) for x in args)
+            if (b < 0).any():
+                raise KernelFault("byte_dot takes bytes of 0 to 127 on its right")
+            products = a * b
+            return _pairs(products[:, ::2] + products[:, 1::2])
+        if e.op == "add_pairs":
+            a, b = (np.ascontiguousarray(x).view(np.int16).astype(np.int32) for x in args)
+            return _pairs(a + b)
         if e.op == "select":
             return np.where(*args).astype(dtype)
         if e.op in ("div", "rem") and e.dtype not in ("f32", "f64"):
@@ -328,6 +337,13 @@ class _Run:
         b = np.where(b == 0, 1, b)
         remainder = np.fmod(a, b)
         return (remainder if op == "rem" else (a - remainder) // b).astype(b.dtype)
+
+
+def _pairs(sums: np.ndarray) -> np.ndarray:
+    """Neighbours as the halves of an i32; none may wrap, since not all engines would do that alike."""
+    if (abs(sums) > 32767).any():
+        raise KernelFault("a sum of bytes does not fit 16 bits")
+    return sums.astype(np.int16).view(np.int32)
 
 
 def _cast(x: np.ndarray, dtype: Any) -> np.ndarray:

@@ -81,6 +81,58 @@ def test_bits_blocks_and_columns_of_any_size(
     )
 
 
+def bytes_of(m: Model, out: Tensor) -> list[np.ndarray]:
+    """What each schedule that multiplies bytes makes of the model's inputs."""
+    compiled = m.compile([out], RELAXED)
+    (item,) = compiled.items
+    schedules = [s for s in compiled.scheduler.candidates(item) if s.unpack == "bytes"]
+    assert schedules
+    found = []
+    machine = Machine(compiled)
+    machine.run(m.arrays)
+    for schedule in schedules[:2]:
+        (made,) = machine.run_unit(compiled.scheduler.unit(item, schedule), 0).values()
+        found.append(made)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("rows", "bits", "columns", "blocks", "block", "zeros", "dtype"),
+    [
+        (1, 4, 10, 2, 32, "own", "f32"),
+        (2, 4, 9, 2, 32, "middle", "f32"),
+        (1, 4, 8, 1, 256, "none", "f32"),
+        (1, 4, 5, 1, 128, "own", "f16"),
+        (3, 2, 9, 2, 64, "own", "f32"),
+    ],
+)
+def test_products_of_bytes_are_as_exact_as_those_of_floats(
+    rows: int, bits: int, columns: int, blocks: int, block: int, zeros: str, dtype: str
+) -> None:
+    m = Model(5)
+    x = m.input(rows, blocks * block)
+    # The elements of a block are of very different sizes, and so are the blocks.
+    m.arrays["x0"][...] *= 10.0 ** m.rng.integers(-4, 5, m.arrays["x0"].shape)
+    m.arrays["x0"][:, :block] *= 1e-20 if blocks > 1 else 1.0
+    out = product(m, x, columns, blocks, block, bits, zeros, dtype)
+    wanted = interpret([out], m.arrays, m.env.hints)[0]
+    # Weights are below 3 · 2^bits in size; without the last of three digits the error would be a hundred times larger.
+    size = 3.0 * 2**bits * np.abs(m.arrays["x0"]).sum()
+    for made in bytes_of(m, out):
+        assert np.abs(made.reshape(wanted.shape) - wanted).max() <= 1e-7 * size
+
+
+def test_products_of_bytes_of_zeros_are_zero_and_those_of_nan_are_nan() -> None:
+    m = Model(5)
+    x = m.input(2, 64)
+    m.arrays["x0"][0] = 0
+    m.arrays["x0"][1, 40] = np.nan
+    for made in bytes_of(m, product(m, x, 8, 2, 32)):
+        first, second = made.reshape(2, 8)
+        assert not first.any()
+        assert np.isnan(second).all()
+
+
 def test_a_product_of_f16_is_computed_in_f32() -> None:
     check_schedules(lambda m: product(m, m.input(3, 64, dtype="f16"), 8, 2, 32), RELAXED, 6)
 
@@ -117,6 +169,7 @@ def test_codes_stay_packed_in_memory() -> None:
     [
         ("tile o0=4; vector o0; unpack lanes", None),
         ("tile o0=6; vector o0; unpack lanes", "fours"),
+        ("tile o0=8; vector o0; unroll 4; unpack bytes", None),
         ("tile o0=16; vector o0; unpack panel", None),
         ("vector inner; unpack panel", "fours"),
         ("tile o0=64; vector o0; unpack panel", "scratch"),
@@ -132,3 +185,11 @@ def test_a_schedule_from_elsewhere_is_admitted_only_if_it_fits(text: str, reason
     else:
         with pytest.raises(ValueError, match=reason):
             check(parse(text), spec, RELAXED)
+
+
+def test_codes_of_8_bits_are_no_bytes_to_multiply() -> None:
+    m = Model()
+    compiled = m.compile([product(m, m.input(1, 64), 8, 2, 32, bits=8)], RELAXED)
+    assert all(s.unpack != "bytes" for s in compiled.scheduler.candidates(compiled.items[0]))
+    with pytest.raises(ValueError, match="less than 8 bits"):
+        check(parse("tile o0=4; vector o0; unpack bytes"), compiled.items[0].spec, RELAXED)

@@ -279,6 +279,26 @@ def test_half_precision_formulas_are_plain_ir() -> None:
     assert half_to_float(bits).dtype == "f32" and float_to_half(ir.local("x", "f32", 4)).lanes == 4
 
 
+def test_products_of_bytes_are_added_two_by_two_and_so_are_pairs() -> None:
+    rng = np.random.default_rng(5)
+    left, right = rng.integers(-128, 128, (64, 4), np.int8), rng.integers(0, 128, (64, 4), np.int8)
+    left[0], right[0] = -128, 127
+    products = left.astype(np.int32) * right
+    expected = np.clip(products[:, ::2] + products[:, 1::2], -32768, 32767).astype(np.int16)
+    a, b = left.view(np.int32)[:, 0], right.view(np.int32)[:, 0]
+    wanted = expected.view(np.int32)[:, 0]
+    np.testing.assert_array_equal(run_map(ir.byte_dot, a, b, dtype="i32", target=RELAXED), wanted)
+    more = rng.integers(-15000, 15000, (2, 64, 2), np.int16)
+    c, d = more.view(np.int32)[:, :, 0]
+    both = (more[0] + more[1]).view(np.int32)[:, 0]
+    np.testing.assert_array_equal(run_map(ir.add_pairs, c, d, dtype="i32"), both)
+    for formulas in (Target(), Target(device="webgpu")):
+        scalar = run_map(lambda x, y, t=formulas: expand(ir.byte_dot(x, y), t), a, b, dtype="i32", lanes=1)
+        np.testing.assert_array_equal(scalar, wanted)
+        scalar = run_map(lambda x, y, t=formulas: expand(ir.add_pairs(x, y), t), c, d, dtype="i32", lanes=1)
+        np.testing.assert_array_equal(scalar, both)
+
+
 def test_a_dot_product_of_pairs_of_halves() -> None:
     halves = RNG.integers(-(2**15), 2**15, (2, 64, 2)).astype(np.int16)
     halves[:, :4] = [[-32768, -32768], [32767, 32767], [-32768, 32767], [0, -1]]

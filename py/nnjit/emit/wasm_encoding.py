@@ -85,6 +85,7 @@ def opcodes() -> dict[str, tuple[int, int]]:
         (0xFD, 90, "v128.", "store32_lane store64_lane load32_zero load64_zero"),
         (0xFD, 103, "f32x4.", "ceil floor trunc nearest"),
         (0xFD, 135, "i16x8.", "extend_low_i8x16_s extend_high_i8x16_s extend_low_i8x16_u"),
+        (0xFD, 142, "i16x8.", "add"),
         (0xFD, 160, "i32x4.", "abs neg"),
         (
             0xFD,
@@ -101,6 +102,7 @@ def opcodes() -> dict[str, tuple[int, int]]:
         (0xFD, 250, "f32x4.", "convert_i32x4_s convert_i32x4_u"),
         (0xFD, 0x105, "", "f32x4.relaxed_madd"),
         (0xFD, 0x10B, "", "i32x4.relaxed_laneselect"),
+        (0xFD, 0x112, "", "i16x8.relaxed_dot_i8x16_i7x16_s"),
     )
     table = {}
     for prefix, start, stem, names in runs:

@@ -1,11 +1,12 @@
 """Sums of products with coded weights: x · (code − zero point) · scale, where words hold several codes each.
 
-Unpacking a weight in memory would undo what its few bits are for, so a kernel unpacks as it goes, in one of two ways:
+Unpacking a weight in memory would undo what its few bits are for, so a kernel unpacks as it goes, in one of these ways:
 
     lanes   for few rows, where reading the weights is what takes the time. Vectors run along the sum: a vector of four
             words holds codes of four lanes, each further code a shift away. The elements of x are laid out in the same order
             first, together with the sums of each block: Σ x·(c − z)·s = s·(Σ x·c − z·Σ x), so that zero points cost one
             multiplication for each block.
+    bytes   for few rows, without making floats of codes: see coded_bytes.py.
     panel   for many rows: a task unpacks the weights of a tile of columns into scratch memory of its thread, and
             multiplies all rows by them as a contraction of floats does, in register tiles.
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .. import ir
-from ..ir import LANES, nodes
+from ..ir import LANES
 from ..schedule.schedule import Schedule
 from ..symbolic import product, substitute, var
 from ..target import Target
@@ -127,20 +128,26 @@ def lower_coded(spec: KernelSpec, schedule: Schedule, target: Target, name: str 
 
     Raises ValueError where the spec has no coded weights, or the schedule does not fit them.
     """
+    found = fitting(spec, schedule)
+    if schedule.unpack == "lanes":
+        return Lanes(spec, found, schedule, target).kernel(name)
+    return _panel(spec, found, schedule, target, name)
+
+
+def fitting(spec: KernelSpec, schedule: Schedule) -> Coded:
+    """What `spec` is as a sum of products with coded weights. Raises ValueError where it is none, or the tiles do not fit."""
     found = coded(spec)
     if found is None:
         raise ValueError("unpack needs a sum of products with coded weights")
     if schedule.vector != found.column or schedule.tile(found.column) % LANES or not schedule.tiles:
         raise ValueError("unpack needs vectors, and tiles in fours, along the columns of the weights")
-    if schedule.unpack == "lanes":
-        return _Lanes(spec, found, schedule, target).kernel(name)
-    return _panel(spec, found, schedule, target, name)
+    return found
 
 
 # -- lanes ------------------------------------------------------------------------------------------------------------
 
 
-class _Lanes(Tiles):
+class Lanes(Tiles):
     """Tiles of rows × columns; `unroll` columns at a time share the loads of x."""
 
     def __init__(self, spec: KernelSpec, found: Coded, schedule: Schedule, target: Target) -> None:
@@ -148,9 +155,7 @@ class _Lanes(Tiles):
         self.found = found
         block, (_, count), (codes, each) = found.blocks, found.words, found.codes
         self.quads = count // LANES
-        self.operand, self.at = self._laid_out(
-            "x", (*found.rows, block, ("quad", self.quads), (codes, each), ("lane", LANES)), found.x, ()
-        )
+        self.lay_out_x()
         self.sums: tuple[Packed, Index] | None = None
         self.zeros: tuple[Packed, Index] | None = None
         self.scales: tuple[Packed, Index] | None = None
@@ -165,6 +170,12 @@ class _Lanes(Tiles):
         if found.scale.op != "load" or self._storage(found.scale) != "f32":
             self.scales = self._laid_out("scale", (column, block), found.scale, ())
 
+    def lay_out_x(self) -> None:
+        """Lay x out in the order in which vectors of words take its elements."""
+        found = self.found
+        axes: Axes = (*found.rows, found.blocks, ("quad", self.quads), found.codes, ("lane", LANES))
+        self.operand, self.at = self._laid_out("x", axes, found.x, ())
+
     def _storage(self, load: ir.Expr) -> str:
         return next(b.storage for b in self.spec.buffers if b.name == load.attr[0])
 
@@ -174,7 +185,6 @@ class _Lanes(Tiles):
         """`value` over `axes`, summed over `summed` and multiplied, as an operand of its own; and the index in it."""
         found = self.found
         buffer = f"{self.pack_name}_{name}"
-        source = next(x.attr[0] for x in nodes(value) if x.op == "load")
         self.stages.values.packed_loads.setdefault(value, None)  # type: ignore[arg-type]
         value = substitute_expr(value, {found.words[0]: var("quad") * LANES + var("lane")})
         place = row_major(axes)
@@ -188,15 +198,22 @@ class _Lanes(Tiles):
             ]
         else:
             stages = [Stage((), [], [StoreTo(buffer, place, value)])]
+        return self.filled(buffer, "f32", product([d for _, d in axes]), axes, stages), place
+
+    def filled(self, buffer: str, storage: str, elements: Index, axes: Axes, stages: list[Stage]) -> Packed:
+        """An operand of `elements`, filled by `stages` over `axes` from buffers of the spec and operands made before."""
         touched = touched_buffers(stages)
-        buffers = [ir.Buffer(b.name, b.storage, "r") for b in self.spec.buffers if b.name in touched]
+        made = {p.buffer: p for p in self.packed}
+        reads = [ir.Buffer(b.name, b.storage, "r") for b in self.spec.buffers if b.name in touched]
+        source = reads[0].name
+        reads += [ir.Buffer(name, made[name].storage, "r") for name in made if name in touched]
         filling = KernelSpec(
-            axes, stages, [*buffers, ir.Buffer(buffer, "f32", "w")], self.spec.hints, self.spec.bounds
+            axes, stages, [*reads, ir.Buffer(buffer, storage, "w")], self.spec.hints, self.spec.bounds
         )
         filling.symbols = symbols_of(filling)
-        packed = Packed(buffer, "f32", product([d for _, d in axes]), filling, source)
+        packed = Packed(buffer, storage, elements, filling, source)
         self.packed.append(packed)
-        return packed, place
+        return packed
 
     def _stage(self, block: list[ir.Stmt], stage: Stage, points: list[Point]) -> None:
         if stage is not self.spec.stages[0]:

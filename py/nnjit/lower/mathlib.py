@@ -78,10 +78,30 @@ def _dot(a: Expr, b: Expr) -> Expr:
     return add(low, high)
 
 
+def _byte_dot(a: Expr, b: Expr) -> Expr:
+    """The products of four bytes, two by two, by 32-bit arithmetic."""
+    products = []
+    for n in range(4):
+        x, y = (binary("shr", binary("shl", e, const(24 - 8 * n, "i32")), const(24, "i32")) for e in (a, b))
+        products.append(binary("mul", x, y))
+    return _pair(add(products[0], products[1]), add(products[2], products[3]))
+
+
+def _add_pairs(a: Expr, b: Expr) -> Expr:
+    half = const(16, "i32")
+    return _pair(add(a, b), add(binary("shr", a, half), binary("shr", b, half)))
+
+
+def _pair(low: Expr, high: Expr) -> Expr:
+    """The low halves of both."""
+    return binary("or", binary("and", low, const(0xFFFF, "i32")), binary("shl", high, const(16, "i32")))
+
+
 class _Expander:
     def __init__(self, target: Target, native: frozenset[str]) -> None:
         self.native = native
         self.wasm = target.device == "wasm"
+        self.byte_dots = self.wasm and target.relaxed_simd and target.passes.relaxed_simd
         self.exponentials = math_f32.Exponentials(keeps_order=self.wasm)
         self.done: dict[Expr, Expr] = {}
 
@@ -100,6 +120,10 @@ class _Expander:
             attr = self._index(attr)
         if e.op == "dot" and not (self.wasm and e.lanes == 4):
             result = _dot(*args)
+        elif e.op == "byte_dot" and not (self.byte_dots and e.lanes == 4):
+            result = _byte_dot(*args)
+        elif e.op == "add_pairs" and not (self.wasm and e.lanes == 4):
+            result = _add_pairs(*args)
         elif e.op in INTRINSICS and e.op not in self.native:
             result = self._formula(e, args)
         elif args == e.args and attr is e.attr:

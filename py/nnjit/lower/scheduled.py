@@ -7,6 +7,7 @@ from ..target import Target
 from .blocked import lower_blocked
 from .chain import Chain, lower_chain
 from .coded import lower_coded
+from .coded_bytes import lower_bytes
 from .cooperative import lower_cooperative
 from .lower import Lowered, lower
 from .spec import KernelSpec
@@ -20,6 +21,8 @@ def lower_scheduled(spec: KernelSpec, schedule: Schedule, target: Target, name: 
         return lower_chain(spec, schedule, target, name)
     if schedule.winograd:
         return lower_winograd(spec, schedule, target, name)
+    if schedule.unpack == "bytes":
+        return lower_bytes(spec, schedule, target, name)
     if schedule.unpack:
         return lower_coded(spec, schedule, target, name)
     if schedule.block:

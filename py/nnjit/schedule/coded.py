@@ -20,11 +20,18 @@ def coded_schedules(spec: KernelSpec, found: Coded, target: Target) -> list[Sche
         count *= spec.hint(d)
     axis = max(found.rows, key=lambda a: spec.hint(a[1]))[0] if found.rows else ""
     lanes = []
+    # Engines differ in what they make of products of bytes: they are tried early, but are no first guess.
+    bytewise = target.relaxed_simd and target.passes.relaxed_simd and found.bits < 8
     for rows in (2, 1) if count > 1 else (1,):
-        for columns, together in ((4, 2), (8, 2), (4, 4), (4, 1), (8, 1)):
+        for (columns, together), other in zip(
+            ((4, 2), (8, 2), (4, 4), (4, 1), (8, 1)), ((4, 4), (8, 4), (4, 2), (8, 2), (4, 1)), strict=True
+        ):
             if columns <= width:
                 tiles = (*(((axis, rows),) if rows > 1 else ()), (column, columns))
                 lanes.append(Schedule(tiles=tiles, vector=column, unroll=together, unpack="lanes"))
+            if bytewise and other[0] <= width:
+                tiles = (*(((axis, rows),) if rows > 1 else ()), (column, other[0]))
+                lanes.append(Schedule(tiles=tiles, vector=column, unroll=other[1], unpack="bytes"))
     panels = []
     tiles_of = ((6, 8), (4, 8)) if target.relaxed_simd else ((4, 8), (6, 8))
     for rows, columns in (

@@ -129,6 +129,8 @@ def _check_unpack(schedule: Schedule, spec: KernelSpec, target: Target) -> None:
     columns = schedule.tile(found.column)
     if schedule.vector != found.column or columns % LANES or columns > spec.hint(spec.extent(found.column)):
         raise ValueError("unpack needs vectors, and tiles in fours, along the columns of the weights")
+    if schedule.unpack == "bytes" and found.bits >= 8:
+        raise ValueError("unpack bytes needs codes of less than 8 bits")
     if schedule.unpack == "panel" and panel_bytes(found, columns) > target.scratch_bytes:
         raise ValueError(f"the weights of {columns} columns do not fit the scratch memory of a thread")
 

@@ -14,7 +14,8 @@ sweep        a task's tiles take `unroll` rows of a reduction at a time, in the 
 winograd R   the tile's results, 2 or 4 along each axis of a convolution, by Winograd's method, which multiplies matrices
              with R rows, and columns as the tile has them, in registers
 unpack HOW   the codes of coded weights (see lower/coded.py) become floats in registers, as `lanes` of vectors along the sum,
-             or in scratch memory, a `panel` of columns for all rows; unroll is then how many columns share loads
+             or in scratch memory, a `panel` of columns for all rows, or stay `bytes`; unroll is then how many columns share
+             loads
 group N      N invocations of a workgroup (GPU) share the loops of each point of the outer axes
 block R C M N K   R × C invocations of a workgroup (GPU) compute M × N results of a contraction each, from K terms of
              the sum at a time in workgroup memory
@@ -110,7 +111,7 @@ def parse(text: str) -> Schedule:
             fields[word] = tuple(int(r) for r in rest)
         elif word in ("pairs", "sweep") and not rest:
             fields[word] = True
-        elif word == "unpack" and rest in (["lanes"], ["panel"]):
+        elif word == "unpack" and rest in (["lanes"], ["bytes"], ["panel"]):
             fields[word] = rest[0]
         elif word in ("unroll", "group", "winograd") and len(rest) == 1:
             fields[word] = int(rest[0])
