@@ -56,10 +56,10 @@ class Schedule:
         schedule = self
         if not passes.vectors:
             tiles = tuple((a, t) for a, t in schedule.tiles if a != schedule.vector)
-            schedule = replace(schedule, tiles=tiles, vector="", pack=(), unpack="", sweep=False)
+            schedule = replace(schedule, tiles=tiles, vector="", pack=(), unpack="", winograd=0, sweep=False)
         if not passes.register_tiles:
             tiles = tuple((a, min(t, LANES)) for a, t in schedule.tiles if a == schedule.vector)
-            schedule = replace(schedule, tiles=tiles, unpack="")
+            schedule = replace(schedule, tiles=tiles, unpack="", winograd=0)
         if not passes.packing:
             schedule = replace(schedule, pack=())
         if not passes.unrolling:
