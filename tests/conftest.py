@@ -50,6 +50,16 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
+@pytest.fixture(scope="module")
+def module_page(browser: Browser) -> Iterator[Page]:
+    """An empty page with a cache of its own, shared by a module's tests: what they open in it, Python say, starts once."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.set_default_timeout(120_000)
+    yield page
+    context.close()
+
+
 @pytest.fixture
 def problems() -> list[str]:
     """What the test's page complained about: uncaught errors and console errors, in order."""

@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--input", action="append", default=[], metavar="NAME=FILE.npy", help="may be repeated; else made up")
     add("--dim", action="append", default=[], metavar="NAME=VALUE", help="of inputs that are made up; else 1")
     add("--device", choices=["auto", "wasm", "webgpu"], default="auto")
-    add("--threads", type=int, metavar="N", help="of the CPU (default: what the machine has)")
+    add("--threads", type=int, metavar="N", help="of the CPU (default: what the machine has; --ablation: 1)")
     add("--tune", type=float, default=0, metavar="SECONDS", help="tune for so long (default: not at all)")
     add("--out", type=Path, metavar="DIR", help="write each output there as .npy")
     add("--json", type=Path, metavar="FILE", help="write the report there (default: standard output)")
@@ -64,7 +64,7 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
     models = "names of test models, or paths; NAME@DIM=VALUE,… sets dimensions (default: the large set); with --kernels, patterns of operators"
     add("models", nargs="*", metavar="MODEL", help=models)
     add("--device", choices=["wasm", "webgpu"], default="wasm")
-    add("--threads", type=int, metavar="N", help="of the CPU (default: what the machine has)")
+    add("--threads", type=int, metavar="N", help="of the CPU (default: what the machine has; --ablation: 1)")
     add(
         "--against",
         type=lambda text: text.split(","),
@@ -76,7 +76,7 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
         "--tune",
         type=float,
         metavar="SECONDS",
-        help="per model; 0: not at all (default: 10, --headline: 30, --curve and --visits: 60, --ablation: 2)",
+        help="per model; 0: not at all (default: 10, --headline: 30, --curve and --visits: 60, --ablation: 0)",
     )
     add("--json", type=Path, metavar="FILE", help="write the rows there")
     add(
@@ -100,7 +100,8 @@ _BENCH_MODES = {
     "kernels": "single operators instead of models, with the share of the ceiling that they reach",
     "headline": "models and operators: up to how many times faster than each peer, and than untuned, within 30 s; "
     "with no MODEL some of each, in less than 9 minutes; '*' and the names of models for more",
-    "ablation": "each pass of the code generator left out: kernel speed, Python's and the browser's time to compile",
+    "ablation": "each pass of the code generator left out: kernel speed, Python's and the browser's time to compile; "
+    "with no MODEL what tells the most about each pass, in less than 4 minutes",
     "stages": "from the load call to the first output: milliseconds of each stage of ours, the median of 5 loads",
     "visits": "a first visit, tuned to the end, and a second one: from opening the page to the first output",
     "space": "measure all schedules of kernels and a sample of a far larger space; MODEL: operators or models",

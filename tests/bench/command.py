@@ -23,6 +23,7 @@ _TUNE_SECONDS = {
     "visits": visits.SECONDS,
     "curve": curve.SECONDS,
 }
+_THREADS = {"ablation": ablation.THREADS}
 _MODES: dict[str, Callable[[BenchSession], None]] = {
     "models": tables.models,
     "kernels": tables.kernels,
@@ -48,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     if unknown:
         print(f"--against: no rival {', '.join(unknown)}; there are {', '.join(NAMES)}", file=sys.stderr)
         return 2
-    options.threads = options.threads or os.cpu_count() or 1
+    options.threads = options.threads or _THREADS.get(options.mode) or os.cpu_count() or 1
     if options.tune is None:
         options.tune = _TUNE_SECONDS.get(options.mode, 10.0)
     if options.mode == "ablation" and options.browser == "chromium":

@@ -24,7 +24,7 @@ from .page_actions import load, run_once, saved_output, upload_npy
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 GOOD = small_models.perceptron(batch=3)
 X = np.sin(np.arange(3 * 64)).astype(np.float32).reshape(3, 64)
@@ -127,14 +127,10 @@ class Client:
 
 
 @pytest.fixture(scope="module")
-def module_client(site: SiteServer, browser: Browser) -> Iterator[Client]:
+def module_client(site: SiteServer, module_page: Page) -> Iterator[Client]:
     server = SiteServer(site.site)
     server.start()
-    context = browser.new_context()
-    page = context.new_page()
-    page.set_default_timeout(120_000)
-    yield Client(server, page)
-    context.close()
+    yield Client(server, module_page)
     server.stop()
 
 

@@ -19,7 +19,7 @@ from .test_runtime_python import Python
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Page
 
 GOOD = small_models.perceptron(batch=3)
 X = np.sin(np.arange(3 * 64)).astype(np.float32).reshape(3, 64)
@@ -94,12 +94,8 @@ class Client(Python):
 
 
 @pytest.fixture(scope="module")
-def module_client(site: SiteServer, browser: Browser) -> Iterator[Client]:
-    context = browser.new_context()
-    page = context.new_page()
-    page.set_default_timeout(120_000)
-    yield Client(site, page)
-    context.close()
+def module_client(site: SiteServer, module_page: Page) -> Client:
+    return Client(site, module_page)
 
 
 @pytest.fixture

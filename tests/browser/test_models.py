@@ -10,9 +10,7 @@ import pytest
 from models import reference, registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
     from nnjit_build.server import SiteServer
 
@@ -84,12 +82,9 @@ class Client:
 
 
 @pytest.fixture(scope="module")
-def client(site: SiteServer, browser: Browser) -> Iterator[Client]:
-    context = browser.new_context()
-    page = context.new_page()
-    page.set_default_timeout(600_000)
-    yield Client(site, page)
-    context.close()
+def client(site: SiteServer, module_page: Page) -> Client:
+    module_page.set_default_timeout(600_000)
+    return Client(site, module_page)
 
 
 def assert_right(client: Client, name: str, **dims: int) -> None:

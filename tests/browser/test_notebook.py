@@ -13,7 +13,7 @@ from nnjit_build import demo_model, lab
 from nnjit_build.server import SiteServer
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Page
 
 pytestmark = pytest.mark.slow
 
@@ -25,18 +25,16 @@ CODE_CELLS = """jupyterapp.shell.currentWidget.context.model.toJSON().cells
 
 
 @pytest.fixture(scope="module")
-def outputs(browser: Browser, site: SiteServer) -> dict[str, list[dict[str, Any]]]:
+def outputs(module_page: Page, site: SiteServer) -> dict[str, list[dict[str, Any]]]:
     """The outputs of every code cell, by the cell's id, after one run of all of them."""
     lab.ensure()
-    context = browser.new_context()
-    page = context.new_page()
+    page = module_page
     page.set_default_timeout(300_000)
     page.goto(f"{site.url}/lab/lab/index.html?path=nnjit.ipynb")
     page.wait_for_function(NOTEBOOK_IS_OPEN)
     page.evaluate("jupyterapp.shell.currentWidget.sessionContext.ready")
     page.evaluate(RUN_ALL)
     cells = page.evaluate(CODE_CELLS)
-    context.close()
     return {cell["id"]: cell["outputs"] for cell in cells}
 
 

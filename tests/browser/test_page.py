@@ -14,9 +14,7 @@ from . import small_models
 from .page_actions import load, run_once, saved_output, upload_npy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
     from nnjit_build.server import SiteServer
 
@@ -24,14 +22,10 @@ X = np.random.default_rng(5).standard_normal((6, 64)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
-def page(browser: Browser, site: SiteServer) -> Iterator[Page]:
+def page(module_page: Page, site: SiteServer) -> Page:
     """The page, open for all tests of this module: Python starts once, and refusals must not harm what follows."""
-    context = browser.new_context()
-    page = context.new_page()
-    page.set_default_timeout(60_000)
-    page.goto(site.url)
-    yield page
-    context.close()
+    module_page.goto(site.url)
+    return module_page
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,7 @@ from . import small_models
 from .page_actions import load, run_once, saved_output
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
     from nnjit_build.server import SiteServer
 
@@ -82,14 +80,10 @@ def text_classifier(length: int | str) -> onnx.ModelProto:
 
 
 @pytest.fixture(scope="module")
-def page(browser: Browser, site: SiteServer) -> Iterator[Page]:
+def page(module_page: Page, site: SiteServer) -> Page:
     """The page, open for all tests of this module."""
-    context = browser.new_context()
-    page = context.new_page()
-    page.set_default_timeout(60_000)
-    page.goto(site.url)
-    yield page
-    context.close()
+    module_page.goto(site.url)
+    return module_page
 
 
 def published(site: SiteServer, folder: str, model: onnx.ModelProto, tokenizer: bool = True) -> str:

@@ -13,9 +13,7 @@ import pytest
 from nnjit.symbolic import ceildiv, evaluate, maximum, minimum, mod, to_json, var
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Page
 
     from nnjit_build.server import SiteServer
 
@@ -42,10 +40,8 @@ class Modules:
 
 
 @pytest.fixture(scope="module")
-def modules(site: SiteServer, browser: Browser) -> Iterator[Modules]:
-    context = browser.new_context()
-    yield Modules(site, context.new_page())
-    context.close()
+def modules(site: SiteServer, module_page: Page) -> Modules:
+    return Modules(site, module_page)
 
 
 def random_lifetimes(seed: int, count: int = 60) -> list[dict]:

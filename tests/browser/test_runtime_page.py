@@ -15,8 +15,6 @@ from nnjit_build.site import KERNELS, Site
 from . import small_models
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from playwright.sync_api import Browser, Page
 
 SETUP = """async (root) => {
@@ -54,12 +52,8 @@ class Client:
 
 
 @pytest.fixture(scope="module")
-def client(site: SiteServer, browser: Browser) -> Iterator[Client]:
-    context = browser.new_context()
-    page = context.new_page()
-    page.set_default_timeout(120_000)
-    yield Client(site, page)
-    context.close()
+def client(site: SiteServer, module_page: Page) -> Client:
+    return Client(site, module_page)
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,7 @@ from nnjit_build import wheel
 from . import small_models
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
     from nnjit_build.server import SiteServer
 
@@ -69,12 +67,8 @@ class Python:
 
 
 @pytest.fixture(scope="module")
-def python(site: SiteServer, browser: Browser) -> Iterator[Python]:
-    context = browser.new_context()
-    page = context.new_page()
-    page.set_default_timeout(120_000)
-    yield Python(site, page)
-    context.close()
+def python(site: SiteServer, module_page: Page) -> Python:
+    return Python(site, module_page)
 
 
 def wave(rows: int, width: int = 64) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +21,7 @@ from nnjit_build.server import SiteServer
 from .shaders import PAGE, STORED, TARGET, ShaderRunner
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Page
 
 FLOATS = np.array(
     [0.0, -0.0, 0.5, 1.5, 2.5, -0.5, -1.5, -2.5, 1e-3, -7.25, 3.9999, 123456.7, -1e20, 1e20, 8.5, -3.0],
@@ -38,10 +38,8 @@ BOOLS2 = np.array([0, 0, 1, 1, 1, 1, 0, 0, 1, 0, 1, 0, 1, 1, 0, 0], np.uint32)
 
 
 @pytest.fixture(scope="module")
-def gpu(browser: Browser, site: SiteServer) -> Iterator[ShaderRunner]:
-    context = browser.new_context()
-    yield ShaderRunner(context.new_page(), site.publish("shaders.html", PAGE))
-    context.close()
+def gpu(module_page: Page, site: SiteServer) -> ShaderRunner:
+    return ShaderRunner(module_page, site.publish("shaders.html", PAGE))
 
 
 def elementwise(

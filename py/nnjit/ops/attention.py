@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from .. import ir
 from ..graph.graph import Node
-from ..symbolic import IntExpr, floordiv, maximum, minimum
+from ..symbolic import IntExpr, floordiv, maximum, minimum, product
 from ..tensor.build import broadcast_at
 from ..tensor.tensor import Tensor
 from .contraction import contraction
@@ -70,8 +70,23 @@ def attend(
     softcap       c > 0: scores go through c · tanh(score / c) before the biases
     may_hide_all  whether some query may have no key at all; its result is then 0
     """
-    b, dtype = ctx.b, q.dtype
-    precise = "f64" if dtype == "f64" else "f32"
+    q = _by_group(ctx, q, k, v)
+    scores = _scores(ctx, q, k, scale, biases, softcap, may_hide_all)
+    result = contraction(
+        ctx.b,
+        (*q.shape[:-1], v.shape[3]),
+        (k.shape[2],),
+        lambda at, t: scores.weights.at(*at[:-1], t[0]),
+        lambda at, t: v.at(at[0], at[1], t[0], at[-1]),
+        q.dtype,
+        "attention",
+    )
+    heads = product(q.shape[1:-2])
+    return ctx.b.reshape(result, (q.shape[0], heads, q.shape[-2], v.shape[3])), scores
+
+
+def _by_group(ctx: Context, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """q [B, H, S, D] as [B, G, S, D] or [B, G, H / G, S, D]; the operands of `attend` are checked."""
     groups = k.shape[1]
     shared = floordiv(q.shape[1], groups)
     if not (ctx.env.eq(groups * shared, q.shape[1]) and ctx.env.eq(v.shape[1], groups)):
@@ -83,12 +98,24 @@ def attend(
             f"queries {ctx.extents(q)}, keys {ctx.extents(k)} and values {ctx.extents(v)} do not fit"
         )
     heads: tuple[Index, ...] = (groups,) if shared == 1 else (groups, shared)
-    nh = len(heads)
-    q = b.reshape(q, (q.shape[0], *heads, *q.shape[2:]))
-    shape = (*q.shape[:-1], k.shape[2])
-    product = contraction(
+    return ctx.b.reshape(q, (q.shape[0], *heads, *q.shape[2:]))
+
+
+def _scores(
+    ctx: Context,
+    q: Tensor,
+    k: Tensor,
+    scale: float | None,
+    biases: Sequence[Bias],
+    softcap: float,
+    may_hide_all: bool,
+) -> Scores:
+    """The scores of q [B, heads…, S, D] against k [B, G, T, D], at least in float32; the rest is as in `attend`."""
+    b = ctx.b
+    precise = "f64" if q.dtype == "f64" else "f32"
+    scaled: Tensor = contraction(
         b,
-        shape,
+        (*q.shape[:-1], k.shape[2]),
         (q.shape[-1],),
         lambda at, d: q.at(*at[:-1], d[0]),
         lambda at, d: k.at(at[0], at[1], at[-1], d[0]),
@@ -96,39 +123,24 @@ def attend(
         "scores",
     )
     factor = 1.0 / math.sqrt(ctx.env.fix(q.shape[-1])) if scale is None else scale
-
-    def head(at: Sequence[Index]) -> Index:
-        return at[1] if nh == 1 else at[1] * shared + at[2]
-
-    scaled = b.elementwise(lambda s: ir.mul(s, like(s, factor)), product, label="scores")
+    scaled = b.elementwise(lambda s: ir.mul(s, like(s, factor)), scaled, label="scores")
     capped = scaled
     if softcap > 0:
         capped = b.elementwise(
             lambda s: ir.mul(ir.unary("tanh", ir.div(s, like(s, softcap))), like(s, softcap)), scaled
         )
-    biased: Tensor = capped
+    biased = capped
     if biases:
 
         def with_biases(*at: Index) -> ir.Expr:
+            head = at[1] if len(at) == 4 else at[1] * q.shape[2] + at[2]
             score = capped.at(*at)
             for bias in biases:
-                score = bias(at[0], head(at), at[-2], at[-1], score)
+                score = bias(at[0], head, at[-2], at[-1], score)
             return score
 
-        biased = b.compute(shape, precise, with_biases, "mask")
-    weights = _softmax(ctx, biased, may_hide_all)
-    result = contraction(
-        b,
-        (*shape[:-1], v.shape[3]),
-        (k.shape[2],),
-        lambda at, t: weights.at(*at[:-1], t[0]),
-        lambda at, t: v.at(at[0], at[1], t[0], at[-1]),
-        dtype,
-        "attention",
-    )
-    merged = (q.shape[0], groups * shared)
-    scores = Scores(scaled, capped, biased, weights)
-    return b.reshape(result, (*merged, q.shape[-2], v.shape[3])), scores
+        biased = b.compute(capped.shape, precise, with_biases, "mask")
+    return Scores(scaled, capped, biased, _softmax(ctx, biased, may_hide_all))
 
 
 def _softmax(ctx: Context, x: Tensor, may_hide_all: bool) -> Tensor:

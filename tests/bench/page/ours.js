@@ -25,12 +25,8 @@ export async function start({ root, device, threads, tiny, without }) {
         resume: () => model.resumeTuning(),
         run: (/** @type {any} */ inputs) => model.runTimed(inputs),
         tune: (/** @type {number} */ seconds) => model.tune({ seconds }),
-        /** The text of all kernels. */
-        async code() {
-          const { kernels } = await model.report();
-          const names = kernels.flatMap((/** @type {{kernels: string[]}} */ unit) => unit.kernels);
-          return (await Promise.all(names.map((/** @type {string} */ name) => model.source(name)))).join("\n");
-        },
+        /** Milliseconds of the parts of loading. */
+        timings: async () => (await model.report()).timings,
         /** Milliseconds of all kernels of an inference. @param {number} repeat */
         async kernelMs(repeat) {
           await model.profile({ repeat });

@@ -22,7 +22,7 @@ import { encode, fetchTensors } from "./tensors.js";
 /** @typedef {{data: any, dims: readonly number[], type: string}} Output */
 /** @typedef {{run: (inputs: Record<string, Tensor>) => Promise<{outputs: Record<string, Output>, ms?: number}>,
  *   outputs?: (outputs: Record<string, Output>) => Record<string, Output>, tune?: (seconds: number) => Promise<any>,
- *   report?: () => Promise<any>, code?: () => Promise<string>, kernelMs?: (repeat: number) => Promise<number>, events?: {at: number, status: string}[], pause?: () => Promise<void>,
+ *   report?: () => Promise<any>, timings?: () => Promise<Record<string, number>>, kernelMs?: (repeat: number) => Promise<number>, events?: {at: number, status: string}[], pause?: () => Promise<void>,
  *   resume?: () => Promise<void>, dispose: () => unknown}} Session */
 /** @typedef {{create: (task: any) => Promise<Session>, facts?: () => Promise<any>}} Runtime */
 /** @typedef {{runtime: Runtime | null, session: Session | null, outputs: Record<string, Output>, inputs: Record<string, Tensor>}} Contestant */
@@ -146,7 +146,7 @@ const page = {
   },
 
   /**
-   * Milliseconds of the kernels of each of ours, by `repeat` profiles in turns.
+   * Milliseconds of the kernels of each of ours, by `repeat` profiles in turns that start with another one each time.
    * @param {string[]} names
    * @param {number} repeat
    */
@@ -154,14 +154,17 @@ const page = {
     /** @type {Record<string, (number | undefined)[]>} */
     const samples = Object.fromEntries(names.map((name) => [name, []]));
     for (let round = 0; round < repeat; round++) {
-      for (const name of names) samples[name].push(await sessionOf(name).kernelMs?.(1));
+      for (let turn = 0; turn < names.length; turn++) {
+        const name = names[(round + turn) % names.length];
+        samples[name].push(await sessionOf(name).kernelMs?.(1));
+      }
     }
     return samples;
   },
 
-  /** The emitted code of one of ours. @param {string} name */
-  async code(name) {
-    return await sessionOf(name).code?.();
+  /** Milliseconds of the parts of loading one of ours. @param {string} name */
+  async timings(name) {
+    return await sessionOf(name).timings?.();
   },
 
   /** Latencies while `name` tunes itself, beside `untuned`: see background.js. @param {string} name @param {string} untuned
