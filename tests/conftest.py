@@ -11,7 +11,7 @@ from nnjit_build.server import SiteServer
 from nnjit_build.site import prepare
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -67,12 +67,19 @@ def problems() -> list[str]:
 
 
 @pytest.fixture
-def page(browser: Browser, problems: list[str]) -> Iterator[Page]:
-    """An empty page with a cache of its own; its complaints are collected in the fixture `problems`."""
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """A browser's profile for the test's own pages: an empty cache, nothing remembered."""
     context = browser.new_context()
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext, problems: list[str]) -> Iterator[Page]:
+    """An empty page of the test's own; its complaints are collected in the fixture `problems`."""
     page = context.new_page()
     page.set_default_timeout(120_000)
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     yield page
-    context.close()
+    page.close()

@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--input", action="append", default=[], metavar="NAME=FILE.npy", help="may be repeated; else made up")
     add("--dim", action="append", default=[], metavar="NAME=VALUE", help="of inputs that are made up; else 1")
     add("--device", choices=["auto", "wasm", "webgpu"], default="auto")
-    add("--threads", type=int, metavar="N", help="of the CPU (default: what the machine has; --ablation: 1)")
+    add("--threads", type=int, metavar="N", help="of the CPU (default: what the machine has)")
     add("--tune", type=float, default=0, metavar="SECONDS", help="tune for so long (default: not at all)")
     add("--out", type=Path, metavar="DIR", help="write each output there as .npy")
     add("--json", type=Path, metavar="FILE", help="write the report there (default: standard output)")

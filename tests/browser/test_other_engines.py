@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", ["firefox", "webkit"])
-def test_gives_the_answers_of_onnxruntime(site: SiteServer, tmp_path: Path, name: str, threads: int) -> None:
+def test_gives_the_answers_of_onnxruntime(site: SiteServer, tmp_path: Path, name: str) -> None:
     model = tmp_path / demo_model.FILE_NAME
     model.write_bytes(demo_model.build())
     case = whole_model(f"{model}@batch=37")
@@ -31,9 +30,12 @@ def test_gives_the_answers_of_onnxruntime(site: SiteServer, tmp_path: Path, name
             engine = stack.enter_context(launch(name))
         except NoEngine as problem:
             pytest.skip(str(problem))
-        arena = Arena(engine, site, [], "wasm", threads)
+        arena = Arena(engine, site, [], "wasm", threads=2)
         stack.callback(arena.close)
-        ours = Match(arena, case).play(repeat=2, tune_seconds=1)[OURS]
-    assert ours.problem is None
-    assert ours.facts["device"]["threads"] == threads
-    assert len(ours.samples) == 2
+        arena.join("one thread", {"threads": 1})
+        match = Match(arena, case)
+        for contestant, threads in ((OURS, 2), ("one thread", 1)):
+            match.load(contestant)
+            match.tune(contestant, seconds=1)
+            assert match.results[contestant].problem is None
+            assert arena.call("facts", contestant)["device"]["threads"] == threads

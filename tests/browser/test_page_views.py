@@ -6,7 +6,8 @@ import json
 import re
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,24 +21,43 @@ from nnjit_build.site import Site
 from .page_actions import fact, load, run_once, saved_output, upload_npy
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, BrowserContext, Page
 
 FAKE = (Path(__file__).parent / "fake_runtime.js").read_text(encoding="utf-8")
 Open = Callable[[str], "Page"]
 
 
-def use_fake_runtime(page: Page) -> None:
-    page.route("**/runtime/nnjit.js", lambda route: route.fulfill(body=FAKE, content_type="text/javascript"))
+@contextmanager
+def faked(site: Site, *, isolated: bool = True) -> Iterator[SiteServer]:
+    """The site with the stand-in in the runtime's place."""
+    server = SiteServer(site, isolated=isolated)
+    server.published["runtime/nnjit.js"] = FAKE.encode()
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def fake_site(site: SiteServer) -> Iterator[SiteServer]:
+    with faked(site.site) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """One cache for all tests of this module: the page keeps nothing else in a browser."""
+    made = browser.new_context()
+    yield made
+    made.close()
 
 
 @pytest.fixture
-def open_page(page: Page, site: SiteServer) -> Open:
+def open_page(page: Page, fake_site: SiteServer) -> Open:
     """Opens the page with the given query."""
-    use_fake_runtime(page)
     page.set_default_timeout(30_000)
 
     def opened(query: str) -> Page:
-        page.goto(f"{site.url}/{query}")
+        page.goto(f"{fake_site.url}/{query}")
         return page
 
     return opened
@@ -410,11 +430,12 @@ def test_everything_works_with_the_keyboard_alone(open_page: Open) -> None:
 
 
 @pytest.mark.parametrize("width", [320, 390, 768])
-def test_a_narrow_screen_needs_no_sideways_scrolling(browser: Browser, site: SiteServer, width: int) -> None:
+def test_a_narrow_screen_needs_no_sideways_scrolling(
+    browser: Browser, fake_site: SiteServer, width: int
+) -> None:
     context = browser.new_context(viewport={"width": width, "height": 800}, has_touch=True)
     page = context.new_page()
-    use_fake_runtime(page)
-    page.goto(f"{site.url}/?model=fake:transformer&autoload=1")
+    page.goto(f"{fake_site.url}/?model=fake:transformer&autoload=1")
     run_once(page)
     page.locator("table.kernels tbody button").first.click()
     expect(page.locator("#kernel-detail pre")).to_contain_text("module")
@@ -423,11 +444,10 @@ def test_a_narrow_screen_needs_no_sideways_scrolling(browser: Browser, site: Sit
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_has_enough_contrast(browser: Browser, site: SiteServer, scheme: str) -> None:
+def test_text_has_enough_contrast(browser: Browser, fake_site: SiteServer, scheme: str) -> None:
     context = browser.new_context(color_scheme=scheme)  # type: ignore[arg-type]
     page = context.new_page()
-    use_fake_runtime(page)
-    page.goto(f"{site.url}/?model=fake:error/fetch&autoload=1")
+    page.goto(f"{fake_site.url}/?model=fake:error/fetch&autoload=1")
     expect(page.get_by_role("alert")).to_be_visible()
     pairs = [
         ("--ink", "--paper"),
@@ -458,18 +478,13 @@ def contrast(page: Page, ink: str, paper: str) -> float:
 
 
 def test_without_isolation_the_page_says_that_there_is_one_thread(browser: Browser) -> None:
-    host = SiteServer(Site(), isolated=False)
-    host.start()
     context = browser.new_context(service_workers="block")
-    try:
+    with faked(Site(), isolated=False) as host:
         page = context.new_page()
-        use_fake_runtime(page)
         page.goto(host.url)
         expect(page.get_by_label("About this device")).to_contain_text("Threads are unavailable")
         expect(page.get_by_label("Threads")).to_be_disabled()
-    finally:
         context.close()
-        host.stop()
 
 
 def test_without_webgpu_the_page_says_so(open_page: Open, page: Page) -> None:
