@@ -9,6 +9,8 @@ import numpy as np
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from unit.plan_interpreter import Machine, Model
+from unit.tensor_programs import convolution
 from unit.test_wasm_conformance import WasmMachine
 from unit.wasm_engine import RELAXED
 
@@ -16,6 +18,7 @@ from nnjit.codegen_passes import NAMES, Passes
 from nnjit.compiler import CompiledPlan, InputSpec, compile_model
 from nnjit.onnx.protobuf import BytesSource
 from nnjit.onnx.reader import read_model
+from nnjit.tensor.interpret import interpret
 
 RNG = np.random.default_rng(5)
 X = RNG.standard_normal((1, 6, 11, 13)).astype(np.float32)
@@ -94,6 +97,17 @@ def test_without_a_pass_the_code_is_another_and_the_answers_are_right(name: str)
     expected = onnxruntime.InferenceSession(model()).run(None, {"x": X, "a": A})
     for found, wanted in zip(machine.run({"x": X, "a": A}), expected, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["vectors", "register_tiles"])
+def test_without_its_tiles_a_convolution_goes_without_winograd_s_method(name: str) -> None:
+    m = Model(5)
+    out = convolution(m, 64, 16, 3, (10, 12))
+    assert any(unit.schedule.winograd for unit in m.compile([out], RELAXED).units)
+    plan = m.compile([out], replace(RELAXED, passes=Passes.without([name])))
+    np.testing.assert_allclose(
+        Machine(plan).run(m.arrays)[0], interpret([out], m.arrays)[0], rtol=1e-4, atol=1e-4
+    )
 
 
 def test_an_unknown_pass_is_refused() -> None:
