@@ -143,12 +143,15 @@ def prepare(live: bool = True) -> Site:
 
 
 def _examples(cached: bool = True) -> bytes:
-    """The models that the page offers to try; URLs relative to this list."""
+    """The models that the page offers to try; URLs relative to this list; `beside`: the JSON files there."""
     size = len(demo_model.build())
-    entries = [{"title": "Classifier", "url": demo_model.FILE_NAME, "bytes": size, "note": demo_model.NOTE}]
+    entries: list[dict[str, object]] = [
+        {"title": "Classifier", "url": demo_model.FILE_NAME, "bytes": size, "note": demo_model.NOTE}
+    ]
     if cached:
         files = sorted(MODELS.glob("*.onnx"))
         entries += [
             {"title": path.stem, "url": path.name, "bytes": path.stat().st_size, "note": ""} for path in files
         ]
-    return json.dumps(entries).encode()
+    beside = sorted(path.name for path in MODELS.glob("*.json")) if cached else []
+    return json.dumps([entry | {"beside": beside} for entry in entries]).encode()

@@ -11,6 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from playwright.sync_api import expect
 
+from nnjit_build import demo_model
+
 from . import small_models
 from .page_actions import load, run_once, saved_output
 
@@ -132,6 +134,17 @@ def test_scores_are_shown_while_the_names_of_classes_do_not_come(page: Page, sit
     run_once(page)
     expect(page.get_by_label("Output logits").locator("tbody tr")).to_have_count(len(CLASSES))
     expect(page.get_by_label("Output logits")).not_to_contain_text("Name")
+
+
+def test_what_the_site_knows_is_not_beside_a_model_is_not_asked_for(page: Page, site: SiteServer) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    load(page, f"{site.url}/models/{demo_model.FILE_NAME}", "CPU")
+    run_once(page)
+    expect(page.get_by_label("Output probabilities").locator("tbody tr").first).to_be_visible()
+    page.wait_for_timeout(200)
+    assert f"{site.url}/models/{demo_model.FILE_NAME}" in asked
+    assert not [url for url in asked if url.endswith("config.json")]
 
 
 def test_a_text_shorter_than_a_fixed_length_is_padded_and_masked(page: Page, site: SiteServer) -> None:

@@ -1,6 +1,7 @@
 /**
  * What published models have beside them, as Hugging Face lays it out: a tokeniser (tokenizer.json, tokenizer_config.json) and
- * the names of classes (`id2label` in config.json). Fetched when first asked for; a model without them loses nothing.
+ * the names of classes (`id2label` in config.json). Fetched when first asked for; a model without them loses nothing. Where the
+ * site knows what lies beside a model, nothing else is asked for: each vain request would be an error in the console.
  */
 
 /**
@@ -27,10 +28,12 @@ export class Companions {
   /**
    * @param {string | File} source of the model
    * @param {File[]} files chosen with it
+   * @param {() => string[] | null} [listed] names of all JSON files beside the model; null where nobody knows
    */
-  constructor(source, files) {
+  constructor(source, files, listed = () => null) {
     this.source = source;
     this.files = files;
+    this.listed = listed;
   }
 
   /**
@@ -115,7 +118,7 @@ export class Companions {
       return file ? readJson(file) : null;
     }
     const address = new URL(this.source, location.href);
-    if (!address.protocol.startsWith("http")) return null;
+    if (!address.protocol.startsWith("http") || this.listed()?.includes(name) === false) return null;
     const folders = /\/onnx\/[^/]*$/.test(address.pathname) ? ["../", "./"] : ["./"];
     for (const folder of folders) {
       const beside = new URL(folder + name, address);

@@ -108,7 +108,7 @@ async function loadModel(request) {
     }
     closeModel();
     model = loaded;
-    companions = new Companions(request.source, request.companions);
+    companions = new Companions(request.source, request.companions, () => form.beside(request.source));
     form.remember(request);
     openModel(loaded, nameOf(request), companions);
     progress.finish("done", "The model is loaded.");

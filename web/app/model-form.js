@@ -5,12 +5,14 @@ import * as format from "./format.js";
 
 /**
  * @typedef {{ source: string | File, companions: File[], device: "auto" | "wasm" | "webgpu", threads: number | undefined }} LoadRequest
- * @typedef {{ title: string, url: string, bytes?: number, note?: string }} Example
+ * @typedef {{ title: string, url: string, bytes?: number, note?: string, beside?: string[] }} Example
  */
 
 export class ModelForm {
   /** Chosen or dropped files: the model first, then the files with its weights. @type {File[]} */
   #files = [];
+  /** @type {Example[]} */
+  #examples = [];
 
   /**
    * @param {{ load: (request: LoadRequest) => void, stop: () => void, takePicture: (file: File) => boolean }} actions
@@ -54,6 +56,7 @@ export class ModelForm {
 
   /** @param {Example[]} examples */
   showExamples(examples) {
+    this.#examples = examples;
     byId("examples", HTMLElement).hidden = examples.length === 0;
     const select = byId("example", HTMLSelectElement);
     select.replaceChildren(
@@ -67,6 +70,16 @@ export class ModelForm {
       this.#choose([]);
       this.url.value = select.value;
     });
+  }
+
+  /**
+   * The JSON files beside one of the examples; null for another model.
+   * @param {string | File} source
+   */
+  beside(source) {
+    if (typeof source !== "string") return null;
+    const { href } = new URL(source, location.href);
+    return this.#examples.find(({ url }) => url === href)?.beside ?? null;
   }
 
   /**

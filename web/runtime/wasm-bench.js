@@ -15,6 +15,7 @@ import { boundaryOf, replaceUnit, touched, written } from "./plan-edit.js";
 import { touchStep } from "./program.js";
 import { ProgramBuilder } from "./program-builder.js";
 import { firstInputs } from "./seeded-inputs.js";
+import { instantiate } from "./wasm-kernels.js";
 import { sizeOf } from "./wasm-persistent.js";
 
 /** @typedef {import("./wasm-device.js").WasmDevice} WasmDevice */
@@ -175,7 +176,7 @@ export class Bench {
     const { device, loaded } = this;
     const plan = replaceUnit(loaded.plan, this.unit, candidate, loaded.blobs.length);
     const blobs = [...loaded.blobs, ...candidate.blobs];
-    const slots = await device.instantiate(plan, blobs, loaded.plan.kernels.length);
+    const slots = await instantiate(device.pool, plan, blobs, loaded.plan.kernels.length);
     const specs = new Map(plan.buffers.map((buffer) => [buffer.id, buffer]));
     return new Rival(this, { ...loaded, plan, blobs, specs, slots: [...loaded.slots, ...slots] }, slots);
   }

@@ -10,16 +10,18 @@ import { canWait } from "./lane.js";
 import { OutputBuffers } from "./output-buffers.js";
 import { alignUp } from "./placement.js";
 import { replaceUnit } from "./plan-edit.js";
-import { MAX_THREADS, StepTrap } from "./program.js";
+import { StepTrap } from "./program.js";
 import { Quarantine } from "./quarantine.js";
-import { ThreadPool } from "./thread-pool.js";
 import { bindPlan } from "./wasm-binding.js";
-import { canShareMemory, defaultThreads, hasRelaxedSimd } from "./wasm-features.js";
+import { canShareMemory, hasRelaxedSimd } from "./wasm-features.js";
+import { instantiate, releaseUnused } from "./wasm-kernels.js";
 import { measure, profile } from "./wasm-measure.js";
 import { microbench } from "./wasm-microbench.js";
-import { WasmMemory } from "./wasm-memory.js";
 import { PersistentStore } from "./wasm-persistent.js";
+import { startThreads } from "./wasm-threads.js";
 
+/** @typedef {import("./thread-pool.js").ThreadPool} ThreadPool */
+/** @typedef {import("./wasm-memory.js").WasmMemory} WasmMemory */
 /** @typedef {import("./types.js").Plan} Plan */
 /** @typedef {import("./types.js").BufferSpec} BufferSpec */
 /** @typedef {import("./types.js").Environment} Environment */
@@ -33,7 +35,7 @@ import { PersistentStore } from "./wasm-persistent.js";
  * @property {number} id
  * @property {Plan} plan
  * @property {Uint8Array[]} blobs of those that init steps of later replacements may need, constants only
- * @property {number[]} slots function of each kernel, NO_SLOT for one that was swapped out
+ * @property {number[]} slots function of each kernel: see wasm-kernels.js
  * @property {Map<Id, BufferSpec>} specs
  * @property {Map<Id, string>} keys of the persistent blocks that inferences use
  * @property {Map<string, Binding>} bindings
@@ -78,33 +80,12 @@ export class WasmDevice {
    * @throws {DeviceError}
    */
   static async open({ threads, poolUrl, quarantineUrl }) {
-    const notes = [];
-    // Shared with the clients, too: see lane.js.
-    const isolated = canShareMemory();
-    let wanted = Math.min(MAX_THREADS, Math.max(1, Math.floor(threads ?? defaultThreads())));
-    if (wanted > 1 && !isolated) {
-      wanted = 1;
-      notes.push(
-        "The page is not cross-origin isolated, so there is one thread: serve it with the headers " +
-          "Cross-Origin-Opener-Policy: same-origin and Cross-Origin-Embedder-Policy: require-corp.",
-      );
-    }
-    let memory = new WasmMemory(isolated, wanted);
-    let pool = new ThreadPool(memory);
-    if (wanted > 1) {
-      try {
-        await pool.start(wanted, poolUrl);
-      } catch (error) {
-        notes.push(`Threads did not start, so there is one: ${error instanceof Error ? error.message : error}`);
-        memory = new WasmMemory(isolated, 1);
-        pool = new ThreadPool(memory);
-      }
-    }
+    const { memory, pool, notes } = await startThreads(threads, poolUrl);
     /** @type {import("./types.js").Facts} */
     const facts = {
       device: "wasm",
       threads: pool.threads,
-      isolated,
+      isolated: canShareMemory(),
       relaxedSimd: hasRelaxedSimd(),
       hardwareConcurrency: navigator.hardwareConcurrency || 1,
       browser: navigator.userAgent,
@@ -136,7 +117,7 @@ export class WasmDevice {
       id: this.nextPlan,
       plan,
       blobs,
-      slots: await this.instantiate(plan, blobs, 0),
+      slots: await instantiate(this.pool, plan, blobs, 0),
       specs: new Map(plan.buffers.map((buffer) => [buffer.id, buffer])),
       keys: new Map(),
       bindings: new Map(),
@@ -154,30 +135,6 @@ export class WasmDevice {
     this.disturbances += 1;
     this.plans.set(loaded.id, loaded);
     return { plan: loaded.id, compileMs: compiled - start, initMs: performance.now() - compiled };
-  }
-
-  /**
-   * Compile the modules of kernels `first` and on, on every thread.
-   * @param {Plan} plan
-   * @param {Uint8Array[]} blobs
-   * @param {number} first
-   * @returns {Promise<number[]>} slot of each of these kernels
-   */
-  async instantiate(plan, blobs, first) {
-    const kernels = plan.kernels.slice(first);
-    const used = [...new Set(kernels.map((kernel) => /** @type {number} */ (kernel.module)))];
-    const modules = await Promise.all(
-      used.map(async (module) => ({
-        module: await WebAssembly.compile(/** @type {Uint8Array<ArrayBuffer>} */ (blobs[plan.modules[module]])),
-        names: kernels.filter((kernel) => kernel.module === module).map((kernel) => kernel.export ?? kernel.name),
-      })),
-    );
-    const slots = await this.pool.add(modules);
-    const next = used.map(() => 0);
-    return kernels.map((kernel) => {
-      const at = used.indexOf(/** @type {number} */ (kernel.module));
-      return slots[at][next[at]++];
-    });
   }
 
   /**
@@ -397,7 +354,7 @@ export class WasmDevice {
       ...old,
       plan,
       blobs,
-      slots: [...old.slots, ...(await this.instantiate(plan, blobs, old.plan.kernels.length))],
+      slots: [...old.slots, ...(await instantiate(this.pool, plan, blobs, old.plan.kernels.length))],
       specs: new Map(plan.buffers.map((buffer) => [buffer.id, buffer])),
       keys: new Map(),
       bindings: new Map(),
@@ -409,23 +366,10 @@ export class WasmDevice {
       throw error;
     }
     this.store.release(old.keys.values());
-    this.releaseUnused(loaded);
+    releaseUnused(this.pool, loaded);
     this.disturbances += 1;
     this.plans.set(id, loaded);
     return { initMs: performance.now() - start };
-  }
-
-  /**
-   * Forget the functions of kernels that no unit of a plan calls any more.
-   * @param {LoadedPlan} loaded
-   */
-  releaseUnused({ plan, slots }) {
-    const used = new Set(plan.units.flatMap(({ init, steps }) => [...init, ...steps].map(({ kernel }) => kernel)));
-    slots.forEach((slot, kernel) => {
-      if (slot === NO_SLOT || used.has(kernel)) return;
-      this.pool.release([slot]);
-      slots[kernel] = NO_SLOT;
-    });
   }
 
   /**
@@ -469,9 +413,6 @@ function laneHost(memory) {
 
 /** Placements that a plan keeps: a chat grows its sequence by one a step, and none of them comes back. */
 const MAX_BINDINGS = 64;
-
-/** In place of the slot of a kernel that was forgotten. */
-const NO_SLOT = -1;
 
 /**
  * @param {unknown} error

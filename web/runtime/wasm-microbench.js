@@ -7,6 +7,7 @@ import { alignUp, SLACK } from "./placement.js";
 import { HEADER, PARALLEL } from "./program.js";
 import { ProgramBuilder } from "./program-builder.js";
 import { sample, warmUp } from "./timing.js";
+import { instantiate } from "./wasm-kernels.js";
 
 /** @typedef {import("./wasm-device.js").WasmDevice} WasmDevice */
 /** @typedef {import("./types.js").Probe} Probe */
@@ -24,7 +25,7 @@ const PROGRAM_BYTES = 4096;
  * @returns {Promise<(number | null)[]>} milliseconds of one execution of each experiment, the least of several
  */
 export async function microbench(device, probe, pause) {
-  const slots = await device.instantiate(/** @type {any} */ (probe), probe.blobs, 0);
+  const slots = await instantiate(device.pool, /** @type {any} */ (probe), probe.blobs, 0);
   const ground = new Ground(device, probe.bytes, pause);
   /** @type {(number | null)[]} */
   const times = [];
