@@ -101,7 +101,7 @@ _BENCH_MODES = {
     "headline": "models and operators: up to how many times faster than each peer, and than untuned, within 30 s; "
     "with no MODEL some of each, in less than 9 minutes; '*' and the names of models for more",
     "ablation": "each pass of the code generator left out: kernel speed, Python's and the browser's time to compile; "
-    "with no MODEL what tells the most about each pass, in less than 4 minutes",
+    "with no MODEL what tells the most about each pass, in less than 4 minutes; names of passes: only these",
     "stages": "from the load call to the first output: milliseconds of each stage of ours, the median of 5 loads",
     "visits": "a first visit, tuned to the end, and a second one: from opening the page to the first output",
     "space": "measure all schedules of kernels and a sample of a far larger space; MODEL: operators or models",

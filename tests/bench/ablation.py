@@ -30,6 +30,7 @@ TELLING = {
         "packing", "register_tiles", "vectors", "reading_ahead", "relaxed_simd", "hoisting", "pointers", "immediates",
         "splat_loads",
     ),
+    "matmul-384x3072x768": ("reading_ahead",),
     "matmul-197x197x197": ("packing", "reading_ahead", "pointers"),
     "matmul-7x768x3072": ("packing", "streaming", "splat_loads"),
     "conv-3x3-64-64-56": ("register_tiles", "constants", "immediates", "sharing"),
@@ -66,19 +67,23 @@ _NAME_WIDTH = max(map(len, (*NAMES, _AGAIN)))
 
 
 def ablation(session: BenchSession) -> None:
-    """A row for each case and pass, where leaving it out changes the code; then the means over the cases of each pass.
+    """A row for each case and pass, then the means over the cases of each pass.
 
     Without arguments TELLING says which passes each case is asked about; cases that are named are asked about all.
+    Passes may be named as well: then only those are left out.
     """
-    chosen = session.options.models
-    models, operators = named_cases(chosen or tuple(TELLING))
+    named = session.options.models
+    passes = [name for name in NAMES if name in named] or NAMES
+    chosen = [name for name in named if name not in NAMES]
+    telling = {case: [name for name in asked if name in passes] for case, asked in TELLING.items()}
+    models, operators = named_cases(chosen or [case for case, asked in telling.items() if asked])
     cases = (*operators, *models)
-    asked = {case.title: NAMES if chosen else TELLING[case.title] for case in cases}
+    asked = {case.title: passes if chosen else telling[case.title] for case in cases}
     width = max(len(case.title) for case in cases)
     print(heading(COLUMNS, width, "without", _NAME_WIDTH), flush=True)
     with session.arena() as arena:
         arena.join(_AGAIN, {})
-        for name in NAMES:
+        for name in passes:
             arena.join(name, {"without": [name]})
         for case in cases:
             for row in _rows(arena, case, asked[case.title], session.options.tune, session.options.repeat):
