@@ -111,6 +111,7 @@ async function loadModel(request) {
     companions = new Companions(request.source, request.companions, () => form.beside(request.source));
     form.remember(request);
     openModel(loaded, nameOf(request), companions);
+    if (loaded.python === "off") progress.skip();
     progress.finish("done", "The model is loaded.");
   } catch (error) {
     if (controller.signal.aborted) {

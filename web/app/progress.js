@@ -103,6 +103,7 @@ export class Progress {
       for (const other of [...this.#underWay]) if (other !== "first-run") this.#end(other, "done");
     }
     this.#underWay.add(name);
+    stage.item.hidden = false;
     stage.started = performance.now();
     stage.item.dataset["state"] = "current";
     stage.item.setAttribute("aria-current", "step");
@@ -124,6 +125,12 @@ export class Progress {
     stage.item.dataset["state"] = state;
     stage.item.removeAttribute("aria-current");
     stage.bar.hidden = true;
+  }
+
+  /** The model is loaded: what has not begun was not needed, but for the first run. */
+  skip() {
+    for (const [name, { item }] of this.#stages)
+      if (name !== "first-run" && item.dataset["state"] === "waiting") item.hidden = true;
   }
 
   #tick() {
