@@ -264,7 +264,7 @@ def test_what_depends_on_weights_alone_runs_in_init_only() -> None:
             )
 
 
-@pytest.mark.parametrize("widths", [(48, 72, 136, 64), (37, 50, 83, 29)], ids=["whole tiles", "tails"])
+@pytest.mark.parametrize("widths", [(48, 80, 144, 64), (37, 141, 157, 125)], ids=["whole tiles", "tails"])
 @TARGETS
 def test_operands_of_many_sizes_are_packed_by_one_kernel(target: Target, widths: tuple[int, ...]) -> None:
     net = Net()
