@@ -421,7 +421,7 @@ onmessage = ({ data: { memory, at, thread, threads, tasks, rounds, trap } }) => 
     postMessage(outcome);
   } else {
     postMessage("ready");
-    help(control, 0, () => new Int32Array(memory), [count, check], thread, threads);
+    help(control, 0, 0, () => new Int32Array(memory), [count, check], thread, threads);
   }
 };
 """
@@ -499,3 +499,53 @@ def test_new_kernels_run_every_task_once_in_many_calls(site: SiteServer, page: P
     for tasks, parts in zip((1000, 3, 1), calls[1:], strict=True):
         assert [i for low, high in parts for i in range(low, high)] == list(range(tasks))
     assert len(calls[1]) > 20
+
+
+LATE = """
+import { announceLetter, CONTROL, CONTROL_BYTES, help, lead } from "/runtime/program.js";
+const memory = new SharedArrayBuffer(CONTROL_BYTES + 65536);
+const control = new Int32Array(memory);
+const program = new Int32Array(memory, CONTROL_BYTES, 7);
+const calls = { step: 0, stray: 0 };
+const functions = [() => calls.step++, () => calls.stray++];
+program.set([1, 0, 0, 8, 0, 4, 0]);
+lead(control, 2, program, functions, 1, false);
+const before = Atomics.load(control, CONTROL.SEQUENCE) - 1;
+const mail = () => announceLetter(control);
+onmessage = ({ data: late }) => {
+  // What the helper does between reading that there is a step and taking a part of it.
+  const held = () => {
+    if (late === "record") program.set([1, 1, 0, 4096, 0, 127, 0]);
+    mail();
+    return new Int32Array(memory);
+  };
+  if (late === "letter") mail(), lead(control, 2, program, functions, 1, false);
+  help(control, before, 0, held, functions, 1, 2);
+  postMessage([calls.step, calls.stray]);
+};
+"""
+
+RUN_LATE = """async ([url, late]) => {
+  const worker = new Worker(url, { type: "module" });
+  const answer = new Promise((resolve) => { worker.onmessage = ({ data }) => resolve(data); });
+  worker.postMessage(late);
+  const hung = new Promise((resolve) => setTimeout(resolve, 5000, "hung"));
+  const outcome = await Promise.race([answer, hung]);
+  worker.terminate();
+  return outcome;
+}"""
+
+
+def test_a_thread_held_up_while_a_step_ended_takes_nothing_of_what_lies_there_then(
+    site: SiteServer, page: Page
+) -> None:
+    page.goto(site.publish("empty.html", b"<!doctype html><title>test</title>"))
+    url = site.publish("late.js", LATE.encode())
+    # The leader alone called the step for each of its eight parts.
+    assert page.evaluate(RUN_LATE, [url, "record"]) == [8, 0]
+
+
+def test_a_thread_that_looks_late_still_finds_that_a_message_waits(site: SiteServer, page: Page) -> None:
+    page.goto(site.publish("empty.html", b"<!doctype html><title>test</title>"))
+    url = site.publish("late.js", LATE.encode())
+    assert page.evaluate(RUN_LATE, [url, "letter"]) == [16, 0]

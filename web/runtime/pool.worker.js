@@ -14,6 +14,7 @@ let words;
 let thread = 0;
 let threads = 1;
 let seen = 0;
+let letters = 0;
 /** @type {Function[]} */
 const functions = [NOTHING];
 
@@ -24,14 +25,17 @@ const functions = [NOTHING];
 
 self.onmessage = (/** @type {MessageEvent<StartMessage | ModulesMessage>} */ { data }) => {
   try {
-    if ("memory" in data) start(data);
-    else for (const entry of data.modules) instantiate(entry);
+    if ("memory" in data) {
+      start(data);
+    } else {
+      letters = (letters + 1) | 0;
+      for (const entry of data.modules) instantiate(entry);
+    }
     self.postMessage({ ready: true });
   } catch (error) {
     self.postMessage({ ready: false, message: String(error) });
   }
-  // The first message comes before any publication, so none can be missed between it and the loop.
-  seen = help(control, seen, wordsUpTo, functions, thread, threads);
+  seen = help(control, seen, letters, wordsUpTo, functions, thread, threads);
 };
 
 /** @param {StartMessage} message */

@@ -10,9 +10,10 @@
  * and goes on when all parts are done. It waits for no thread that has taken nothing: one that sleeps, or that the
  * system gives to somebody else, costs nothing but its help.
  *
- * A thread takes a part by counting up the claim word of the part's owner with a compare-and-exchange. The word carries
- * the number of the step, so that a thread which slept over the end of a step takes nothing of another one. As long as
- * a part is taken and not done, the step stays published and its record stays where it is.
+ * A thread takes a part by counting down the claim word of the part's owner with a compare-and-exchange. The word carries
+ * the number of the step and the parts that are left, and nothing else decides whether one may be taken: a thread that
+ * was held up while the step ended finds none left, whatever lies by then where the record was. As long as a part is
+ * taken and not done, the step stays published and its record stays where it is: it is read after taking, never before.
  */
 
 export const SINGLE = 0;
@@ -28,8 +29,10 @@ export const MAX_THREADS = 96;
 export const CONTROL = {
   /** Number of the latest publication; notified. */
   SEQUENCE: 0,
-  /** Word in the memory at which the published record lies, READY or YIELD. */
+  /** Word in the memory at which the published record lies, or READY. */
   POSITION: 1,
+  /** Letters announced so far: messages for which the other threads must go back to their event loops. */
+  LETTERS: 2,
   /** Threads that sleep until the next publication. */
   SLEEPING: 16,
   /** Parts of the published step that threads other than the leader have done; notified when the leader sleeps. */
@@ -63,10 +66,8 @@ export function scratchOf(thread) {
 
 /** Published before a program: a step follows soon. */
 const READY = -1;
-/** Published to send the threads back to their event loops, where a message waits. */
-const YIELD = -2;
 
-/** Low bits of a claim word count the parts taken, the others are those of the step's sequence number. */
+/** Low bits of a claim word count the parts left, the others are those of the step's sequence number. */
 const PART_BITS = 7;
 const PART_MASK = (1 << PART_BITS) - 1;
 
@@ -181,14 +182,17 @@ export function lead(control, threads, program, functions, repeat, fresh) {
       }
       if (fresh) program[at + 5] = FRESH_PARTS;
       const claim = ((Atomics.load(control, CONTROL.SEQUENCE) + 1) | 0) << PART_BITS;
+      let parts = 0;
       for (let thread = 0; thread < threads; thread++) {
-        Atomics.store(control, CONTROL.CLAIM + CLAIM_STRIDE * thread, claim);
+        const { count } = division(program, at, thread, threads);
+        Atomics.store(control, CONTROL.CLAIM + CLAIM_STRIDE * thread, claim | count);
+        parts += count;
       }
       Atomics.store(control, CONTROL.DONE, 0);
       // A step that is not worth more than a part may not be worth waking anybody.
       publish(control, position + at, program[at + 5] > 1);
       const { done, trap } = share(control, claim, program, at, functions, 0, threads);
-      awaitOthers(control, countParts(program, at, threads) - done);
+      awaitOthers(control, parts - done);
       if (trap) throw trap;
       const failed = Atomics.load(control, CONTROL.FAILED_STEP);
       if (failed) throw new StepTrap(failed - 1, "trapped on a pool thread");
@@ -197,17 +201,18 @@ export function lead(control, threads, program, functions, repeat, fresh) {
 }
 
 /**
- * Help the leader until it publishes YIELD.
+ * Help the leader until a letter is on its way.
  * @param {Int32Array} control
  * @param {number} seen latest publication that this thread has dealt with
+ * @param {number} letters that this thread has had
  * @param {(word: number) => Int32Array} memory all words of it, at least up to the given one
  * @param {Function[]} functions
  * @param {number} thread
  * @param {number} threads
  * @returns {number} the publication to go on from
  */
-export function help(control, seen, memory, functions, thread, threads) {
-  for (;;) {
+export function help(control, seen, letters, memory, functions, thread, threads) {
+  while (Atomics.load(control, CONTROL.LETTERS) === letters) {
     for (let i = 0; i < SPINS && Atomics.load(control, CONTROL.SEQUENCE) === seen; i++) relax();
     if (Atomics.load(control, CONTROL.SEQUENCE) === seen) {
       // It counts itself before it checks the sequence a last time, so no publication is missed.
@@ -218,9 +223,8 @@ export function help(control, seen, memory, functions, thread, threads) {
     }
     seen = Atomics.load(control, CONTROL.SEQUENCE);
     const position = Atomics.load(control, CONTROL.POSITION);
-    if (position === YIELD) return seen;
-    if (position < 0) continue;
-    // Header and arguments: what lies there may be stale, but is used only once a part is taken.
+    if (position === READY) continue;
+    // Header and arguments.
     const program = memory(position + HEADER + LONGEST_ARGUMENTS);
     const { done, trap } = share(control, seen << PART_BITS, program, position, functions, thread, threads);
     if (trap) Atomics.compareExchange(control, CONTROL.FAILED_STEP, 0, trap.step + 1);
@@ -229,14 +233,17 @@ export function help(control, seen, memory, functions, thread, threads) {
       if (Atomics.load(control, CONTROL.LEADER_SLEEPS)) Atomics.notify(control, CONTROL.DONE);
     }
   }
+  return seen;
 }
 
 /**
- * Send the other threads back to their event loops.
+ * Send the other threads back to their event loops for a message that each of them gets after this. A thread that looks
+ * only after later publications still finds it by the count.
  * @param {Int32Array} control
  */
-export function yieldAll(control) {
-  publish(control, YIELD, true);
+export function announceLetter(control) {
+  Atomics.add(control, CONTROL.LETTERS, 1);
+  publish(control, READY, true);
 }
 
 /**
@@ -274,7 +281,7 @@ function awaitOthers(control, parts) {
  * left undone.
  *
  * @param {Int32Array} control
- * @param {number} claim the step's claim words when nothing is taken
+ * @param {number} claim the step's number as claim words carry it
  * @param {Int32Array} program
  * @param {number} at the record
  * @param {Function[]} functions
@@ -288,17 +295,14 @@ function share(control, claim, program, at, functions, thread, threads) {
   let trap = null;
   for (let k = 0; k < threads; k++) {
     const owner = (thread + k) % threads;
-    const tasks = program[at + 3];
-    const parts = program[at + 5];
-    const first = Math.floor((tasks * owner) / threads);
-    const last = Math.floor((tasks * (owner + 1)) / threads);
-    const size = Math.ceil((last - first) / parts);
     const taken = CONTROL.CLAIM + CLAIM_STRIDE * owner;
     for (;;) {
       const word = Atomics.load(control, taken);
-      const low = first + (word & PART_MASK) * size;
-      if ((word & ~PART_MASK) !== claim || low >= last) break;
-      if (Atomics.compareExchange(control, taken, word, word + 1) !== word) continue;
+      const left = word & PART_MASK;
+      if ((word & ~PART_MASK) !== claim || !left) break;
+      if (Atomics.compareExchange(control, taken, word, word - 1) !== word) continue;
+      const { first, last, size, count } = division(program, at, owner, threads);
+      const low = first + (count - left) * size;
       try {
         if (!trap) call(functions[program[at + 1]], program, at + HEADER, program[at + 2], low, Math.min(low + size, last));
       } catch (cause) {
@@ -311,18 +315,18 @@ function share(control, claim, program, at, functions, thread, threads) {
 }
 
 /**
+ * A thread's own tasks of a step, from `first` to before `last`, in `count` parts of `size`.
  * @param {Int32Array} program
  * @param {number} at the record
+ * @param {number} owner
  * @param {number} threads
  */
-function countParts(program, at, threads) {
+function division(program, at, owner, threads) {
   const tasks = program[at + 3];
-  let count = 0;
-  for (let owner = 0; owner < threads; owner++) {
-    const own = Math.floor((tasks * (owner + 1)) / threads) - Math.floor((tasks * owner) / threads);
-    if (own) count += Math.ceil(own / Math.ceil(own / program[at + 5]));
-  }
-  return count;
+  const first = Math.floor((tasks * owner) / threads);
+  const last = Math.floor((tasks * (owner + 1)) / threads);
+  const size = Math.max(1, Math.ceil((last - first) / program[at + 5]));
+  return { first, last, size, count: Math.ceil((last - first) / size) };
 }
 
 /**

@@ -4,7 +4,7 @@
  */
 
 import { DeviceError } from "./errors.js";
-import { lead, NOTHING, scratchOf, toucher, walk, yieldAll } from "./program.js";
+import { announceLetter, lead, NOTHING, scratchOf, toucher, walk } from "./program.js";
 
 /** @typedef {import("./wasm-memory.js").WasmMemory} WasmMemory */
 
@@ -68,9 +68,8 @@ export class ThreadPool {
       entries.push({ module, functions });
     }
     if (this.workers.length && entries.length) {
-      const answers = this.workers.map((worker) => ask(worker, { modules: entries }, START_TIMEOUT));
-      yieldAll(this.memory.control);
-      await Promise.all(answers);
+      announceLetter(this.memory.control);
+      await Promise.all(this.workers.map((worker) => ask(worker, { modules: entries }, START_TIMEOUT)));
     }
     return entries.map(({ functions }) => functions.map(({ index }) => index));
   }
