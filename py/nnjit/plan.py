@@ -419,6 +419,10 @@ class Emitter:
             "steps": [self.step(s) for s in unit.steps],
         }
 
+    def emit_for(self, target: Target, kernel: ir.Kernel) -> None:
+        """Emit the Wasm of a kernel now, as it is for another target than the others are."""
+        emit_module([kernel], target, known=self.functions)
+
     def finish(self, blobs: list[bytes]) -> tuple[list[int], list[dict]]:
         """(modules, kernels) of the JSON; what is emitted is appended to `blobs`."""
         modules: list[int] = []

@@ -26,7 +26,6 @@ from itertools import islice
 from typing import Any
 
 from .. import ir
-from ..emit.wasm import emit_module
 from ..plan import Emitter
 from ..symbolic import mod, var
 from ..target import Hardware, Target
@@ -149,7 +148,7 @@ def _cpu_experiments(experiments: _Experiments) -> None:
     threads = experiments.target.threads
     split = tile_kernel(*SPLIT, name="tile_split")
     apart = replace(experiments.target, splat_loads=False)
-    emit_module([split], apart, known=experiments.emitter.functions)
+    experiments.emitter.emit_for(apart, split)
     # At the beginning and at the end: something else may have run meanwhile.
     for _ in range(ROUNDS):
         for kernel in (*tiles, split):
