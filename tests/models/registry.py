@@ -19,7 +19,7 @@ import numpy as np
 
 from nnjit_build.paths import MODELS as FOLDER
 
-from . import exported, llama, minilm, packaged
+from . import exported, llama, minilm, packaged, quantised
 from .images import page
 
 Arrays = dict[str, np.ndarray]
@@ -252,6 +252,24 @@ _ALL = [
             note="a step with a cache of keys and values; com.microsoft's operators, " + size,
         )
         for name, four_bits, size in (("llama-mini", False, "128 MB"), ("llama-mini-q4", True, "21 MB"))
+    ),
+    Model(
+        "minilm-l6-q8",
+        "minilm-l6 through onnxruntime's quantize_dynamic",
+        lambda to: quantised.dynamic(path("minilm-l6"), to),
+        partial(_tokens, vocabulary=30522, types=True),
+        {"batch": 2, "sequence": 16},
+        note="weights int8; DynamicQuantizeLinear and MatMulInteger; 23 MB",
+    ),
+    Model(
+        "rapidocr-cls-q8",
+        "rapidocr-cls through onnxruntime's quantize_static, calibrated on four pages",
+        lambda to: quantised.static(
+            path("rapidocr-cls"), [inputs("rapidocr-cls", seed) for seed in range(1, 5)], to
+        ),
+        partial(_page, lines=("HELLO",), scale=5),
+        {"batch": 1, "height": 48, "width": 192},
+        note="weights int8 per channel; QuantizeLinear and DequantizeLinear around convolutions; outputs in steps of 1/255",
     ),
     *(
         Model(

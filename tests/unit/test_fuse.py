@@ -126,6 +126,33 @@ def test_layer_norm_of_a_sum_is_one_kernel() -> None:
     assert len(groups_of(m, layer_norm(m, total))) == 1
 
 
+def test_reductions_of_the_same_rows_are_one_kernel() -> None:
+    m = Model()
+    y = matmul(m, m.input(6, 8), m.weight(8, 9))
+    low, high = (reduce_axes(m, y, [1], combine) for combine in ("min", "max"))
+    assert len(groups_of(m, low, high)) == 2
+    last = [reduce_axes(m, rows, [0], combine) for rows, combine in ((low, "min"), (high, "max"))]
+    assert len(groups_of(m, *last)) == 3
+
+
+def test_reductions_of_the_same_tensor_along_different_axes_stay_apart() -> None:
+    m = Model()
+    y = matmul(m, m.input(6, 8), m.weight(8, 6))
+    low, high = reduce_axes(m, y, [1], "min"), reduce_axes(m, y, [0], "max")
+    assert len(groups_of(m, low, high)) == 3
+
+
+def test_a_reduction_that_needs_its_twin_runs_after_it() -> None:
+    m = Model()
+    y = matmul(m, m.input(6, 8), m.weight(8, 9))
+    low = reduce_axes(m, y, [1], "min")
+    least = reduce_axes(m, low, [0], "min")
+    high = m.b.reduce("max", (6, 1), (9,), lambda i, j, r: ir.sub(y.at(i, r), least.at(0, 0)), "f32")
+    groups = groups_of(m, least, high)
+    of = {c: n for n, g in enumerate(groups) for c in g.members}
+    assert of[low] < of[least] < of[high]
+
+
 def test_a_matmul_never_joins_another_ones_kernel() -> None:
     m = Model()
     y = matmul(m, matmul(m, m.input(6, 8), m.weight(8, 8)), m.weight(8, 4))

@@ -23,7 +23,9 @@ DIMENSIONS: dict[str, list[dict[str, int]]] = {
     "llama-mini-q4": [{"past": 9}, {"past": 17}],
     "magika": [{"batch": 2}, {"batch": 3}],
     "minilm-l6": [{"batch": 2, "sequence": 16}, {"batch": 3, "sequence": 7}],
+    "minilm-l6-q8": [{"batch": 2, "sequence": 16}],
     "rapidocr-cls": [{}],
+    "rapidocr-cls-q8": [{}],
     "rapidocr-det": [{"height": 64, "width": 96}, {"height": 96, "width": 64}],
     "rapidocr-rec": [{"width": 64}, {"width": 100}],
     "silero-vad": [{}],
@@ -34,6 +36,9 @@ DIMENSIONS: dict[str, list[dict[str, int]]] = {
     "silero-vad-openvino-16k": [{}],
 }
 """Model → dimensions to run it with: the first ones are those that it is traced for."""
+
+_STEP = {"rapidocr-cls-q8": 1 / 255}
+"""Model → the step of its outputs, where they are quantised: rounding may go another way."""
 
 _HOLDS = {"eq": lambda d: d == 0, "ne": lambda d: d != 0, "ge": lambda d: d >= 0}
 
@@ -78,4 +83,4 @@ def test_model_agrees_with_onnxruntime(name: str) -> None:
         )
         for value, expected in zip(values, session.run(None, inputs), strict=True):
             assert (value.shape, value.dtype) == (expected.shape, expected.dtype)
-            np.testing.assert_allclose(value, expected, rtol=1e-3, atol=1e-4)
+            np.testing.assert_allclose(value, expected, rtol=1e-3, atol=1e-4 + _STEP.get(name, 0))

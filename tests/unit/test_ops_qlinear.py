@@ -1,4 +1,4 @@
-"""com.microsoft's operators between quantised tensors agree with onnxruntime, rounding at ties aside."""
+"""com.microsoft's operators between quantised tensors, and dynamic quantisation, agree with onnxruntime, rounding at ties aside."""
 
 from __future__ import annotations
 
@@ -81,3 +81,11 @@ def test_a_product_whose_operand_is_quantised_as_it_comes() -> None:
         {0: (6, 16)},
         domain=MICROSOFT,
     )
+
+
+@pytest.mark.parametrize("shape", [(7,), (5, 3), (130,), (9, 130), (2, 3, 5, 70), (6, 4, 5, 5), (1, 1, 384)])
+def test_dynamic_quantisation(shape: tuple[int, ...]) -> None:
+    x = random(*shape)
+    x.flat[-1], x.flat[x.size // 2] = 7, -5  # the extremes, whatever a split leaves out
+    agrees_with_onnxruntime("DynamicQuantizeLinear", [x], outputs=[True, False, False], atol=1)
+    agrees_with_onnxruntime("DynamicQuantizeLinear", [x], outputs=[False, True, True], atol=1e-6)

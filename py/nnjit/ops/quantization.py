@@ -12,6 +12,7 @@ from ..tensor.tensor import Index, Tensor
 from .cast import converted
 from .elementwise import like
 from .narrow import BITS, narrow_dtype
+from .reduction import reduced_to_one
 from .registry import Context, operator
 
 _QUANTISED = ("u8", "i8", "u16", "i16", "i32")
@@ -98,7 +99,7 @@ def dynamic_quantize_linear(ctx: Context, node: Node, x: Tensor) -> tuple[Tensor
 def dynamically_quantized(ctx: Context, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """u8 elements with the scale and zero point that the least and greatest element ask for."""
     b = ctx.b
-    low, high = (b.reduce(op, (), x.shape, lambda *c: x.at(*c), x.dtype, op) for op in ("min", "max"))
+    low, high = (reduced_to_one(ctx, op, x) for op in ("min", "max"))
 
     def limits(least: ir.Expr, greatest: ir.Expr) -> tuple[ir.Expr, ir.Expr]:
         least = ir.binary("min", least, like(least, 0))

@@ -59,6 +59,27 @@ def reduced(
     return ctx.b.reduce(combine, shape, [x.shape[a] for a in axes], element, dtype, label or combine)
 
 
+LEAST_ROW = 64
+"""Elements that a row is to have, where a tensor is reduced row by row first: a few vectors."""
+
+
+def reduced_to_one(ctx: Context, combine: str, x: Tensor) -> Tensor:
+    """All elements of x combined to one value, of rank 0.
+
+    Rows come first, and then what they came to: several threads share the rows, and they may be reduced where they are
+    made. A row is as many of the last axes as it takes for LEAST_ROW elements; with fewer than four rows it is one step.
+    """
+    env = ctx.b.env
+    cut = x.rank
+    while cut > 0 and env.hint(product(x.shape[cut:])) < LEAST_ROW:
+        cut -= 1
+    if env.hint(product(x.shape[:cut])) < 4:
+        cut = 0
+    if cut:
+        x = reduced(ctx, combine, x, range(cut, x.rank), keepdims=False)
+    return reduced(ctx, combine, x, range(x.rank), keepdims=False)
+
+
 def count_of(x: Tensor, axes: Sequence[int], dtype: str) -> ir.Expr:
     """How many elements one result over `axes` comes from, as a value of compute dtype `dtype`."""
     return ir.cast(ir.index(product([x.shape[a] for a in axes])), dtype)

@@ -151,6 +151,7 @@ class Fuser:
         )
         needed = {self.group_of[w] for t, _ in found for w in writers(t)}
         candidates = {self.group_of[s] for t, _ in found if isinstance(s := t, Compute) and s.into is None}
+        candidates |= {self.group_of[u] for u in self._twins(c)}
         # What a reduction leaves is in a register, out of reach of address arithmetic.
         decisive = index_operands(c.body)
         for g in sorted(candidates, key=lambda g: -g.last):
@@ -267,6 +268,10 @@ class Fuser:
     def _join_reduction(self, g: Group, c: Compute, found: list[tuple[Tensor, Shape]]) -> bool:
         if not self._is_row_reduction(c, found):
             return False
+        twin = next((u for u in self._twins(c) if self.group_of[u] is g), None)
+        if twin is not None and not any(self.group_of[w] is g for t, _ in found for w in writers(t)):
+            g.coords[c], g.reduce_vars[c] = g.coords[twin], g.reduce_vars[twin]
+            return True
         mapping = self._match(g, found, c.shape, c.reduce_shape)
         if mapping is None:
             return False
@@ -287,6 +292,26 @@ class Fuser:
         names = {n: mapping[f"r{n}"] for n, d in enumerate(c.reduce_shape) if d != 1}
         g.reduce_vars[c] = tuple(str(names[n]) if n in names else "" for n in range(len(c.reduce_shape)))
         return True
+
+    def _twins(self, c: Compute) -> list[Compute]:
+        """Row reductions placed before that read what c reduces, or what was made along with it, at the same coordinates.
+
+        One pass over the rows serves both: the least and the greatest element, say, of the same tensor."""
+        if not c.combine or not self.passes.row_fusion:
+            return []
+        axes = (c.shape, c.reduce_shape, c.order)
+        return [
+            u
+            for t, at in c.reads
+            if isinstance(t, Compute) and t.into is None
+            for made in self.group_of[t].members
+            for u in self.users.get(made, ())
+            if u in self.group_of
+            and u.combine
+            and self.group_of[u].rows
+            and (u.shape, u.reduce_shape, u.order) == axes
+            and any(s is made and place == at for s, place in u.reads)
+        ]
 
     @staticmethod
     def _map_inner(g: Group, mapping: dict[str, Index], prefix: str, shape: Shape) -> bool:
