@@ -1,7 +1,7 @@
 """Models quantised to 8 bits with onnxruntime's own tools, in the two ways that published models are.
 
-    dynamic  weights int8, one scale for each; activations are quantised as they come: DynamicQuantizeLinear, MatMulInteger
-    static   QuantizeLinear and DequantizeLinear around each operator, with scales from calibration; weights per channel
+dynamic  weights int8, one scale for each; activations are quantised as they come: DynamicQuantizeLinear, MatMulInteger
+static   QuantizeLinear and DequantizeLinear around each operator, with scales from calibration; weights per channel
 """
 
 from __future__ import annotations
