@@ -100,12 +100,19 @@ def assert_right(client: Client, name: str, **dims: int) -> None:
         assert error <= expected.tolerance[output], output
 
 
+SLOW = {("rapidocr-cls-q8", "webgpu")}
+"""Run along with the large models: so many different shaders take a GPU in software long to make."""
+
+
 def cases(marked: bool) -> list:
-    return [pytest.param(n, id=n) for n in registry.names(marked=marked)]
+    return [
+        pytest.param(n, d, id=f"{n}-{d}", marks=[pytest.mark.models] if (n, d) in SLOW else [])
+        for n in registry.names(marked=marked)
+        for d in DEVICES
+    ]
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("name", cases(marked=False))
+@pytest.mark.parametrize(("name", "device"), cases(marked=False))
 def test_model_gives_the_outputs_of_onnxruntime(client: Client, name: str, device: str) -> None:
     client.load(name, DEVICES[device])
     try:
@@ -115,8 +122,7 @@ def test_model_gives_the_outputs_of_onnxruntime(client: Client, name: str, devic
 
 
 @pytest.mark.models
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("name", cases(marked=True))
+@pytest.mark.parametrize(("name", "device"), cases(marked=True))
 def test_large_model_gives_the_outputs_of_onnxruntime(client: Client, name: str, device: str) -> None:
     client.load(name, DEVICES[device])
     try:
