@@ -8,6 +8,7 @@ import * as kernelStore from "./kernel-store.js";
 import { RemoteSession } from "./remote-session.js";
 import { Channel } from "./rpc.js";
 import { fetchOrThrow, site, siteUrl } from "./site.js";
+import { WarmUp } from "./warm-up.js";
 
 /** The kernel file that the site ships; a site may have none. @type {Promise<string>} */
 const sharedKernels = site
@@ -43,13 +44,19 @@ python.catch(() => {});
  * @param {...any} args
  */
 async function callPython(name, ...args) {
-  const answer = JSON.parse(await (await python)[name](...args));
+  const answer = JSON.parse(await warmUp.interrupted(async () => (await python)[name](...args)));
   if (answer.error) throw errorFromPlain(answer.error);
   return answer.result;
 }
 
 /** @type {Map<number, RemoteSession>} */
 const sessions = new Map();
+
+/** What is compiled without being asked for, as long as nothing is: a first model after which tuning goes on ends it. */
+const warmUp = new WarmUp(
+  async (facts) => (await python).warming(facts),
+  () => [...sessions.values()].some(({ compiled }) => compiled),
+);
 
 const channel = new Channel(/** @type {any} */ (self), {
   ready: async () => {
@@ -63,7 +70,11 @@ const channel = new Channel(/** @type {any} */ (self), {
     return callPython("load", id, session, tune, without.join(" "), onEvent);
   },
 
-  compile: async ({ id, inputs }) => sessions.get(id)?.compile?.(inputs),
+  compile: ({ id, inputs }) => warmUp.interrupted(async () => sessions.get(id)?.compile?.(inputs)),
+
+  warmUp: ({ facts }) => void warmUp.run(facts),
+
+  endWarmUp: () => warmUp.end(),
 
   call: ({ id, method, args }) => callPython("call", id, method, JSON.stringify(args)),
 

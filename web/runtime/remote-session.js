@@ -26,6 +26,8 @@ export class RemoteSession {
     this.model = null;
     /** @type {((json: string) => Promise<string>) | null} */
     this.compile = null;
+    /** Whether Python has compiled it, for some inputs. */
+    this.compiled = false;
   }
 
   /** @param {(json: string) => Promise<string>} compile see Session */
@@ -80,6 +82,7 @@ export class RemoteSession {
 
   /** @param {string} json @param {Uint8Array[]} blobs */
   addPlan(json, blobs) {
+    this.compiled = true;
     return this.ask("addPlan", json, blobs);
   }
 

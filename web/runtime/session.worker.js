@@ -88,6 +88,15 @@ function startPython() {
 }
 
 /**
+ * Let Python, which is starting, compile something before it is asked to, if no inferences can be disturbed by that.
+ * @param {import("./types.js").Facts | null} facts of the device, where it is known
+ */
+function warmUp(facts) {
+  const others = [...sessions.values()].some(({ kept }) => kept);
+  if (!others) compiler.running?.channel.notify("warmUp", { facts });
+}
+
+/**
  * Have Python know a model; after a failure, it is tried again.
  * @param {number} id
  * @returns {Promise<import("./inputs.js").Signature & {facts: import("./types.js").Facts}>}
@@ -125,7 +134,11 @@ async function loadWhenQuiet(id) {
 }
 
 const page = new Channel(/** @type {any} */ (self), {
-  prepare: () => startPython(),
+  prepare: () => {
+    const ready = startPython();
+    warmUp(null);
+    return ready;
+  },
 
   load: async ({ id, options }) => {
     /** @param {Progress} progress */
@@ -139,9 +152,13 @@ const page = new Channel(/** @type {any} */ (self), {
     wishes.set(id, { tune, without });
     listeners.add(onProgress);
     try {
-      if (!(await session.mayBeKept())) startPython();
+      if (!(await session.mayBeKept())) {
+        startPython();
+        session.opening.then(warmUp, () => {});
+      }
       // What fails without Python fails at once.
       const kept = await session.startFromKept();
+      if (kept) compiler.running?.channel.notify("endWarmUp");
       const tuned = session.kept?.tuned ?? false;
       const described = kept ? { ...kept, facts: await session.opening } : await loadInPython(id);
       const port = await session.executor.connect();

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from ..codegen_passes import Passes
 from ..errors import DeviceError, InputError
+from ..target import Target
+from .describe import target_of
 from .javascript import plain
 from .kernel_store import KernelStore
 from .loading import open_model
@@ -68,6 +70,13 @@ async def import_kernels(store: Any, text: str) -> str:
         return {**imported, "message": str(imported)}
 
     return await _answer(work)
+
+
+def warming(facts: str) -> Iterator[str]:
+    """Compile what nobody asked for, a little with each step; `facts`: JSON, "" where the device is not known yet."""
+    from .warm_up import steps  # Most visits need none of it.
+
+    return steps(target_of(json.loads(facts)) if facts else Target())
 
 
 async def keep_findings() -> str:
