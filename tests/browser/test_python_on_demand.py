@@ -156,5 +156,6 @@ def test_the_page_shows_that_python_is_not_there_and_starts_it_when_asked(
     expect(page.locator("#report-empty")).to_contain_text("did not start")
     context.unroute(PYTHON)
     ask.click()
-    expect(page.locator("#kernels")).to_contain_text("matmul")
+    # Python starts first.
+    expect(page.locator("#kernels")).to_contain_text("matmul", timeout=60_000)
     expect(ask).to_be_hidden()
