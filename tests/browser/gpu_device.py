@@ -50,7 +50,7 @@ window.gpu = {
   measure: (request) => window.device.measure(
     { ...request, candidates: request.candidates.map(candidatesOf) }, window.interrupt ?? pause),
   swap: (plan, unit, candidate) => window.device.swap({ plan, replacements: [{ unit, with: candidatesOf(candidate) }] }),
-  profile: (plan, repeat) => window.device.profile({ plan, repeat }, pause),
+  profile: (plan, repeat) => window.device.profile({ plan, repeat }, pause).then(({ times }) => times),
   microbench: (probe) => window.device.microbench(probe, pause),
   stats: () => window.device.stats(),
 };

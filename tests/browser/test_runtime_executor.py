@@ -305,6 +305,14 @@ def test_profile_gives_a_time_for_every_unit(session: Session) -> None:
     assert all(p["ms"] > 0 for p in profile)
 
 
+def test_a_plan_added_later_is_profiled_on_the_inputs_of_the_one_before(session: Session) -> None:
+    session.add_plan()
+    session.run([float(i) for i in range(3000)])
+    session.add_plan()
+    profile = session.js("return t.executor.profile({ plan: 1, repeat: 1 })")
+    assert [p["unit"] for p in profile] == [0, 1]
+
+
 def test_long_inferences_are_profiled_as_they_come_and_stay_right(session: Session) -> None:
     slow = hand.plan(session.target, work=10**6)
     slow["plan"]["units"][0]["steps"] *= 4000

@@ -291,6 +291,23 @@ def test_work_beside_inferences_on_their_cores_is_paid_for(modules: Modules) -> 
     assert may == [[True, True], [False, False], True]
 
 
+def test_what_background_work_owes_is_limited_so_that_it_goes_on_some_time(modules: Modules) -> None:
+    goes_on = modules.js(
+        """
+        const courtesy = new globalThis.courtesy.Courtesy();
+        let now = 0;
+        const serve = (ms) => {
+          for (const end = now + ms; now < end; now += 100.1) courtesy.served(now, now + 100);
+          return courtesy.mayDelay(1);
+        };
+        serve(1000);
+        courtesy.crowded(60_000, 2);
+        return [serve(500), serve(3000)];
+        """
+    )
+    assert goes_on == [False, True]
+
+
 def test_a_pause_between_inferences_is_filled_without_delaying_them(modules: Modules) -> None:
     result = modules.js(COURTESY, {"inference": 10.0, "gap": 100.0, "slice": 3.0, "count": 100})
     assert result["work"] > 0.5 * 100 * 100.0

@@ -10,6 +10,8 @@
 const SHARE = 0.16;
 /** Credit that may always be saved, ms: a few slices. */
 const CREDIT_MS = 8;
+/** What slices may owe at most, ms. On a machine that is busy with other things all takes long; tuning has to end some time. */
+const DEBT_MS = 200;
 /** No inference for so long, ms, and for QUIET_GAPS usual gaps: none is expected. */
 const QUIET_MS = 40;
 const QUIET_GAPS = 2;
@@ -29,6 +31,8 @@ export class Courtesy {
     this.gap = 0;
     /** ms of an inference. */
     this.inference = 0;
+    /** ms of all inferences so far. */
+    this.total = 0;
     /** ms of a slice. */
     this.slice = 1;
     /** When the latest slice began. */
@@ -47,6 +51,7 @@ export class Courtesy {
     this.came = null;
     if (this.ended > -Infinity) this.gap += NEW * (Math.max(0, came - this.ended) - this.gap);
     this.inference += NEW * (end - start - this.inference);
+    this.total += end - start;
     this.ended = end;
     const most = Math.max(CREDIT_MS, SHARE * (end - start));
     this.credit = Math.min(most, this.credit + SHARE * (end - start));
@@ -88,7 +93,7 @@ export class Courtesy {
     this.sliceStart = start;
     this.slice += NEW * (end - start - this.slice);
     if (this.quiet(start)) return;
-    this.credit -= Math.max(0, end - Math.max(start, this.ended + GAP_PART * this.gap));
+    this.pay(end - Math.max(start, this.ended + GAP_PART * this.gap));
   }
 
   /**
@@ -97,6 +102,11 @@ export class Courtesy {
    * @param {number} threads of an inference: one more on their cores takes as much as each of them
    */
   crowded(ms, threads) {
-    this.credit -= ms / threads;
+    this.pay(ms / threads);
+  }
+
+  /** @param {number} ms nothing when negative */
+  pay(ms) {
+    this.credit = Math.max(-DEBT_MS, this.credit - Math.max(0, ms));
   }
 }

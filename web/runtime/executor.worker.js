@@ -29,8 +29,6 @@ let lanes = null;
 let signature = null;
 /** @type {Map<number, Plan>} the newest first */
 let plans = new Map();
-/** @type {Map<number, import("./types.js").Environment>} symbols of each plan's latest inference */
-const environments = new Map();
 /** @type {Map<string, Promise<any>>} compilations under way, by the inputs that they are for */
 const compiling = new Map();
 /** @type {Set<Promise<any>>} inferences that wait for their plan to be compiled */
@@ -130,11 +128,11 @@ function polite() {
   let resumed = performance.now();
   return async ({ idle = false, ms, until = () => false } = {}) => {
     if (idle) {
-      const start = performance.now();
+      const { total } = courtesy;
       await pause();
       resumed = performance.now();
       const { threads, hardwareConcurrency } = theDevice().facts;
-      if (threads >= hardwareConcurrency) courtesy.crowded(resumed - start, threads);
+      if (threads >= hardwareConcurrency) courtesy.crowded(courtesy.total - total, threads);
       return;
     }
     courtesy.took(resumed, performance.now());
@@ -196,7 +194,6 @@ async function infer(request) {
   const start = performance.now();
   const outputs = await theDevice().run({ ...chosen, ...request });
   if (plan) takeChecks(plan, outputs);
-  environments.set(chosen.plan, chosen.environment);
   const end = performance.now();
   courtesy.served(start, end);
   return { outputs, plan: chosen.plan, ms: end - start };
@@ -268,9 +265,8 @@ async function afterFirstRuns(work) {
  * @param {{plan: number, repeat: number, background?: boolean}} request
  */
 async function profile(request) {
-  const times = await theDevice().profile(request, request.background ? polite() : pause);
+  const { environment, times } = await theDevice().profile(request, request.background ? polite() : pause);
   const units = plans.get(request.plan)?.units ?? [];
-  const environment = environments.get(request.plan) ?? {};
   const sum = (/** @type {any[]} */ steps, /** @type {"flops" | "read" | "written"} */ what) =>
     steps.reduce((total, step) => total + evaluate(step[what], environment), 0);
   return times.map(({ unit, ms }) => {

@@ -136,6 +136,9 @@
  *   for a moment. `idle`: it was not in use since the last pause, and something else is waited for. `ms`: what comes next
  *   takes so long. `until`: what has made it needless; it ends the pause.
  *
+ * @typedef {{environment: Environment, times: {unit: number, ms: number}[]}} Profile median times of the units, and the
+ *   values of the plan's symbols in the inference that was replayed
+ *
  * @typedef {object} Device What the executor asks of a device; implemented by WasmDevice and WebGpuDevice. The
  *   executor checks inputs and picks the plan before it calls `run`. It never calls two methods at once, but for `run`,
  *   `addPlan` and `swap` while a `measure` or `profile` awaits `pause()`.
@@ -149,7 +152,7 @@
  *   asked for
  * @property {(request: MeasureRequest, pause: Pause) => Promise<{incumbentMs: number, results: Measurement[]}>} measure
  *   awaits `pause()` between samples; other requests are served meanwhile and may overwrite the arena
- * @property {(request: {plan: number, repeat: number}, pause: Pause) => Promise<{unit: number, ms: number}[]>} profile
+ * @property {(request: {plan: number, repeat: number}, pause: Pause) => Promise<Profile>} profile
  * @property {(probe: Probe, pause: Pause) => Promise<(number | null)[]>} microbench milliseconds of each
  *   experiment
  * @property {(request: {plan: number, replacements: Replacement[]}) => Promise<{initMs: number}>} swap

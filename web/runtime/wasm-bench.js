@@ -14,7 +14,7 @@ import { bytesOfBuffer, isPersistent, specOf } from "./plan-buffers.js";
 import { boundaryOf, replaceUnit, touched, written } from "./plan-edit.js";
 import { touchStep } from "./program.js";
 import { ProgramBuilder } from "./program-builder.js";
-import { firstInputs } from "./seeded-inputs.js";
+import { inputsToMeasure } from "./measured-inputs.js";
 import { instantiate } from "./wasm-kernels.js";
 import { sizeOf } from "./wasm-persistent.js";
 
@@ -41,7 +41,7 @@ export class Bench {
     this.loaded = loaded;
     this.unit = unit;
     this.tolerance = tolerance;
-    this.latest = loaded.latest ?? firstInputs(loaded.plan);
+    this.latest = inputsToMeasure(loaded, device.plans.values());
     /** Whether the inputs are those of an inference. */
     this.real = !!loaded.latest;
     this.boundary = boundaryOf(loaded.plan, unit);

@@ -1,7 +1,7 @@
 /** Timing and checking candidates on the CPU device, and profiling a plan; the work is done on the bench of wasm-bench.js. */
 
 import { StepTrap } from "./program.js";
-import { firstInputs } from "./seeded-inputs.js";
+import { inputsToMeasure } from "./measured-inputs.js";
 import { isHopeless, median, sample, warmUp } from "./timing.js";
 import { Bench } from "./wasm-bench.js";
 import { Trials } from "./wasm-trial.js";
@@ -122,7 +122,7 @@ function describe(error) {
  * @param {WasmDevice} device
  * @param {{plan: number, repeat: number}} request
  * @param {import("./types.js").Pause} pause
- * @returns {Promise<{unit: number, ms: number}[]>}
+ * @returns {Promise<import("./types.js").Profile>}
  */
 export async function profile(device, { plan, repeat }, pause) {
   const { ms, plan: { units } } = device.loaded(plan);
@@ -139,7 +139,8 @@ export async function profile(device, { plan, repeat }, pause) {
   } finally {
     device.watcher = null;
   }
-  return units.map((_, unit) => ({ unit, ms: median(rounds.map((times) => times[unit])) }));
+  const { environment } = inputsToMeasure(device.loaded(plan), device.plans.values());
+  return { environment, times: units.map((_, unit) => ({ unit, ms: median(rounds.map((times) => times[unit])) })) };
 }
 
 /** Inferences of more milliseconds are watched; in shorter ones many units are too short for the clock. */
@@ -155,7 +156,7 @@ const PROFILE_REPEATS = 10;
  */
 function replay(device, plan) {
   const loaded = device.loaded(plan);
-  const { environment, inputs } = loaded.latest ?? firstInputs(loaded.plan);
+  const { environment, inputs } = inputsToMeasure(loaded, device.plans.values());
   const binding = device.bind(loaded, environment);
   device.writeInputs(binding, inputs);
   // What runs first after a pause wakes the threads, which may take longer than all units of a small plan.

@@ -9,7 +9,7 @@ import { compare, GUARD_BYTES, guardIntact, poison, setGuard } from "./compare.j
 import { bytesOfBuffer, isPersistent, specOf } from "./plan-buffers.js";
 import { remove, write } from "./kernel-store.js";
 import { boundaryOf, touched, written } from "./plan-edit.js";
-import { firstInputs } from "./seeded-inputs.js";
+import { inputsToMeasure } from "./measured-inputs.js";
 import { isHopeless, median } from "./timing.js";
 import { storageBytes } from "./webgpu-context.js";
 import { Program } from "./webgpu-program.js";
@@ -152,7 +152,7 @@ class Bench {
     this.loaded = loaded;
     this.unit = unit;
     this.tolerance = tolerance;
-    this.latest = loaded.latest ?? firstInputs(loaded.plan);
+    this.latest = inputsToMeasure(loaded, device.plans.values());
     this.boundary = boundaryOf(loaded.plan, unit);
     /** @type {Map<Id, Place>} copies of the operands */
     this.operands = new Map();
@@ -356,7 +356,7 @@ class Runner {
  * @param {WebGpuDevice} device
  * @param {{plan: number, repeat: number}} request
  * @param {import("./types.js").Pause} pause
- * @returns {Promise<{unit: number, ms: number}[]>}
+ * @returns {Promise<import("./types.js").Profile>}
  */
 export async function profile(device, { plan: id, repeat }, pause) {
   const stopwatch = await Stopwatch.create(device.context);
@@ -368,7 +368,7 @@ export async function profile(device, { plan: id, repeat }, pause) {
         await pause();
         // Whatever was served meanwhile may have moved buffers, or swapped units.
         const loaded = device.loaded(id);
-        const { environment, inputs } = loaded.latest ?? firstInputs(loaded.plan);
+        const { environment, inputs } = inputsToMeasure(loaded, device.plans.values());
         const binding = await device.bind(loaded, environment);
         if (unit === 0) device.writeInputs(binding, inputs);
         const { program } = binding;
@@ -381,5 +381,6 @@ export async function profile(device, { plan: id, repeat }, pause) {
   } finally {
     stopwatch.dispose();
   }
-  return samples.map((ms, unit) => ({ unit, ms: ms.length ? median(ms) : 0 }));
+  const { environment } = inputsToMeasure(device.loaded(id), device.plans.values());
+  return { environment, times: samples.map((ms, unit) => ({ unit, ms: ms.length ? median(ms) : 0 })) };
 }

@@ -1,16 +1,26 @@
-/** Inputs for measuring a model that nobody has run yet. */
+/** What a plan is measured on. */
 
 import { arrayTypeOf, isFloat, longDtype, numberToHalf, shortDtype } from "./dtypes.js";
 import { InputError } from "./errors.js";
 import { evaluate, product } from "./expressions.js";
+import { bindSymbols } from "./inputs.js";
+
+/** @typedef {{environment: import("./types.js").Environment, inputs: Record<string, import("./dtypes.js").Tensor>}} Replay */
 
 /**
- * What a plan that has not run yet is measured on.
- * @param {import("./types.js").Plan} plan
- * @returns {{environment: import("./types.js").Environment, inputs: Record<string, import("./dtypes.js").Tensor>}}
- * @throws {InputError} when its shapes are not constant
+ * The inputs of a plan's latest inference. A plan that has not run yet is measured on those of another one of the same
+ * model that fit it, as it will take its place; else on seeded ones.
+ * @param {{plan: import("./types.js").Plan, latest: Replay | null}} loaded
+ * @param {Iterable<{latest: Replay | null}>} all plans of the model
+ * @returns {Replay}
+ * @throws {InputError} when there are none, and its shapes are not constant
  */
-export function firstInputs(plan) {
+export function inputsToMeasure({ plan, latest }, all) {
+  if (latest) return latest;
+  for (const { latest: other } of [...all].reverse()) {
+    const environment = other && bindSymbols(plan, other.inputs);
+    if (environment) return { environment, inputs: other.inputs };
+  }
   if (plan.symbols.length) {
     throw new InputError("This model has dynamic dimensions: run it once, so that tuning knows the shapes to tune for.");
   }
