@@ -206,6 +206,7 @@ FAMILIES: dict[str, Callable[[Model], Tensor]] = {
     "elementwise with broadcasts": broadcast_chain,
     "elementwise with a transposed operand": transposed_sum,
     "transpose 21×19": transpose_of(21, 19),
+    "transpose 18×257": transpose_of(18, 257),
     "transpose 5×3×17 of i32": transpose_of(5, 3, 17, dtype="i32"),
     "transpose 9×10 of u8": transpose_of(9, 10, dtype="u8"),
     "every second element": steps_of(2),

@@ -149,8 +149,9 @@ def _sweeping(spec: KernelSpec, threads: int) -> list[Schedule]:
 def _transposing(spec: KernelSpec) -> list[Schedule]:
     """Tiles of two axes, where what is neighbours in memory along the one is stored as neighbours along the other.
 
-    Whole cache lines are read and written: a tile that took less of them would fetch each again, in a matrix whose rows
-    are a power of two apart at once.
+    First those whose tasks run along whole rows of the result: few rows, each written without a break, so that the next lines
+    are there before they are asked for. Sixteen rows are more than what is fetched ahead of time keeps apart. Then blocks that read
+    and write whole cache lines.
     """
     axis, extent = spec.outer[-1]
     found: list[str] = []
@@ -160,12 +161,17 @@ def _transposing(spec: KernelSpec) -> list[Schedule]:
     if not found or any(s.axes for s in spec.stages) or spec.hint(extent) < 4:
         return []
     across = max(found, key=found.count)
-    schedules = []
-    for m, n in ((16, 8), (8, 8), (8, 4), (16, 4), (4, 16), (4, 4)):
-        if m <= spec.hint(spec.extent(across)) and n <= spec.hint(extent):
-            run = max(1, MAP_CHUNK // (m * n))
-            schedules.append(Schedule(tiles=((across, m), (axis, n)), vector=axis, serial=((axis, run),)))
-    return schedules
+    rows, columns = spec.hint(spec.extent(across)), spec.hint(extent)
+    others = prod(spec.hint(d) for v, d in spec.outer[:-1] if v != across)
+    shapes = [(m, n, 0) for m, n in ((8, 4), (8, 8)) if others * -(-rows // m) >= ENOUGH_TASKS]
+    shapes += [
+        (m, n, max(1, MAP_CHUNK // (m * n))) for m, n in ((16, 8), (8, 8), (8, 4), (16, 4), (4, 16), (4, 4))
+    ]
+    return [
+        Schedule(tiles=((across, m), (axis, n)), vector=axis, serial=((axis, run),))
+        for m, n, run in shapes
+        if m <= rows and n <= columns
+    ]
 
 
 def _loads_of(items: list) -> list[ir.Expr]:
