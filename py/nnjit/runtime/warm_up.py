@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..compiler import compile_model
+from ..compiler import InputSpec, compile_model
 from ..graph.graph import Graph, Initializer, Location, Node, ValueInfo
-from ..ops.trace import InputSpec
 from ..target import Target
 
 _OPSET = 17
