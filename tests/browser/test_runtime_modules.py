@@ -302,7 +302,7 @@ def test_what_background_work_owes_is_limited_so_that_it_goes_on_some_time(modul
         };
         serve(1000);
         courtesy.crowded(60_000, 2);
-        return [serve(500), serve(3000)];
+        return [serve(500), serve(6000)];
         """
     )
     assert goes_on == [False, True]

@@ -10,8 +10,8 @@
 const SHARE = 0.16;
 /** Credit that may always be saved, ms: a few slices. */
 const CREDIT_MS = 8;
-/** What slices may owe at most, ms. On a machine that is busy with other things all takes long; tuning has to end some time. */
-const DEBT_MS = 200;
+/** What slices owe is at most what so many inferences earn: where all takes long, for whatever reason, work has to go on some time. */
+const DEBT_INFERENCES = 50;
 /** No inference for so long, ms, and for QUIET_GAPS usual gaps: none is expected. */
 const QUIET_MS = 40;
 const QUIET_GAPS = 2;
@@ -107,6 +107,7 @@ export class Courtesy {
 
   /** @param {number} ms nothing when negative */
   pay(ms) {
-    this.credit = Math.max(-DEBT_MS, this.credit - Math.max(0, ms));
+    const most = Math.max(CREDIT_MS, SHARE * DEBT_INFERENCES * this.inference);
+    this.credit = Math.max(-most, this.credit - Math.max(0, ms));
   }
 }
