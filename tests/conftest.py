@@ -70,6 +70,7 @@ def problems() -> list[str]:
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """A browser's profile for the test's own pages: an empty cache, nothing remembered."""
     context = browser.new_context()
+    context.set_default_timeout(120_000)
     yield context
     context.close()
 

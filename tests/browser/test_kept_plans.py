@@ -11,9 +11,7 @@ from . import small_models
 from .visits import KEPT, close, visit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from playwright.sync_api import Browser, BrowserContext, Route
+    from playwright.sync_api import BrowserContext, Route
 
     from nnjit_build.server import SiteServer
 
@@ -61,14 +59,6 @@ SCHEDULES = """async (root) => {
   const [[, text]] = JSON.parse(await read("plan"));
   return JSON.parse(JSON.parse(text).json).units.filter(({ steps }) => steps.length).map(({ schedule }) => schedule);
 }"""
-
-
-@pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    made = browser.new_context()
-    made.set_default_timeout(120_000)
-    yield made
-    made.close()
 
 
 BLOCK = """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-import pytest
 from onnx import TensorProto, helper
 from playwright.sync_api import expect
 
@@ -13,9 +12,7 @@ from . import small_models
 from .visits import KEPT, close, visit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from playwright.sync_api import Browser, BrowserContext
+    from playwright.sync_api import BrowserContext
 
     from nnjit_build.server import SiteServer
 
@@ -33,14 +30,6 @@ TUNED = """async (root) => {
 }"""
 
 FAILURE = "(ask) => Function('return ' + ask)()().then(() => null, ({ name, code }) => ({ name, code }))"
-
-
-@pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    made = browser.new_context()
-    made.set_default_timeout(120_000)
-    yield made
-    made.close()
 
 
 def asked_for(context: BrowserContext) -> list[str]:
