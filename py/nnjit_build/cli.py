@@ -94,6 +94,8 @@ def _add_bench(bench: argparse.ArgumentParser) -> None:
         modes.add_argument(f"--{mode}", dest="mode", action="store_const", const=mode, help=what)
     curve = "draw latency over time while tuning goes on in the background, a chart per model into DIR"
     modes.add_argument("--curve", type=Path, metavar="DIR", help=curve)
+    chart = "measure nothing: draw the ratios of rows that --json wrote into FILEs, given instead of MODELs"
+    modes.add_argument("--chart", type=Path, metavar="SVG", help=chart)
 
 
 _BENCH_MODES = {
@@ -182,8 +184,9 @@ def _kernels(options: argparse.Namespace, rest: list[str]) -> int:
 def _bench(options: argparse.Namespace, rest: list[str]) -> int:
     from .bench import run
 
-    if options.curve:
-        options.mode = "curve"
+    for mode in ("curve", "chart"):
+        if getattr(options, mode):
+            options.mode = mode
     return run(options)
 
 

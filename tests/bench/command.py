@@ -6,12 +6,14 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from nnjit_build.server import SiteServer
 from nnjit_build.site import prepare
 
 from . import ablation, candidates, curve, headline, space, stages, tables, visits
 from .cases import NoCase
+from .charts import draw_ratios
 from .engines import NoEngine, launch
 from .remote import Failed
 from .rivals import NAMES
@@ -40,6 +42,8 @@ _MODES: dict[str, Callable[[BenchSession], None]] = {
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; 0 when every row could be measured, 1 when one failed, 2 when something asked for is not there."""
+    if options.mode == "chart":
+        return _chart(options)
     headlines = options.mode == "headline"
     if options.against is None:
         options.against = list(NAMES) if headlines else ["ort-web"]
@@ -73,6 +77,15 @@ def run(options: argparse.Namespace) -> int:
         return 1
     finally:
         server.stop()
+
+
+def _chart(options: argparse.Namespace) -> int:
+    try:
+        draw_ratios([Path(name) for name in options.models], options.chart)
+    except (OSError, ValueError) as problem:
+        print(f"bench: --chart draws FILEs that --json wrote: {problem}", file=sys.stderr)
+        return 2
+    return 0
 
 
 def _announce(session: BenchSession) -> None:

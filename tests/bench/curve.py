@@ -8,16 +8,12 @@ machine that drifts within the minute makes no model look tuned, or slower.
 
 from __future__ import annotations
 
-import json
 import statistics
-import subprocess
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from nnjit_build import side_environment
-
 from .cases import whole_model
+from .charts import draw
 from .match import OURS, Match
 from .rows import Column, heading, line, ms, yes_or_no
 from .session import BenchSession
@@ -34,7 +30,6 @@ DEFAULT = (
 SECONDS = 60.0
 """Of the curve without --tune, where tuning does not come to its end earlier."""
 WITHIN = 1.03
-_PLOTTING = ("matplotlib==3.10.8",)
 
 Checkpoint = Mapping[str, Any]
 """See background.js."""
@@ -65,7 +60,7 @@ def curves(session: BenchSession) -> None:
         row = session.keep(_curve(session, name))
         print(line(COLUMNS, row, width, "", 0), flush=True)
         if row["status"] == "ok":
-            _draw(row, options.curve / f"{name.partition('@')[0]}.svg")
+            draw("curve", row, options.curve / f"{name.partition('@')[0]}.svg")
 
 
 def _curve(session: BenchSession, name: str) -> dict[str, Any]:
@@ -123,10 +118,3 @@ def disturbance(checkpoints: Sequence[Checkpoint]) -> float | None:
     """Median latency while tuning over that right after it was paused, the median of all checkpoints."""
     ratios = [statistics.median(one["tuning"]) / statistics.median(one["alone"]) for one in checkpoints]
     return statistics.median(ratios) if ratios else None
-
-
-def _draw(row: dict[str, Any], to: Path) -> None:
-    """Chart a row as SVG, with matplotlib in an environment of its own."""
-    script = Path(__file__).with_name("draw_curve.py")
-    python = side_environment.python("plot", _PLOTTING)
-    subprocess.run([str(python), str(script), str(to)], input=json.dumps(row), text=True, check=True)

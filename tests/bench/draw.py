@@ -1,9 +1,10 @@
-"""Draw a curve: `python draw_curve.py FILE.svg < row.json`. Runs in the environment with matplotlib that curve.py makes."""
+"""Draw a chart: `python draw.py curve|ratios FILE.svg < data.json`. Runs in the environment with matplotlib that charts.py makes."""
 
 from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 import matplotlib
 
@@ -11,13 +12,16 @@ matplotlib.use("svg")
 # Small files that look the same after another run with the same numbers: text stays text, names are not random.
 matplotlib.rcParams |= {"svg.fonttype": "none", "svg.hashsalt": "nnjit", "font.size": 9}
 from matplotlib import pyplot  # noqa: E402  (after the choice of what to draw with)
+from matplotlib.figure import Figure  # noqa: E402
+
+_COLOURS = ("#54aeff", "#0969da", "#1a7f37", "#bf8700")
 
 _BINS = 150
 """Stretches of time of which the middle and the spread are drawn: there may be ten thousand inferences."""
 
 
-def main(path: str) -> None:
-    row = json.load(sys.stdin)
+def curve(row: dict[str, Any]) -> Figure:
+    """Latency over time; `row` is one of curve.py."""
     figure, axes = pyplot.subplots(figsize=(7, 3.2), layout="constrained")
     for n, swap in enumerate(row["swaps"]):
         label = "a faster kernel is swapped in" if n == 0 else None
@@ -40,7 +44,28 @@ def main(path: str) -> None:
     threads = f", threads: {row['threads']}" if row.get("device") == "wasm" else ""
     axes.set_title(f"{row['model']} ({row.get('device')}{threads})", fontsize=10)
     axes.legend(fontsize=7, loc="lower right")
-    figure.savefig(path, metadata={"Date": None})
+    return figure
+
+
+def ratios(series: list[dict[str, Any]]) -> Figure:
+    """Bars of ratios, a row for each model and a bar in it for each of `series`: {title, mean (geometric), ratios: model → ratio}."""
+    models = list(dict.fromkeys(model for one in series for model in one["ratios"]))
+    height = 0.8 / len(series)
+    figure, axes = pyplot.subplots(figsize=(7, 0.8 + 0.27 * len(models)), layout="constrained")
+    for n, one in enumerate(series):
+        at = [models.index(model) + (n - (len(series) - 1) / 2) * height for model in one["ratios"]]
+        label = f"{one['title']}: mean {one['mean']:.2f}"
+        bars = axes.barh(
+            at, list(one["ratios"].values()), height, color=_COLOURS[n % len(_COLOURS)], label=label
+        )
+        axes.bar_label(bars, fmt="%.2f", padding=2, fontsize=7)
+    axes.axvline(1, color="#57606a", linewidth=0.8)
+    axes.set_yticks(range(len(models)), models)
+    axes.invert_yaxis()
+    axes.margins(x=0.12, y=0.01)
+    axes.set_xlabel("times as fast as the rival")
+    axes.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(series), frameon=False)
+    return figure
 
 
 def _summary(points: list[list[float]]) -> tuple[list[float], list[float], list[float], list[float]]:
@@ -59,4 +84,6 @@ def _summary(points: list[list[float]]) -> tuple[list[float], list[float], list[
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    kind, path = sys.argv[1:]
+    chart = {"curve": curve, "ratios": ratios}[kind](json.load(sys.stdin))
+    chart.savefig(path, metadata={"Date": None})
