@@ -31,8 +31,6 @@ class Passes:
     """Several iterations of an innermost reduction, with accumulators of their own (schedule)."""
     streaming: bool = True
     """Multiply-adds in the order in which the operands of one side are needed only once (lower/stages.py)."""
-    reading_ahead: bool = True
-    """The next tile of a packed operand is brought into the cache while this one is used (lower/ahead.py)."""
     relaxed_simd: bool = True
     """Fused multiply-adds and lane selects of relaxed SIMD, where the engine has them (emit/wasm_operations.py)."""
     hoisting: bool = True
@@ -40,7 +38,10 @@ class Passes:
     constants: bool = True
     """Constants of an innermost loop are in locals set before it (emit/wasm_values.py)."""
     pointers: bool = True
-    """Addresses of an innermost loop are pointers that it advances (emit/wasm_addresses.py)."""
+    """Addresses of an innermost loop are pointers that it advances (emit/wasm_addresses.py).
+
+    Worth 4 to 9 % in LayerNorm, whose loops do little else, in Chromium, Firefox and WebKitGTK, and about as much in
+    WebKitGTK's products; nothing elsewhere."""
     immediates: bool = True
     """Constant offsets go into the load or store (emit/wasm_addresses.py)."""
     sharing: bool = True

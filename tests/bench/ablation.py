@@ -27,11 +27,9 @@ THREADS = 1
 """The speed of the code is asked for, not the machine's way with threads."""
 TELLING = {
     "matmul-384x768x768": (
-        "packing", "register_tiles", "vectors", "reading_ahead", "relaxed_simd", "hoisting", "pointers", "immediates",
-        "splat_loads",
+        "packing", "register_tiles", "vectors", "relaxed_simd", "hoisting", "pointers", "immediates", "splat_loads",
     ),
-    "matmul-384x3072x768": ("reading_ahead",),
-    "matmul-197x197x197": ("packing", "reading_ahead", "pointers"),
+    "matmul-197x197x197": ("packing", "pointers"),
     "matmul-7x768x3072": ("packing", "streaming", "splat_loads"),
     "conv-3x3-64-64-56": ("register_tiles", "constants", "immediates", "sharing"),
     "conv-7x7-s2-3-64-224": ("unrolling", "streaming", "pointers", "splat_loads"),
@@ -46,7 +44,7 @@ TELLING = {
         "row_fusion", "chains", "epilogues", "attention", "hoisting", "pointers", "immediates", "sharing",
     ),
     "mobilenet-v2": ("epilogues", "streaming", "pointers", "quick_limits"),
-    "llama-mini-q4": ("packing", "reading_ahead", "hoisting", "pointers", "splat_loads"),
+    "llama-mini-q4": ("packing", "hoisting", "pointers", "splat_loads"),
 }  # fmt: skip
 """The passes that each case is asked about: those that change its code, and that it could gain from."""
 _ORDERS = (1, -1)

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     from nnjit_build.server import SiteServer
 
-MODULES = "placement dtypes expressions compare wasm-memory errors plan-edit timing courtesy program content-hash model-bytes"
+MODULES = (
+    "placement dtypes expressions compare wasm-memory errors plan-edit timing courtesy program content-hash "
+    "model-bytes thread-choice"
+)
 
 
 class Modules:
@@ -318,6 +321,34 @@ def test_frames_leave_time_for_work_in_the_background(modules: Modules) -> None:
     result = modules.js(COURTESY, {"inference": 2.0, "gap": 14.0, "slice": 3.0, "count": 100})
     assert result["work"] > 0.3 * 100 * 14.0
     assert result["delayed"] < 0.2 * 100 * 2.0 + 50
+
+
+@pytest.mark.parametrize(
+    "alone, together, chosen, inferences",
+    [
+        ([10.0], [12.0], False, 12),  # what threads cost is more than they save
+        ([10.0], [6.0], True, 12),
+        ([10.0], [9.8], False, 12),  # too little for a second core
+        ([10.0, 11.0], [9.9, 10.5], False, 40),  # not apart: the medians decide
+        ([120.0], [60.0], True, 5),  # never tried on one thread more than once
+    ],
+)
+def test_all_threads_are_used_where_they_are_faster_than_one(
+    modules: Modules, alone: list[float], together: list[float], chosen: bool, inferences: int
+) -> None:
+    decided = modules.js(
+        """const choice = new thread_choice.ThreadChoice();
+        for (let n = 1; n <= 100; n++) {
+          const together = choice.next();
+          if (!choice.undecided) continue;
+          const times = a[Number(together)];
+          choice.record(together, times[(n >> 1) % times.length]);
+          if (choice.together !== null) return [choice.together, choice.next(), n];
+        }""",
+        [alone, together],
+    )
+    assert decided[:2] == [chosen, chosen]
+    assert decided[2] <= inferences
 
 
 def test_a_candidate_is_given_up_once_noise_cannot_save_it(modules: Modules) -> None:

@@ -12,11 +12,14 @@ const COLD = 3;
 /** Inferences timed each way: few would leave the choice to what else the machine does. */
 const SAMPLES = 15;
 
+/** So few are enough where all of one way are faster than any of the other: each on one thread may take twice as long. */
+const CLEAR = 4;
+
 /** The part of one thread's time that all of them must stay below; a core that is not needed is somebody else's. */
 const WORTH = 0.95;
 
-/** An inference that takes longer than this on all threads is worth their start, ms. */
-const SURELY_WORTH_MS = 5;
+/** An inference that takes longer than this on all threads is not tried on one, ms. */
+const SURELY_WORTH_MS = 50;
 
 /** Inferences after which the choice is made anew: the load of the machine changes. */
 const VALID = 2000;
@@ -49,8 +52,9 @@ export class ThreadChoice {
   record(together, ms) {
     const { times } = this;
     times[together ? "together" : "alone"].push(ms);
+    const count = Math.min(times.alone.length, times.together.length);
     if (together && ms > SURELY_WORTH_MS) this.together = true;
-    else if (times.alone.length >= SAMPLES && times.together.length >= SAMPLES) {
+    else if (count >= SAMPLES || (count >= CLEAR && areApart(times.alone, times.together))) {
       this.together = median(times.together) < WORTH * median(times.alone);
     }
   }
@@ -59,4 +63,13 @@ export class ThreadChoice {
     this.together = null;
     this.times = { alone: [], together: [] };
   }
+}
+
+/**
+ * Whether all of some numbers are less than any of the others.
+ * @param {number[]} a
+ * @param {number[]} b
+ */
+function areApart(a, b) {
+  return Math.max(...a) < Math.min(...b) || Math.max(...b) < Math.min(...a);
 }

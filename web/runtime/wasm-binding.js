@@ -42,9 +42,10 @@ import { ThreadChoice } from "./thread-choice.js";
  * @param {Environment} environment
  * @param {import("./wasm-persistent.js").PersistentStore} store
  * @param {number} threads
+ * @param {ThreadChoice} [choice] that was made before, for the same shapes
  * @returns {Binding}
  */
-export function bindPlan(loaded, environment, store, threads) {
+export function bindPlan(loaded, environment, store, threads, choice = new ThreadChoice()) {
   const { plan, slots } = loaded;
   const steps = inferenceSteps(plan);
   const base = alignUp(store.memory.top);
@@ -70,7 +71,7 @@ export function bindPlan(loaded, environment, store, threads) {
     words: builder.finish(),
     starts,
     shared: builder.shared,
-    choice: new ThreadChoice(),
+    choice,
     programAddress: base,
     locate,
     inputs: plan.inputs

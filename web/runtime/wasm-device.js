@@ -160,7 +160,7 @@ export class WasmDevice {
     const key = loaded.plan.symbols.map(({ name }) => environment[name]).join();
     let binding = loaded.bindings.get(key);
     if (!binding || binding.epoch !== this.memory.epoch) {
-      binding = bindPlan(loaded, environment, this.store, this.pool.threads);
+      binding = bindPlan(loaded, environment, this.store, this.pool.threads, binding?.choice);
       loaded.bindings.set(key, binding);
       if (loaded.bindings.size > MAX_BINDINGS) loaded.bindings.delete(/** @type {string} */ (loaded.bindings.keys().next().value));
     }
@@ -357,7 +357,7 @@ export class WasmDevice {
       slots: [...old.slots, ...(await instantiate(this.pool, plan, blobs, old.plan.kernels.length))],
       specs: new Map(plan.buffers.map((buffer) => [buffer.id, buffer])),
       keys: new Map(),
-      bindings: new Map(),
+      bindings: new Map([...old.bindings].map(([key, binding]) => [key, { ...binding, epoch: OUTDATED }])),
     };
     try {
       await this.prepare(loaded);
@@ -413,6 +413,8 @@ function laneHost(memory) {
 
 /** Placements that a plan keeps: a chat grows its sequence by one a step, and none of them comes back. */
 const MAX_BINDINGS = 64;
+/** Epoch of a binding to kernels that were replaced: what is bound next in its place only takes its choice of threads over. */
+const OUTDATED = -1;
 
 /**
  * @param {unknown} error

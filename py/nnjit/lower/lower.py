@@ -8,7 +8,7 @@ which operands are laid out in tile order first. Kernels that are made in other 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from itertools import product as cartesian
 
 from .. import ir
@@ -16,7 +16,6 @@ from ..ir import LANES
 from ..schedule.schedule import Schedule
 from ..symbolic import ceildiv, minimum, product, substitute, var
 from ..target import Target
-from .ahead import Ahead, reading_ahead, tile_place
 from .interior import interior
 from .loops import bind, decode, nest
 from .mathlib import expand_body
@@ -97,7 +96,7 @@ class Tiles:
                 runs[axis] = counts[axis]
                 numbers[axis] = var(f"{axis}_c")
         block = nest(body, [(f"{axis}_c", runs[axis]) for axis in order if axis in runs])
-        self._tile(block, numbers, [] if serial else order)
+        self._tile(block, numbers)
         used = touched_buffers(spec.stages, self.stages.values.packed_loads)
         dropped = {p.source for p in self.packed} - used
         buffers = [b for b in spec.buffers if b.name not in dropped]
@@ -122,8 +121,8 @@ class Tiles:
         self._tile(nest(body, loops), numbers)
         return body
 
-    def _tile(self, block: list[ir.Stmt], numbers: dict[str, Index], order: Sequence[str] = ()) -> None:
-        """All stages for the tile with these numbers along the axes; `order` is that of tasks of one tile each."""
+    def _tile(self, block: list[ir.Stmt], numbers: dict[str, Index]) -> None:
+        """All stages for the tile with these numbers along the axes."""
         sizes = self.tiling.sizes
         bases: dict[str, Index] = {}
         for axis, extent in self.spec.outer:
@@ -131,7 +130,7 @@ class Tiles:
             if sizes[axis] > 1:
                 start = tile_start(start, sizes[axis], extent)
             bases[axis] = bind(block, f"{axis}_b", start)
-        ahead = self._pack(numbers, bases, order)
+        self._pack(numbers, bases)
         steps = []
         for axis, _ in self.spec.outer:
             step = LANES if axis == self.tiling.vector else 1
@@ -149,27 +148,23 @@ class Tiles:
             condition, plain = inside
             branch = ir.If(condition, [], [])
             block.append(branch)
-            self._stages(branch.then, plain, points, ahead)
+            self._stages(branch.then, plain, points)
             block = branch.orelse
-        self._stages(block, self.spec.stages, points, ahead)
+        self._stages(block, self.spec.stages, points)
 
-    def _stages(
-        self, block: list[ir.Stmt], stages: list[Stage], points: list[Point], ahead: Ahead | None
-    ) -> None:
-        """The stages, one after the other; the first one, a contraction, reads ahead."""
-        for n, stage in enumerate(stages):
-            self.stages.ahead = ahead if n == 0 else None
+    def _stages(self, block: list[ir.Stmt], stages: list[Stage], points: list[Point]) -> None:
+        """The stages, one after the other."""
+        for stage in stages:
             self._stage(block, stage, points)
 
     def _stage(self, block: list[ir.Stmt], stage: Stage, points: list[Point]) -> None:
         self.stages.lower(block, stage, points)
 
-    def _pack(self, numbers: dict[str, Index], bases: dict[str, Index], order: Sequence[str]) -> Ahead | None:
-        """Read the operands that the schedule packs where they will be packed, and what comes next there ahead of time."""
+    def _pack(self, numbers: dict[str, Index], bases: dict[str, Index]) -> None:
+        """Read the operands that the schedule packs where they will be packed."""
         axis = self.tiling.vector
         if self.schedule.pack and (self.spec.operands is None or not axis):
             raise ValueError("pack needs a contraction with a vector axis among its outer axes")
-        ahead = None
         for number in self.schedule.pack:
             name = f"{self.pack_name}{number}"
             load, packed, place = packed_operand(self.spec, number, axis, self.tiling.sizes[axis], name)
@@ -177,7 +172,3 @@ class Tiles:
             # Within a tile, axis = base + offset: the packed position is that of the tile, plus the offset.
             within = {tile_number(axis): numbers[axis], axis: var(axis) - bases[axis]}
             self.stages.values.packed_loads[load] = packed, substitute(place, within)
-            if order and self.target.device == "wasm" and self.target.passes.reading_ahead:
-                here = tile_place(place, axis, numbers[axis], bases, self.spec)
-                ahead = ahead or reading_ahead(self.spec, order, self.tiling.sizes, axis, load, packed, here)
-        return ahead

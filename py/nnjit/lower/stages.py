@@ -28,7 +28,6 @@ from .accumulators import (
     combine_lanes,
     identity,
 )
-from .ahead import Ahead
 from .loops import nest
 from .shuffles import transposed
 from .spec import Axes, Index, KernelSpec, Reduce, Stage, StoreTo, coefficient, depends, every_value
@@ -42,15 +41,13 @@ MOST_COPIES = 16
 class StageLoops:
     """Emits the stages of `spec` for the points of a tile. `values` says what its expressions are there."""
 
-    __slots__ = ("schedule", "target", "outer_vector", "values", "ahead", "_lets", "_counter")
+    __slots__ = ("schedule", "target", "outer_vector", "values", "_lets", "_counter")
 
     def __init__(self, spec: KernelSpec, schedule: Schedule, target: Target, tiling: Tiling) -> None:
         self.schedule = schedule
         self.target = target
         self.outer_vector = tiling.vector
         self.values = PointValues(spec, tiling, target)
-        self.ahead: Ahead | None = None
-        """What the iterations of the stage at hand read ahead of time."""
         self._lets: dict[ir.Expr, ir.Expr] = {}
         """Operands of the iteration at hand that are in locals."""
         self._counter = 0
@@ -136,8 +133,6 @@ class StageLoops:
             unrolled, shifts = v, [{}]
         loop = nest(body, [(unrolled, count)])
         self._iterations(loop, stage, points, shifts, copies)
-        if self.ahead is not None and unrolled == v:
-            loop.append(self.ahead.read(var(v)))
 
     def _scalar_loop(
         self, body: list[ir.Stmt], stage: Stage, points: list[Point], done: Index, left: Index
