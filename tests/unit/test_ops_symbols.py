@@ -309,6 +309,16 @@ def test_a_branch_on_data_computes_both_and_chooses() -> None:
     check(data, {"x": floats(4)}, [{"x": -abs(floats(5))}])
 
 
+def test_a_branch_on_data_of_one_element_chooses_between_tensors_of_higher_rank() -> None:
+    nodes = [
+        helper.make_node("Sigmoid", ["x"], ["chance"]),
+        helper.make_node("Less", ["chance", "half"], ["below"]),
+        helper.make_node("If", ["below"], ["y"], then_branch=branch("Neg"), else_branch=branch("Relu")),
+    ]
+    data = model(nodes, {"x": ("f32", [1, 1])}, half=np.float32(0.5))
+    check(data, {"x": floats(1, 1)}, [{"x": -abs(floats(1, 1))}, {"x": abs(floats(1, 1))}])
+
+
 def test_an_integer_input_that_no_shape_needs_has_no_symbol() -> None:
     data = model([helper.make_node("Add", ["a", "b"], ["y"])], {"a": ("i64", [2]), "b": ("i64", [])})
     result = check(

@@ -20,6 +20,7 @@ from . import (  # noqa: F401
     quantization,
     quantized,
     recurrent,
+    recurrent_quantized,
     reduction,
     refused,
     resize,

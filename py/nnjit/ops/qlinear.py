@@ -161,6 +161,12 @@ def dynamic_quantize_matmul(
     y_zero: Tensor | None = None,
     bias: Tensor | None = None,
 ) -> Tensor:
-    """x, quantised as a whole, times y of 8 bits."""
+    return dynamic_product(ctx, x, y, y_scale, y_zero, bias)
+
+
+def dynamic_product(
+    ctx: Context, x: Tensor, y: Tensor, y_scale: Tensor, y_zero: Tensor | None, bias: Tensor | None = None
+) -> Tensor:
+    """x, quantised as a whole, times y of 8 bits; y's parameters may be one for each column."""
     q, scale, zero = dynamically_quantized(ctx, x)
     return _scaled_product(ctx, q, y, scale, y_scale, zero, y_zero, bias)

@@ -21,7 +21,7 @@ MAX_STEPS = 1024
 """Longer sequences would make more kernels than a page can compile."""
 
 
-class _Layer:
+class Layer:
     """What the directions of a recurrent node share."""
 
     def __init__(
@@ -98,18 +98,7 @@ class _Layer:
 
     def project(self, d: int, biased: Callable[[int], bool]) -> Tensor:
         """[T, B, G·H]: the input times its weights, plus its bias, plus the state's bias for the gates in `biased`."""
-        x, w = self.x, self.w
-        shape = (self.steps, x.shape[1], self.gates * self.hidden)
-        product = contraction(
-            self.b,
-            shape,
-            (x.shape[2],),
-            lambda at, k: x.at(at[0], at[1], k[0]),
-            lambda at, k: w.at(d, at[2], k[0]),
-            x.dtype,
-            "input_projection",
-        )
-        bias = self.bias
+        product, bias = self.input_product(d), self.bias
         if bias is None:
             return product
         size = self.gates * self.hidden
@@ -133,8 +122,21 @@ class _Layer:
             rows = [self.b.compute((1, size), bias.dtype, total, "bias")]
         return self.b.elementwise(ir.add, product, rows[0], label="bias")
 
-    def recur(self, d: int, state: Tensor, first: int, count: int) -> Tensor:
-        """[B, count·H]: the state times its weights for `count` gates from `first` on."""
+    def input_product(self, d: int) -> Tensor:
+        """[T, B, G·H]: the input times its weights."""
+        x, w = self.x, self.w
+        return contraction(
+            self.b,
+            (self.steps, x.shape[1], self.gates * self.hidden),
+            (x.shape[2],),
+            lambda at, k: x.at(at[0], at[1], k[0]),
+            lambda at, k: w.at(d, at[2], k[0]),
+            x.dtype,
+            "input_projection",
+        )
+
+    def recur(self, d: int, step: int, state: Tensor, first: int, count: int) -> Tensor:
+        """[B, count·H]: the state before `step` times its weights for `count` gates from `first` on."""
         r, h = self.r, self.hidden
         return contraction(
             self.b,
@@ -234,6 +236,7 @@ class _Layer:
         return self.b.permute(y, (1, 0, 2)) if self.batch_first else y
 
 
+LSTM_ACTIVATIONS = ("Sigmoid", "Tanh", "Tanh")
 _WITH_ALPHA = ("leakyrelu", "thresholdedrelu", "scaledtanh", "hardsigmoid", "elu", "affine")
 _WITH_BETA = ("scaledtanh", "hardsigmoid", "affine")
 
@@ -250,7 +253,7 @@ def rnn(
     initial_h: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """H = f(X·W + H·R + bias)."""
-    layer = _Layer(ctx, x, w, r, bias, lengths, 1, ("Tanh",))
+    layer = Layer(ctx, x, w, r, bias, lengths, 1, ("Tanh",))
     states: list[list[Tensor]] = []
     finals: list[Tensor] = []
     for d in range(layer.directions):
@@ -259,7 +262,7 @@ def rnn(
         h = layer.initial(initial_h, d)
         own: list[Tensor] = []
         for step in range(layer.steps):
-            given, product = layer.input_at(projected, d, step), layer.recur(d, h, 0, 1)
+            given, product = layer.input_at(projected, d, step), layer.recur(d, step, h, 0, 1)
             new = layer.state(
                 lambda n, j, given=given, product=product, f=f: f(  # type: ignore[misc]
                     layer.clipped(ir.add(given(n, j), product.at(n, j)))
@@ -290,7 +293,7 @@ def gru(
     h    = g(X·W + (r ∘ H)·R + biases), or with linear_before_reset g(X·W + bias + r ∘ (H·R + bias of the state))
     H    = (1 − z) ∘ h + z ∘ H
     """
-    layer = _Layer(ctx, x, w, r, bias, lengths, 3, ("Sigmoid", "Tanh"))
+    layer = Layer(ctx, x, w, r, bias, lengths, 3, ("Sigmoid", "Tanh"))
     late = ctx.attr_int("linear_before_reset", 0) == 1
     states: list[list[Tensor]] = []
     finals: list[Tensor] = []
@@ -306,11 +309,11 @@ def gru(
     return layer.outputs(states), layer.last(finals)
 
 
-def _gru_step(layer: _Layer, d: int, projected: Tensor, h: Tensor, step: int, late: bool) -> Tensor:
+def _gru_step(layer: Layer, d: int, projected: Tensor, h: Tensor, step: int, late: bool) -> Tensor:
     f, g = layer.activations[d]
     size = layer.hidden
     given = layer.input_at(projected, d, step)
-    product = layer.recur(d, h, 0, 3 if late else 2)
+    product = layer.recur(d, step, h, 0, 3 if late else 2)
 
     def gate(n: Index, j: Index, which: int) -> ir.Expr:
         at = j + which * size
@@ -327,7 +330,7 @@ def _gru_step(layer: _Layer, d: int, projected: Tensor, h: Tensor, step: int, la
             return g(layer.clipped(ir.add(given(n, at), ir.mul(gate(n, j, 1), inner))))
     else:
         reset = layer.state(lambda n, j: ir.mul(gate(n, j, 1), h.at(n, j)), "reset")
-        again = layer.recur(d, reset, 2, 1)
+        again = layer.recur(d, step, reset, 2, 1)
 
         def candidate(n: Index, j: Index) -> ir.Expr:
             return g(layer.clipped(ir.add(given(n, j + 2 * size), again.at(n, j))))
@@ -353,12 +356,18 @@ def lstm(
     initial_c: Tensor | None = None,
     peepholes: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    layer = Layer(ctx, x, w, r, bias, lengths, 4, LSTM_ACTIVATIONS)
+    return run_lstm(layer, initial_h, initial_c, peepholes)
+
+
+def run_lstm(
+    layer: Layer, initial_h: Tensor | None, initial_c: Tensor | None, peepholes: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Gates in the order i, o, f, c; peepholes P in the order i, o, f:
 
     i, f = f(X·W + H·R + P ∘ C + biases)        c = g(X·W + H·R + biases)        C' = f ∘ C + i ∘ c
     o    = f(X·W + H·R + P ∘ C' + biases)       H = o ∘ h(C')
     """
-    layer = _Layer(ctx, x, w, r, bias, lengths, 4, ("Sigmoid", "Tanh", "Tanh"))
     states: list[list[Tensor]] = []
     last_h: list[Tensor] = []
     last_c: list[Tensor] = []
@@ -377,13 +386,13 @@ def lstm(
 
 
 def _lstm_step(
-    layer: _Layer, d: int, projected: Tensor, h: Tensor, c: Tensor, step: int, peepholes: Tensor | None
+    layer: Layer, d: int, projected: Tensor, h: Tensor, c: Tensor, step: int, peepholes: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     f, g, squash = layer.activations[d]
     size = layer.hidden
     coupled = layer.ctx.attr_int("input_forget", 0) == 1
     given = layer.input_at(projected, d, step)
-    product = layer.recur(d, h, 0, 4)
+    product = layer.recur(d, step, h, 0, 4)
 
     def gate(n: Index, j: Index, which: int, act: Activation, cell: Tensor | None = None) -> ir.Expr:
         at = j + which * size

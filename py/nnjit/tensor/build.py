@@ -191,10 +191,10 @@ class Builder:
             if all(d == 1 for d in y.shape) and y.rank <= x.rank:
                 operands.append(self.reshape(y, (1,) * min(y.rank, base.rank)))
             elif (
-                base.shape
+                y.rank <= x.rank
+                and base.shape
                 and y.shape[-1] == x.shape[-1] == base.shape[-1]
                 and all(d == 1 for d in y.shape[:-1])
-                and y.rank <= x.rank
             ):
                 operands.append(self.reshape(y, y.shape[-1:]))
             else:
