@@ -56,4 +56,4 @@ def test_a_node_case_gives_the_expected_outputs(gpu: Gpu, name: str) -> None:
     names = [port["name"] for port in plan["outputs"] if "checks" not in port]
     for value, expected in zip((outputs[name] for name in names), case.outputs, strict=True):
         assert value.dtype == np.asarray(expected).dtype
-        np.testing.assert_allclose(value, expected, rtol=max(case.rtol, 1e-4), atol=1e-5)
+        np.testing.assert_allclose(value, expected, rtol=max(case.rtol, 1e-4), atol=case.atol(expected))

@@ -46,6 +46,12 @@ class Case:
         """Whether an input or output is a sequence, or an optional value that is absent."""
         return any(not isinstance(v, (np.ndarray, np.generic)) for v in (*self.inputs, *self.outputs))
 
+    def atol(self, expected: np.ndarray) -> float:
+        """The absolute error allowed. What cancels in a Fourier transform leaves an error of the size of what does not."""
+        if {"DFT", "STFT"} & set(self.operators):
+            return 1e-6 * float(np.abs(expected).max())
+        return 1e-5
+
     @property
     def foreign_types(self) -> bool:
         """Whether an input or output has elements that kernels do not compute with: strings, float8, int4, ..."""

@@ -53,5 +53,5 @@ def test_node_case_compiled_to_wasm_gives_the_expected_outputs(name: str, extent
         wanted = np.asarray(expected)
         assert value.shape == wanted.shape
         np.testing.assert_allclose(
-            value.astype(float), wanted.astype(float), rtol=max(case.rtol, 1e-4), atol=1e-5
+            value.astype(float), wanted.astype(float), rtol=max(case.rtol, 1e-4), atol=case.atol(wanted)
         )

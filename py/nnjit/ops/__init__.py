@@ -9,6 +9,7 @@ from . import (  # noqa: F401
     control,
     conv,
     elementwise,
+    fourier,
     grid_sample,
     group_query,
     indexing,

@@ -55,9 +55,7 @@ class _Quantized(Layer):
             )
         return self._product(d, state, self.r, self.r_scale, self.r_zero)
 
-    def _product(
-        self, d: int, x: Tensor, weights: Tensor, scale: Tensor, zero: Tensor | None
-    ) -> Tensor:
+    def _product(self, d: int, x: Tensor, weights: Tensor, scale: Tensor, zero: Tensor | None) -> Tensor:
         """x times the weights of direction `d`."""
         matrix = self.b.view(weights, (weights.shape[2], weights.shape[1]), lambda k, n: (d, n, k))
         return dynamic_product(
