@@ -114,7 +114,8 @@ def _rotated(ctx: Context, x: Tensor, length: int, inverse: bool) -> Tensor:
     table = b.compute(x.shape[-3:], dtype, twiddle, "twiddles")
 
     def element(*at: Index) -> ir.Expr:
-        (*row, i, j, part), (u, v) = at, (x.at(*at[:-1], n) for n in (0, 1))
+        i, j, part = at[-3:]
+        u, v = (x.at(*at[:-1], n) for n in (0, 1))
         c, s = table.at(i, j, 0), table.at(i, j, 1)
         return ir.select(real(part), ir.sub(ir.mul(u, c), ir.mul(v, s)), ir.add(ir.mul(u, s), ir.mul(v, c)))
 

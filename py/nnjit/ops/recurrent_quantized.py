@@ -29,8 +29,8 @@ class _Quantized(Layer):
     ) -> None:
         if w.rank != 3 or r.rank != 3:
             raise ctx.malformed("the weights must have rank 3")
-        turned = (ctx.b.permute(t, (0, 2, 1)) for t in (w, r))  # [D, I, G·H] as LSTM has them: [D, G·H, I]
-        super().__init__(ctx, x, *turned, bias, lengths, 4, LSTM_ACTIVATIONS)
+        w, r = (ctx.b.permute(t, (0, 2, 1)) for t in (w, r))  # [D, I, G·H] as LSTM has them: [D, G·H, I]
+        super().__init__(ctx, x, w, r, bias, lengths, 4, LSTM_ACTIVATIONS)
         self.w_scale, self.w_zero, self.r_scale, self.r_zero = parameters
 
     def input_product(self, d: int) -> Tensor:
