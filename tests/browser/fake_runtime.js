@@ -1,6 +1,6 @@
 /**
  * A stand-in for runtime/nnjit.js with the same interface, for tests of the page alone: quick, and able to fail on
- * demand. The model's address says what happens: `fake:transformer`, `fake:image`, `fake:error/<code>`, `fake:slow`.
+ * demand. The model's address says what happens: `fake:transformer`, `fake:decoder`, `fake:image`, `fake:error/<code>`, `fake:slow`.
  * Every output is twice the first input.
  */
 
@@ -16,6 +16,12 @@ const MODELS = {
   image: {
     inputs: [{ name: "pixel_values", dtype: "float32", shape: ["batch", 3, "height", "width"] }],
     outputs: [{ name: "doubled", dtype: "float32", shape: ["batch", 3, "height", "width"] }],
+  },
+  decoder: {
+    inputs: [{ name: "ids", dtype: "int64", shape: [1, "sequence"] }],
+    outputs: ["logits", ...[0, 1, 2].flatMap((layer) => [`present.${layer}.key`, `present.${layer}.value`])].map(
+      (name) => ({ name, dtype: "float32", shape: [1, "sequence"] }),
+    ),
   },
   vector: {
     inputs: [{ name: "x", dtype: "float32", shape: ["n"] }],
@@ -126,7 +132,7 @@ class FakeModel {
     if (this.disposed) throw new CodedError("device", "The model was disposed of.");
     if (!this.timer) this.#tune();
     const data = Float32Array.from(first.data, (value) => 2 * Number(value));
-    return { [this.outputs[0].name]: { data, dims: first.dims, type: "float32" } };
+    return Object.fromEntries(this.outputs.map(({ name }) => [name, { data, dims: first.dims, type: "float32" }]));
   }
 
   on(event, listener) {

@@ -301,9 +301,8 @@ def test_given_ids_tell_the_sizes_of_the_other_inputs(open_page: Open) -> None:
     expect(page.get_by_role("group", name="attention_mask")).to_contain_text("1 × 3")
 
 
-def test_a_dropped_picture_fills_the_input_that_takes_one(open_page: Open) -> None:
-    page = open_page("?model=fake:image&autoload=1")
-    expect(page.get_by_role("button", name="Run", exact=True)).to_be_focused()
+def drop_picture(page: Page) -> None:
+    """Drop a small picture called cat.png on the page."""
     pixels = np.random.default_rng(0).integers(0, 256, (6, 4, 3))
     dropped = page.evaluate_handle(
         """(bytes) => {
@@ -314,6 +313,22 @@ def test_a_dropped_picture_fills_the_input_that_takes_one(open_page: Open) -> No
         list(png(pixels)),
     )
     page.dispatch_event("main", "drop", {"dataTransfer": dropped})
+
+
+def test_a_dropped_picture_that_no_input_takes_is_not_taken_for_a_model(open_page: Open) -> None:
+    page = open_page("?model=fake:vector&autoload=1")
+    expect(page.get_by_role("button", name="Run", exact=True)).to_be_focused()
+    drop_picture(page)
+    expect(page.get_by_role("status")).to_contain_text(
+        "cat.png is a picture, and no model is loaded that takes one"
+    )
+    expect(page.get_by_label("Address of an ONNX file")).to_have_value("fake:vector")
+
+
+def test_a_dropped_picture_fills_the_input_that_takes_one(open_page: Open) -> None:
+    page = open_page("?model=fake:image&autoload=1")
+    expect(page.get_by_role("button", name="Run", exact=True)).to_be_focused()
+    drop_picture(page)
     expect(page.get_by_label("Fill with")).to_have_value("image")
     expect(page.get_by_role("img", name="The picture as the model gets it")).to_be_visible()
     expect(page.get_by_label("Address of an ONNX file")).to_have_value("fake:image")
@@ -330,6 +345,83 @@ def test_latency_falls_on_the_page_while_kernels_are_tuned(open_page: Open) -> N
     expect(page.locator("#chart canvas")).to_be_visible()
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_role("button", name="Run", exact=True)).to_be_enabled()
+
+
+def figures(page: Page) -> dict[str, str]:
+    """The figures of the latency that are shown, by what they are called."""
+    shown = page.locator("#figures div:visible").all()
+    return {div.locator("dt").inner_text(): div.locator("dd").inner_text() for div in shown}
+
+
+def test_one_run_shows_its_time_and_nothing_that_is_not_known(open_page: Open) -> None:
+    page = open_page("?model=fake:vector")
+    page.get_by_role("button", name="Load").click()
+    expect(page.get_by_role("button", name="Run", exact=True)).to_be_focused()
+    assert figures(page) == {}
+    run_once(page)
+    shown = figures(page)
+    assert list(shown) == ["now", "first run", "so far"]
+    assert shown["now"] == shown["first run"]
+    assert re.fullmatch(r"[\d.]+ ms", shown["now"])
+
+
+def test_runs_of_another_size_are_counted_apart(open_page: Open) -> None:
+    page = open_page("?model=fake:vector&autoload=1")
+    run_once(page)
+    run_once(page)
+    assert figures(page)["so far"] == "2 runs"
+    page.get_by_label("n", exact=True).fill("5")
+    run_once(page)
+    assert list(figures(page)) == ["now", "first run", "so far"]
+    assert figures(page)["so far"] == "1 run"
+
+
+def test_the_focus_stays_at_the_button_that_was_pressed(open_page: Open) -> None:
+    page = open_page("?model=fake:vector&autoload=1")
+    run = page.get_by_role("button", name="Run", exact=True)
+    expect(run).to_be_focused()
+    run.press("Enter")
+    expect(page.get_by_label("Output doubled")).to_be_visible()
+    expect(run).to_be_focused()
+    page.get_by_label("Address of an ONNX file").fill("fake:error/fetch")
+    page.get_by_role("button", name="Load").press("Enter")
+    expect(page.get_by_role("alert")).to_be_visible()
+    expect(page.get_by_role("button", name="Load")).to_be_focused()
+
+
+def test_many_outputs_are_folded_away_and_stay_open_once_opened(open_page: Open) -> None:
+    page = open_page("?model=fake:decoder&autoload=1")
+    run_once(page)
+    last = page.get_by_label("Output present.2.value")
+    expect(page.get_by_label("Output present.1.value")).to_be_hidden()
+    page.get_by_text("3 more outputs").click()
+    expect(last).to_be_visible()
+    run_once(page)
+    expect(last).to_be_visible()
+
+
+@pytest.mark.parametrize(
+    ("pasted", "address"),
+    [
+        ("host.example/a/model.onnx", "https://host.example/a/model.onnx"),
+        ("localhost:8000/model.onnx", "http://localhost:8000/model.onnx"),
+        (" https://host.example/m.onnx ", "https://host.example/m.onnx"),
+        ("models/classifier.onnx", "models/classifier.onnx"),
+        ("model.onnx", "model.onnx"),
+        (
+            "https://huggingface.co/a/b/blob/main/onnx/model.onnx",
+            "https://huggingface.co/a/b/resolve/main/onnx/model.onnx",
+        ),
+        ("github.com/a/b/blob/main/m.onnx", "https://raw.githubusercontent.com/a/b/main/m.onnx"),
+    ],
+)
+def test_what_is_pasted_becomes_an_address(
+    module_page: Page, site: SiteServer, pasted: str, address: str
+) -> None:
+    if not module_page.url.startswith(site.url):
+        module_page.goto(site.publish("empty.html", b"<!doctype html><title>test</title>"))
+    script = "async ([root, text]) => (await import(root + '/web/app/address.js')).addressOf(text)"
+    assert module_page.evaluate(script, [site.url, pasted]) == address
 
 
 def test_a_model_can_be_replaced_while_it_runs(open_page: Open) -> None:

@@ -1,6 +1,6 @@
 /** What this device offers, and plain words on what it lacks. */
 
-import { h } from "./dom.js";
+import { byId, h } from "./dom.js";
 import * as format from "./format.js";
 
 /**
@@ -41,12 +41,11 @@ export async function gpuState() {
 }
 
 /**
- * Which model is loaded, and the facts of the device that it runs on, as a definition list.
- * @param {HTMLElement} list a <dl>
+ * Which model is loaded, and the facts of the device that it runs on; folded away, what microbenchmarks found of it.
  * @param {string} name of the model
  * @param {import("../../runtime/types.js").Facts} facts
  */
-export function showFacts(list, name, { device, threads, hardwareConcurrency, relaxedSimd, adapter, hardware, notes }) {
+export function showFacts(name, { device, threads, hardwareConcurrency, relaxedSimd, adapter, hardware, notes }) {
   const described = [adapter?.["vendor"], adapter?.["architecture"], adapter?.["description"]].filter(
     Boolean,
   );
@@ -55,7 +54,7 @@ export function showFacts(list, name, { device, threads, hardwareConcurrency, re
     device === "webgpu"
       ? [["Adapter", described.join(" ") || "unnamed"]]
       : [
-          ["Threads", `${threads} of ${hardwareConcurrency}`],
+          ["Threads", `${threads}, on ${format.plural(hardwareConcurrency, "processor")}`],
           ["Relaxed SIMD", relaxedSimd ? "yes" : "no"],
         ];
   /** @type {[string, string][]} */
@@ -63,10 +62,20 @@ export function showFacts(list, name, { device, threads, hardwareConcurrency, re
     ["Loaded", name],
     ["Device", device === "webgpu" ? "GPU (WebGPU)" : "CPU (WebAssembly)"],
     ...onDevice,
-    ...measured(hardware),
     ...notes.map((note) => /** @type {[string, string]} */ (["Note", note])),
   ];
-  list.replaceChildren(...all.map(([term, text]) => h("div", {}, h("dt", {}, term), h("dd", {}, text))));
+  fill(byId("facts", HTMLElement), all);
+  const found = measured(hardware);
+  fill(byId("measured-facts", HTMLElement), found);
+  byId("measured", HTMLElement).hidden = found.length === 0;
+}
+
+/**
+ * @param {HTMLElement} list a <dl>
+ * @param {[string, string][]} facts
+ */
+function fill(list, facts) {
+  list.replaceChildren(...facts.map(([term, text]) => h("div", {}, h("dt", {}, term), h("dd", {}, text))));
 }
 
 /**

@@ -39,6 +39,21 @@ export function h(tag, properties = {}, ...children) {
 }
 
 /**
+ * Disable a button for as long as its work lasts. A disabled button loses the focus; it gets it back, unless the person went
+ * elsewhere meanwhile.
+ * @param {HTMLButtonElement} button
+ * @param {boolean} disabled
+ */
+export function setDisabled(button, disabled) {
+  if (button.disabled === disabled) return;
+  if (disabled) button.toggleAttribute("data-focused", document.activeElement === button);
+  button.disabled = disabled;
+  if (disabled || !button.hasAttribute("data-focused")) return;
+  if (document.activeElement === document.body) button.focus({ preventScroll: true });
+  button.removeAttribute("data-focused");
+}
+
+/**
  * Offer a file to the person.
  * @param {string} name
  * @param {BlobPart[]} parts

@@ -44,7 +44,7 @@ export function describe(error) {
 export function showError(container, error, more = "") {
   const { code, title, advice, message } = describe(error);
   container.replaceChildren(
-    h("h3", {}, title, code && h("code", { class: "code" }, code)),
+    h("h3", {}, `${title} `, code && h("code", { class: "code" }, code)),
     h("p", { class: "message" }, message),
     h("p", { class: "advice" }, `${advice} ${more}`),
     h("button", { type: "button", class: "quiet", onclick: () => clearError(container) }, "Dismiss"),

@@ -81,7 +81,7 @@ export class LatencyChart {
       },
       axes: [
         { ...axis, values: (_, ticks) => ticks.map((tick) => `${tick} s`), size: 32 },
-        { ...axis, values: (_, ticks) => ticks.map((tick) => format.number(tick)), size: 48, space: 36 },
+        { ...axis, values: (_, ticks) => ticks.map((tick) => `${format.number(tick)} ms`), size: 68, space: 36 },
       ],
       series: [
         {},

@@ -32,6 +32,7 @@ export class LatencyRecord {
   #merge = 1;
   /** @type {number[]} */ #window = [];
   /** @type {number[]} */ #pending = [];
+  /** @type {number | null} */ #gain = null;
   /** Runs since the latest swap, up to as many as the running median takes. @type {number[]} */
   #sinceSwap = [];
   #isFull = false;
@@ -55,6 +56,7 @@ export class LatencyRecord {
     // Until there are enough runs for a running median, the median of those there are.
     this.best = this.#isFull && this.best !== null ? Math.min(this.best, latest) : latest;
     this.#isFull = this.#sinceSwap.length === WINDOW;
+    if (this.#isFull && this.swaps.length > 0 && this.untuned !== null) this.#gain = this.untuned / this.best;
     if (this.swaps.length === 0) this.untuned = this.best;
     this.#pending.push(ms);
     if (this.#pending.length < this.#merge) return;
@@ -74,16 +76,14 @@ export class LatencyRecord {
     this.best = null;
   }
 
-  /** How many times faster the kernels that came in made a run; null before any did, or too few runs since. */
+  /** How many times faster the kernels that came in made a run, once there were enough runs after one did; null before. */
   get gain() {
-    return this.swaps.length > 0 && this.untuned !== null && this.best !== null && this.#isFull
-      ? this.untuned / this.best
-      : null;
+    return this.#gain;
   }
 
-  /** Median of the latest runs, NaN before there are any. */
+  /** Median of the latest runs, the first run before there are others, NaN before any. */
   get current() {
-    return median(this.#window);
+    return this.#window.length > 0 ? median(this.#window) : (this.first ?? NaN);
   }
 
   #thin() {

@@ -3,7 +3,7 @@
 import { exportKernels, importKernels, keepsPlans, load, prepare } from "../../runtime/nnjit.js";
 import { Companions } from "./companions.js";
 import { notices, showFacts } from "./device-facts.js";
-import { byId, download, h } from "./dom.js";
+import { byId, download, h, setDisabled } from "./dom.js";
 import { clearError, showError } from "./errors.js";
 import * as format from "./format.js";
 import { FieldError } from "./input-field.js";
@@ -34,7 +34,10 @@ const OUTPUT_INTERVAL = 1000;
 let model = null;
 /** @type {AbortController | null} */
 let loading = null;
+/** The runs with inputs of the shapes at hand: those of others do not compare. */
 let latency = new LatencyRecord();
+/** The shapes of the latest run's inputs. */
+let shapes = "";
 let latencyDue = false;
 /** @type {Report | null} */
 let report = null;
@@ -95,7 +98,7 @@ async function loadModel(request) {
   const controller = new AbortController();
   loading = controller;
   form.setLoading(true);
-  progress.start();
+  progress.start(typeof request.source === "string");
   try {
     let loaded;
     try {
@@ -111,13 +114,12 @@ async function loadModel(request) {
     companions = new Companions(request.source, request.companions, () => form.beside(request.source));
     form.remember(request);
     openModel(loaded, nameOf(request), companions);
-    if (loaded.python === "off") progress.skip();
-    progress.finish("done", "The model is loaded.");
+    progress.loaded(loaded.python === "off");
   } catch (error) {
     if (controller.signal.aborted) {
-      progress.finish("failed", "Loading was stopped.");
+      progress.failed("Loading was stopped.");
     } else {
-      progress.finish("failed");
+      progress.failed("Loading failed.");
       showError(loadError, error, model ? `${modelName}, which was loaded before, can still be run.` : "");
     }
   } finally {
@@ -155,7 +157,7 @@ function nameOf({ source }) {
  */
 function openModel(loaded, name, beside) {
   modelName = name;
-  showFacts(byId("facts", HTMLElement), name, loaded.facts);
+  showFacts(name, loaded.facts);
   byId("welcome", HTMLElement).hidden = true;
   byId("run-form", HTMLElement).hidden = false;
   byId("results", HTMLElement).hidden = false;
@@ -182,6 +184,7 @@ function closeModel() {
   model = null;
   report = null;
   latency = new LatencyRecord();
+  shapes = "";
   for (const view of [outputs, chart, table, detail, tuning]) view.clear();
   clearError(runError);
   showNoReport();
@@ -192,10 +195,17 @@ const loop = new RunLoop({
   run: async (tensors) => {
     const asked = model;
     if (!asked) return null;
-    if (latency.first === null) progress.update({ stage: "first-run" });
+    const asShapes = JSON.stringify(Object.entries(tensors).map(([name, { dims }]) => [name, dims]));
+    if (asShapes !== shapes) progress.firstRun();
     try {
       const result = await asked.runTimed(tensors);
-      return asked === model ? result : null;
+      if (asked !== model) return null;
+      if (asShapes !== shapes) {
+        shapes = asShapes;
+        latency = new LatencyRecord();
+        chart.clear();
+      }
+      return result;
     } catch (error) {
       // A model that was replaced meanwhile has given back its memory: what it was computing is of no interest.
       if (asked !== model) return null;
@@ -212,7 +222,7 @@ const loop = new RunLoop({
       void outputs.show(result, companions, inputs.position);
     }
     if (latency.count === 1) {
-      if (model?.python === "on") requestReport();
+      if (model?.python === "on") requestReport(0);
       else showWithoutPython();
     }
     if (!more) announcer.textContent = `The run took ${format.milliseconds(ms)}.`;
@@ -228,8 +238,8 @@ const loop = new RunLoop({
   changed: (state) => {
     const run = byId("run", HTMLButtonElement);
     const again = byId("run-continuously", HTMLButtonElement);
-    run.disabled = state !== "idle";
-    again.disabled = state === "once";
+    setDisabled(run, state !== "idle");
+    setDisabled(again, state === "once");
     again.textContent = state === "continuous" ? "Stop" : "Run continuously";
     if (state !== "idle") clearError(runError);
   },
@@ -247,17 +257,25 @@ function requestLatency() {
 
 function showLatency() {
   const { current, best, untuned, first, gain, count } = latency;
-  const text = (/** @type {string} */ id, /** @type {string} */ value) =>
-    (byId(id, HTMLElement).textContent = value);
-  text("latency-now", format.milliseconds(current));
-  text("latency-best", format.milliseconds(best));
-  text("latency-untuned", format.milliseconds(untuned));
-  text("latency-first", format.milliseconds(first));
-  text("latency-gain", format.times(gain));
+  /** What is not known yet is not shown. */
+  const figure = (/** @type {string} */ id, /** @type {string | null} */ text) => {
+    const value = byId(id, HTMLElement);
+    value.textContent = text;
+    if (value.parentElement) value.parentElement.hidden = text === null;
+  };
+  const time = (/** @type {number | null} */ ms) => (ms === null ? null : format.milliseconds(ms));
+  byId("figures", HTMLElement).hidden = count === 0;
+  figure("latency-now", time(current));
+  figure("latency-best", time(best));
+  figure("latency-first", time(first));
+  figure("latency-untuned", gain === null ? null : time(untuned));
+  figure("latency-gain", gain === null ? null : format.times(gain));
   byId("latency-gain", HTMLElement).toggleAttribute("data-better", format.isFaster(gain));
-  text("latency-count", format.plural(count, "run"));
-  byId("chart-empty", HTMLElement).hidden = latency.times.length > 0;
-  if (latency.times.length > 0) chart.show(latency);
+  figure("latency-count", format.plural(count, "run"));
+  const isDrawn = latency.times.length > 0;
+  byId("chart-empty", HTMLElement).hidden = isDrawn;
+  byId("chart-key", HTMLElement).style.visibility = isDrawn ? "visible" : "hidden";
+  if (isDrawn) chart.show(latency);
 }
 
 /**
@@ -318,7 +336,7 @@ function showWithoutPython() {
 function showReport(fresh) {
   report = fresh;
   // Microbenchmarks may have run meanwhile.
-  showFacts(byId("facts", HTMLElement), modelName, fresh.device);
+  showFacts(modelName, fresh.device);
   byId("report-empty", HTMLElement).hidden = fresh.kernels.length > 0;
   byId("report-ask", HTMLButtonElement).hidden = true;
   table.show(groupKernels(fresh));

@@ -1,6 +1,7 @@
 /** The form that says which model to load, from where, on which device, with how many threads. */
 
-import { byId, h } from "./dom.js";
+import { addressOf } from "./address.js";
+import { byId, h, setDisabled } from "./dom.js";
 import * as format from "./format.js";
 
 /**
@@ -37,6 +38,7 @@ export class ModelForm {
     });
     this.stop.addEventListener("click", actions.stop);
     this.url.addEventListener("input", () => {
+      byId("example", HTMLSelectElement).value = "";
       if (this.url.value) this.#choose([]);
     });
     this.files.addEventListener("change", () => this.#choose([...(this.files.files ?? [])]));
@@ -88,9 +90,10 @@ export class ModelForm {
    */
   request() {
     const [model, ...companions] = this.#files;
-    const text = this.url.value.trim();
+    const text = addressOf(this.url.value);
     this.url.setCustomValidity(model || text ? "" : "Enter the model's address, or choose its file.");
     if (!this.form.reportValidity()) return null;
+    if (!model) this.url.value = text;
     const device = String(new FormData(this.form).get("device") ?? "auto");
     const threads = this.threads.valueAsNumber;
     return {
@@ -109,10 +112,8 @@ export class ModelForm {
     if (model) this.url.value = "";
     else this.files.value = "";
     this.url.setCustomValidity("");
-    this.chosen.textContent = this.#files
-      .map((file) => `${file.name}, ${format.bytes(file.size)}`)
-      .join(" · ");
-    this.chosen.hidden = this.#files.length === 0;
+    if (model) byId("example", HTMLSelectElement).value = "";
+    this.#say(this.#files.map((file) => `${file.name}, ${format.bytes(file.size)}`).join(" · "));
   }
 
   /**
@@ -135,16 +136,32 @@ export class ModelForm {
       event.preventDefault();
       delete this.drop.dataset["over"];
       const files = [...(event.dataTransfer?.files ?? [])];
-      if (files[0]?.type.startsWith("image/") && takePicture(files[0])) return;
+      const [first] = files;
+      if (first?.type.startsWith("image/")) {
+        this.#say(
+          takePicture(first)
+            ? ""
+            : `${first.name} is a picture, and no model is loaded that takes one. Load such a model, then drop it again.`,
+        );
+        return;
+      }
       this.#choose(files);
       this.load.focus();
     });
   }
 
+  /** @param {string} text about chosen files; none: nothing is said */
+  #say(text) {
+    this.chosen.textContent = text;
+    this.chosen.hidden = text === "";
+  }
+
   /** @param {boolean} loading */
   setLoading(loading) {
-    this.load.disabled = loading;
+    const hadStop = document.activeElement === this.stop;
+    setDisabled(this.load, loading);
     this.stop.hidden = !loading;
+    if (hadStop) this.load.focus();
     this.form.setAttribute("aria-busy", String(loading));
   }
 

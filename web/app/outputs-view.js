@@ -12,8 +12,13 @@ import { summarize } from "./summary.js";
  *   what is ranked
  */
 
+/** Outputs shown before the rest is folded away: decoders have dozens, one for each cached state. */
+const SHOWN = 4;
+
 export class OutputsView {
   #latest = 0;
+  /** Whether the person has opened the fold. */
+  #open = false;
 
   /** @param {HTMLElement} container */
   constructor(container) {
@@ -45,17 +50,30 @@ export class OutputsView {
   #render(described) {
     const focused =
       document.activeElement instanceof HTMLElement ? document.activeElement.dataset["output"] : undefined;
-    this.container.replaceChildren(...described.map(card));
-    if (focused !== undefined) {
-      const button = [...this.container.querySelectorAll("button")].find(
-        (element) => element.dataset["output"] === focused,
+    const cards = described.map(card);
+    const rest = cards.slice(SHOWN);
+    if (rest.length < 2) this.container.replaceChildren(...cards);
+    else
+      this.container.replaceChildren(
+        ...cards.slice(0, SHOWN),
+        h(
+          "details",
+          { open: this.#open, ontoggle: (/** @type {ToggleEvent} */ event) => (this.#open = event.newState === "open") },
+          h("summary", { "data-output": "" }, `${rest.length} more outputs`),
+          h("div", { class: "outputs" }, ...rest),
+        ),
       );
-      button?.focus();
+    if (focused !== undefined) {
+      const again = [...this.container.querySelectorAll("button, summary")].find(
+        (element) => element instanceof HTMLElement && element.dataset["output"] === focused,
+      );
+      if (again instanceof HTMLElement) again.focus();
     }
   }
 
   clear() {
     this.#latest++;
+    this.#open = false;
     this.container.replaceChildren();
   }
 }
@@ -83,7 +101,13 @@ function card({ name, tensor, summary, names }) {
       h("span", { class: "type" }, `${tensor.type} · ${format.shape(tensor.dims)}`),
       h(
         "button",
-        { type: "button", class: "quiet", "data-output": name, onclick: () => save(name, tensor) },
+        {
+          type: "button",
+          class: "quiet",
+          "data-output": name,
+          "aria-label": `Save .npy of ${name}`,
+          onclick: () => save(name, tensor),
+        },
         "Save .npy",
       ),
     ),

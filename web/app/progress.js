@@ -28,23 +28,42 @@ export class Progress {
   /** @type {Set<string>} */
   #underWay = new Set();
   #timer = 0;
+  #started = 0;
 
   /**
-   * @param {HTMLElement} list an <ol>
    * @param {HTMLElement} announcer with aria-live, told each stage that begins
    */
-  constructor(list = byId("stages", HTMLOListElement), announcer = byId("announcer", HTMLElement)) {
-    this.list = list;
+  constructor(announcer = byId("announcer", HTMLElement)) {
     this.announcer = announcer;
+    this.list = byId("stages", HTMLOListElement);
+    this.fold = byId("loading", HTMLDetailsElement);
+    this.summary = byId("loading-summary", HTMLElement);
+    this.runStatus = byId("run-status", HTMLElement);
   }
 
-  /** Show all stages, none begun. */
-  start() {
+  /**
+   * Show all stages, none begun.
+   * @param {boolean} fetches whether the model has to be fetched: a file has not
+   */
+  start(fetches) {
     this.#stages.clear();
     this.#underWay.clear();
     this.list.replaceChildren();
-    this.list.hidden = false;
-    for (const [name, title] of STAGES) this.#add(name, title);
+    this.fold.hidden = false;
+    this.fold.open = true;
+    this.summary.textContent = "Loading";
+    this.#started = performance.now();
+    for (const [name, title] of STAGES) if (fetches || name !== "download") this.#add(name, title);
+    this.fold.scrollIntoView({ block: "nearest" });
+  }
+
+  /** A run has begun for whose inputs kernels may have to be compiled first: their stages count anew. */
+  firstRun() {
+    for (const name of ["kernels", "weights", "first-run"]) {
+      const stage = this.#stages.get(name);
+      if (stage) stage.spent = 0;
+    }
+    this.update({ stage: "first-run" });
   }
 
   /**
@@ -70,7 +89,7 @@ export class Progress {
   }
 
   /** @param {ProgressEvent} event */
-  update({ stage: name, message, loaded, total, secondsLeft }) {
+  update({ stage: name, message, loaded, total, secondsLeft, done }) {
     const stage = this.#stages.get(name) ?? this.#add(name, message ?? name);
     const of = total ?? 0;
     const isComplete = loaded !== undefined && of > 0 && loaded >= of;
@@ -91,7 +110,7 @@ export class Progress {
     stage.detail.textContent = parts.join(" · ");
     stage.bar.hidden = of === 0;
     if (of > 0) stage.bar.value = (loaded ?? 0) / of;
-    if (isComplete && name === "download") this.#end(name, "done");
+    if (done || (isComplete && name === "download")) this.#end(name, "done");
   }
 
   /**
@@ -127,13 +146,30 @@ export class Progress {
     stage.bar.hidden = true;
   }
 
-  /** The model is loaded: what has not begun was not needed, but for the first run. */
-  skip() {
+  /**
+   * The model is loaded.
+   * @param {boolean} complete what has not begun was not needed, but for the first run
+   */
+  loaded(complete) {
+    this.finish("done", "The model is loaded.");
+    this.summary.textContent = `Loaded in ${seconds(performance.now() - this.#started)}`;
+    // The stages have told what they had to; the inputs move up.
+    this.fold.open = false;
+    if (!complete) return;
     for (const [name, { item }] of this.#stages)
       if (name !== "first-run" && item.dataset["state"] === "waiting") item.hidden = true;
   }
 
+  /** The model is not loaded. @param {string} why */
+  failed(why) {
+    this.finish("failed", why);
+    this.summary.textContent = why;
+  }
+
   #tick() {
+    const latest = this.#stages.get([...this.#underWay].at(-1) ?? "");
+    if (latest && this.#underWay.has("first-run"))
+      this.runStatus.textContent = `${latest.title} · ${seconds(latest.spent + performance.now() - latest.started)}`;
     for (const name of this.#underWay) {
       const stage = this.#stages.get(name);
       if (stage) stage.time.textContent = seconds(stage.spent + performance.now() - stage.started);
@@ -148,6 +184,7 @@ export class Progress {
   finish(how, announcement = "") {
     for (const name of [...this.#underWay]) this.#end(name, how);
     clearInterval(this.#timer);
+    this.runStatus.textContent = "";
     if (announcement) this.announcer.textContent = announcement;
   }
 }

@@ -13,7 +13,10 @@ import { forgetPlan, hasPlanFrom, hasPlanOfSize, keepPlan, keyOf, markTuned, rec
 import * as store from "./kernel-store.js";
 
 /** @typedef {import("./fetch.js").Source} Source */
-/** @typedef {{stage: string, message?: string, loaded?: number, total?: number | null, secondsLeft?: number | null}} Progress */
+/**
+ * @typedef {{stage: string, message?: string, loaded?: number, total?: number | null, secondsLeft?: number | null, done?: boolean}} Progress
+ *   `done`: the stage has ended; one that does not say so ends where the next begins
+ */
 /**
  * @typedef {object} SessionOptions
  * @property {Source} source a URL is absolute

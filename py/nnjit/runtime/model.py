@@ -259,6 +259,7 @@ class Model:
                 self.timings[stage] = self.timings.get(stage, 0.0) + ms
             self._on_progress({"stage": "weights"})
             added = await self._session.add_plan(compiled.json, compiled.blobs)
+            self._on_progress({"stage": "weights", "done": True})
         self.timings["modules"] += added["compileMs"]
         self.timings["init"] += added["initMs"]
         loaded = LoadedPlan(
