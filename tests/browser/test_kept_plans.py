@@ -8,14 +8,15 @@ import pytest
 from onnx import numpy_helper
 
 from . import small_models
-from .visits import KEPT, close, visit
+from .conftest import Returning
+from .visits import KEPT, FirstVisit, close, first_visit, visit
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext, Route
+    from playwright.sync_api import Browser, BrowserContext, Route
 
     from nnjit_build.server import SiteServer
 
-SLOW = """async ([root, rows]) => {
+SLOW = """async (root) => {
   // As if an earlier visit had found plain loops to be best.
   const { read, write } = await import(root + "/runtime/kernel-store.js");
   await model.tune({ seconds: 0 });
@@ -25,6 +26,7 @@ SLOW = """async ([root, rows]) => {
   const { tasks } = await model.report();
   const record = JSON.stringify({ schedule: "plain", ms: 1, default: 1, tried: [] });
   await write(JSON.stringify(tasks.map(({ key }) => [["tuned", device, key], record])));
+  return true;
 }"""
 
 TUNE = """async (rows) => {
@@ -72,23 +74,20 @@ BLOCK = """
 
 
 def test_a_later_visit_infers_while_starting_python_blocks_its_thread(
-    context: BrowserContext, site: SiteServer
+    kept: FirstVisit, returning: Returning, site: SiteServer
 ) -> None:
-    model = small_models.perceptron()
-    url = site.publish("kept.onnx", model.SerializeToString())
-    page, first = visit(context, site, url, 5)
-    assert first["python"] == "on"
-    assert close(first["result"], model, 5)
-    assert page.evaluate(KEPT, site.url) == 1
-    page.close()
+    model = kept.model
+    assert kept.result["python"] == "on"
+    assert close(kept.result["result"], model, 5)
 
+    context = returning(kept)
     held: list[Route] = []
     context.route("**/pyodide/pyodide.mjs", lambda route: prepended(route, BLOCK))
     context.route("**/pyodide/held", lambda route: held.append(route))
-    page, second = visit(context, site, url, 5)
+    page, second = visit(context, site, kept.url, 5)
     assert second["python"] == "off"
     assert close(second["result"], model, 5)
-    assert second["inputs"] == first["inputs"]
+    assert second["inputs"] == kept.result["inputs"]
     page.evaluate("globalThis.asked = model.report(), null")
     while not held:
         page.wait_for_timeout(20)
@@ -107,17 +106,19 @@ def prepended(route: Route, script: str) -> None:
     route.fulfill(response=response, body=script + response.text())
 
 
+@pytest.fixture(scope="module")
+def slow(browser: Browser, site: SiteServer) -> FirstVisit:
+    """A first visit that found plain loops to be best, for 64 rows."""
+    return first_visit(browser, site, "slow.onnx", small_models.perceptron(batch=64), 64, "off", SLOW)
+
+
 @pytest.mark.parametrize("how", LEAVE)
 def test_a_page_that_is_left_while_it_tunes_leaves_what_it_found(
-    context: BrowserContext, site: SiteServer, how: str
+    slow: FirstVisit, returning: Returning, site: SiteServer, how: str
 ) -> None:
-    model = small_models.perceptron(batch=64)
-    url = site.publish("left.onnx", model.SerializeToString())
-    page, _ = visit(context, site, url, 64)
-    page.evaluate(SLOW, [site.url, 64])
-    page.close()
+    context = returning(slow)
     context.route("**/compiler.worker.js", lambda route: prepended(route, NO_TIMERS))
-    page, _ = visit(context, site, url, 64)
+    page, _ = visit(context, site, slow.url, 64)
     page.wait_for_function(
         f"async (root) => (await ({SCHEDULES})(root)).every((one) => one === 'plain')", arg=site.url
     )
@@ -130,32 +131,31 @@ def test_a_page_that_is_left_while_it_tunes_leaves_what_it_found(
 
     # Python never comes up: what runs is what was kept.
     context.route("**/pyodide/**", lambda route: None)
-    _, third = visit(context, site, url, 64)
+    _, third = visit(context, site, slow.url, 64)
     assert third["python"] == "off"
-    assert close(third["result"], model, 64)
+    assert close(third["result"], slow.model, 64)
 
 
 def test_a_model_of_the_same_size_is_not_run_with_another_ones_plan(
-    context: BrowserContext, site: SiteServer
+    kept: FirstVisit, returning: Returning, site: SiteServer
 ) -> None:
-    model = small_models.perceptron()
-    url = site.publish("twin.onnx", model.SerializeToString(), folder="twin")
-    page, _ = visit(context, site, url, 5)
-    assert page.evaluate(KEPT, site.url) == 1
-    page.close()
-    for tensor in model.graph.initializer:
+    twin = small_models.perceptron()
+    for tensor in twin.graph.initializer:
         tensor.CopyFrom(numpy_helper.from_array(-2 * numpy_helper.to_array(tensor), tensor.name))
-    site.publish("twin.onnx", model.SerializeToString(), folder="twin")
-    _, second = visit(context, site, url, 5)
+    assert twin.ByteSize() == kept.model.ByteSize()
+    context = returning(kept)
+    context.route(kept.url, lambda route: route.fulfill(body=twin.SerializeToString()))
+    _, second = visit(context, site, kept.url, 5)
     assert second["python"] == "on"
-    assert close(second["result"], model, 5)
+    assert close(second["result"], twin, 5)
 
 
-def test_a_kept_plan_that_is_damaged_is_forgotten(context: BrowserContext, site: SiteServer) -> None:
-    model = small_models.perceptron()
-    url = site.publish("damaged.onnx", model.SerializeToString())
-    page, _ = visit(context, site, url, 5)
-    assert page.evaluate(KEPT, site.url) == 1
+def test_a_kept_plan_that_is_damaged_is_forgotten(
+    kept: FirstVisit, returning: Returning, site: SiteServer
+) -> None:
+    context = returning(kept)
+    page = context.new_page()
+    page.goto(site.publish("empty.html", b"<!doctype html><title>test</title>"))
     page.evaluate(
         """async (root) => {
           const { read, write } = await import(root + "/runtime/kernel-store.js");
@@ -166,9 +166,9 @@ def test_a_kept_plan_that_is_damaged_is_forgotten(context: BrowserContext, site:
         site.url,
     )
     page.close()
-    _, second = visit(context, site, url, 5)
+    _, second = visit(context, site, kept.url, 5)
     assert second["python"] == "on"
-    assert close(second["result"], model, 5)
+    assert close(second["result"], kept.model, 5)
 
 
 STARTED_ANEW = """async ([root, url, left]) => {
@@ -188,20 +188,19 @@ STARTED_ANEW = """async ([root, url, left]) => {
 
 
 @pytest.mark.parametrize(
-    ("left", "outcome", "kept"), [(True, "no plan today", 1), (False, "null", 0)], ids=["aborted", "failed"]
+    ("left", "outcome", "plans"), [(True, "no plan today", 1), (False, "null", 0)], ids=["aborted", "failed"]
 )
 def test_a_plan_that_does_not_start_is_forgotten_unless_loading_was_aborted(
-    context: BrowserContext, site: SiteServer, left: bool, outcome: str, kept: int
+    kept: FirstVisit, returning: Returning, site: SiteServer, left: bool, outcome: str, plans: int
 ) -> None:
-    url = site.publish("aborted.onnx", small_models.perceptron().SerializeToString())
-    page, _ = visit(context, site, url, 5)
-    assert page.evaluate(KEPT, site.url) == 1
-    assert page.evaluate(STARTED_ANEW, [site.url, url, left]) == outcome
+    page = returning(kept).new_page()
+    page.goto(site.publish("empty.html", b"<!doctype html><title>test</title>"))
+    assert page.evaluate(STARTED_ANEW, [site.url, kept.url, left]) == outcome
     found = page.evaluate(
         "async (root) => JSON.parse(await (await import(root + '/runtime/kernel-store.js')).read('plan')).length",
         site.url,
     )
-    assert found == kept
+    assert found == plans
 
 
 def test_a_model_with_external_data_keeps_its_plan_while_the_data_stay_the_same(

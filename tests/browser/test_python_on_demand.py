@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from onnx import TensorProto, helper
 from playwright.sync_api import expect
 
-from . import small_models
-from .visits import KEPT, close, visit
+from .conftest import Returning
+from .visits import KEPT, FirstVisit, close, visit
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext
@@ -17,17 +17,6 @@ if TYPE_CHECKING:
     from nnjit_build.server import SiteServer
 
 PYTHON = "**/pyodide/**"
-
-TUNED = """async (root) => {
-  await model.tune({ seconds: 60 });
-  const { read } = await import(root + "/runtime/kernel-store.js");
-  for (let i = 0; i < 200; i++) {
-    const [[, text]] = JSON.parse(await read("plans"));
-    if (JSON.parse(text).every(([, , { tuned }]) => tuned)) return true;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-  return false;
-}"""
 
 FAILURE = "(ask) => Function('return ' + ask)()().then(() => null, ({ name, code }) => ({ name, code }))"
 
@@ -39,18 +28,16 @@ def asked_for(context: BrowserContext) -> list[str]:
     return found
 
 
-def test_a_model_that_was_tuned_to_the_end_needs_no_python(context: BrowserContext, site: SiteServer) -> None:
-    model = small_models.perceptron()
-    url = site.publish("tuned.onnx", model.SerializeToString())
-    page, first = visit(context, site, url, 5, tune="background")
-    assert (first["python"], first["tuned"]) == ("on", False)
-    assert page.evaluate(TUNED, site.url)
-    page.close()
+def test_a_model_that_was_tuned_to_the_end_needs_no_python(
+    tuned: FirstVisit, returning: Returning, site: SiteServer
+) -> None:
+    assert (tuned.result["python"], tuned.result["tuned"]) == ("on", False)
 
+    context = returning(tuned)
     fetched = asked_for(context)
-    page, second = visit(context, site, url, 5, tune="background")
+    page, second = visit(context, site, tuned.url, 1, tune="background")
     assert (second["python"], second["tuned"]) == ("off", True)
-    assert close(second["result"], model, 5)
+    assert close(second["result"], tuned.model, 1)
     # Longer than a plan that tuning may still improve would wait.
     page.wait_for_timeout(2500)
     assert page.evaluate("model.python") == "off"
@@ -60,17 +47,14 @@ def test_a_model_that_was_tuned_to_the_end_needs_no_python(context: BrowserConte
     assert page.evaluate("model.python") == "on"
     page.evaluate("(text) => importKernels(text)", text)
     page.close()
-    _, third = visit(context, site, url, 5)
+    _, third = visit(context, site, tuned.url, 1)
     assert (third["python"], third["tuned"]) == ("off", False)
 
 
-def test_python_goes_on_tuning_what_an_earlier_visit_left(context: BrowserContext, site: SiteServer) -> None:
-    model = small_models.perceptron()
-    url = site.publish("untuned.onnx", model.SerializeToString())
-    page, _ = visit(context, site, url, 5)
-    assert page.evaluate(KEPT, site.url) == 1
-    page.close()
-    page, second = visit(context, site, url, 5, tune="background")
+def test_python_goes_on_tuning_what_an_earlier_visit_left(
+    kept: FirstVisit, returning: Returning, site: SiteServer
+) -> None:
+    page, second = visit(returning(kept), site, kept.url, 5, tune="background")
     assert second["python"] == "off"
     page.wait_for_function("events.some(({ status }) => status === 'done')")
     assert page.evaluate("model.python") == "on"
@@ -96,13 +80,10 @@ def test_inputs_that_the_kept_plan_does_not_fit_start_python(
 
 
 def test_python_that_does_not_start_ends_no_model_that_runs(
-    context: BrowserContext, site: SiteServer
+    kept: FirstVisit, returning: Returning, site: SiteServer
 ) -> None:
-    model = small_models.perceptron()
-    url = site.publish("orphan.onnx", model.SerializeToString())
-    page, _ = visit(context, site, url, 5)
-    assert page.evaluate(KEPT, site.url) == 1
-    page.close()
+    model, url = kept.model, kept.url
+    context = returning(kept)
     context.route(PYTHON, lambda route: route.fulfill(status=503))
     page, second = visit(context, site, url, 5, tune="background")
     assert close(second["result"], model, 5)
@@ -127,15 +108,12 @@ def test_python_that_does_not_start_ends_no_model_that_runs(
 
 
 def test_the_page_shows_that_python_is_not_there_and_starts_it_when_asked(
-    context: BrowserContext, site: SiteServer
+    tuned: FirstVisit, returning: Returning, site: SiteServer
 ) -> None:
-    url = site.publish("shown.onnx", small_models.perceptron().SerializeToString())
-    page, _ = visit(context, site, url, 1)
-    assert page.evaluate(TUNED, site.url)
-    page.close()
+    context = returning(tuned)
     context.route(PYTHON, lambda route: route.fulfill(status=503))
     page = context.new_page()
-    page.goto(f"{site.url}/?model={url}&device=wasm&threads=1&autoload=1")
+    page.goto(f"{site.url}/?model={tuned.url}&device=wasm&threads=1&autoload=1")
     page.get_by_role("button", name="Run", exact=True).click()
     expect(page.locator("#tuning-text")).to_have_text("Tuned on an earlier visit.")
     expect(page.locator("#report-empty")).to_contain_text("Listing them starts Python.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from . import small_models
 
 if TYPE_CHECKING:
     import onnx
-    from playwright.sync_api import BrowserContext, Page
+    from playwright.sync_api import Browser, BrowserContext, Page, StorageState
 
     from nnjit_build.server import SiteServer
 
@@ -33,6 +34,18 @@ WITHIN_A_MINUTE = """(visited) => Promise.race([
   new Promise((_, reject) => setTimeout(reject, 60_000, new Error("no output within a minute"))),
 ])"""
 
+TUNED = """async (root) => {
+  await model.tune({ seconds: 60 });
+  const { read } = await import(root + "/runtime/kernel-store.js");
+  for (let i = 0; i < 200; i++) {
+    const [[, text]] = JSON.parse(await read("plans"));
+    if (JSON.parse(text).every(([, , { tuned }]) => tuned)) return true;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  return false;
+}"""
+"""Tune to the end: whether the kept plan is marked as one that needs no more tuning."""
+
 KEPT = """async (root) => {
   const { read } = await import(root + "/runtime/kernel-store.js");
   for (let i = 0; i < 200; i++) {
@@ -42,6 +55,17 @@ KEPT = """async (root) => {
   }
   return 0;
 }"""
+"""How many plans are kept, once there are any."""
+
+
+@dataclass(frozen=True)
+class FirstVisit:
+    """A visit that others may follow: what was loaded, what VISIT said of it, and what it left in the browser."""
+
+    model: onnx.ModelProto
+    url: str
+    result: dict[str, Any]
+    storage: StorageState
 
 
 def visit(
@@ -51,6 +75,20 @@ def visit(
     page = context.new_page()
     page.goto(site.publish("empty.html", b"<!doctype html><title>test</title>"))
     return page, page.evaluate(WITHIN_A_MINUTE % VISIT, [site.url, url, rows, tune])
+
+
+def first_visit(
+    browser: Browser, site: SiteServer, name: str, model: onnx.ModelProto, rows: int, tune: str, last: str
+) -> FirstVisit:
+    """A visit in a fresh browser, left once `last`, a function of the site's root, gives something true."""
+    url = site.publish(name, model.SerializeToString())
+    context = browser.new_context()
+    page, result = visit(context, site, url, rows, tune)
+    assert page.evaluate(last, site.url)
+    page.close()
+    storage = context.storage_state(indexed_db=True)
+    context.close()
+    return FirstVisit(model, url, result, storage)
 
 
 def expected(model: onnx.ModelProto, rows: int) -> np.ndarray:
