@@ -9,12 +9,13 @@ What happens to a model, and where:
     schedule/   KernelSpec × Target        → Schedules      the lite space, best guess first; legal.py for those of others
     lower/      KernelSpec × Schedule      → ir.Kernel      tiles, stages, packing (scheduled.py); ir.py is the loop IR
     emit/       ir.Kernel                  → wasm | WGSL    decides nothing but instructions
-    plan.py     kernels and buffers        → Plan           JSON and bytes: web/runtime executes it without Python
+    units.py    Specifieds × Schedules     → UnitCode       which schedules may be tried, and the kernels of one
+    plan.py     units and buffers          → Plan           JSON and bytes: web/runtime executes it without Python
     tune/       Plan × measurements        → better units   what to measure next, and whether to believe it
 
 `compiler.compile_model` runs it from a Graph to a Plan; `runtime/` is the bridge to JavaScript, and the only part that
 needs Pyodide. Each stage knows the data of the one before, and none that follows: tests/unit/test_layers.py says so in full.
-Dimensions are ints or polynomials of symbols (symbolic.py) throughout, and whatever is decided about a symbol becomes a
+Dimensions are ints or polynomials of symbols (symbolic/) throughout, and whatever is decided about a symbol becomes a
 guard of the plan (tensor/env.py).
 """
 

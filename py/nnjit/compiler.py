@@ -9,19 +9,21 @@ from collections.abc import Mapping
 from . import __version__, ir
 from .errors import UnsupportedError
 from .graph.graph import Graph
+from .lower.chain import Chain
 from .lower.numbers import share_kernels
 from .lower.sizes import name_sizes
 from .lower.specify import Specified, specify
 from .ops.trace import InputSpec, check_operators, trace
 from .passes.chain import chains
 from .passes.fuse import Fuser, Group, storage_of
-from .plan import FORMAT, BufferTable, Emitter, Item, Scheduler, UnitCode, digest
+from .plan import FORMAT, BufferTable, Emitter, UnitCode, digest
 from .stopwatch import Stopwatch
 from .symbolic import substitute, to_json
 from .target import Target
 from .tensor.build import Builder
 from .tensor.env import Env
 from .tensor.tensor import Compute, Index, Source, Storage
+from .units import Item, Scheduler
 
 
 class CompiledPlan:
@@ -90,6 +92,8 @@ def compile_model(
 
 
 class _Assembly:
+    """One compilation, from the tensors that the model's outputs are to the plan that computes them."""
+
     def __init__(
         self,
         graph: Graph,
@@ -111,17 +115,38 @@ class _Assembly:
         self.scheduler = Scheduler(target, self.table)
 
     def run(self) -> CompiledPlan:
-        limit = self.target.max_storage_buffers if self.target.device == "webgpu" else None
-        fuser = Fuser(self.env, limit, self.target.passes)
-        # Distinct outputs may be one tensor: each gets memory of its own.
+        """Fuse, schedule, lower and emit; the plan and what the tuner goes on with."""
+        self._separate_outputs()
+        ports: list[dict] = [{"name": info.name} for info in self.graph.outputs]
+        if self.builder.checks:
+            ports.append(self._checks({port["name"] for port in ports}))
+        items: list[Item] = []
+        units: list[UnitCode] = []
+        for members, specified in self._specified():
+            item = self._item(len(items), members, specified)
+            self.clock.lap("specify")
+            items.append(item)
+            units.append(self._unit(item))
+        self._require(items)
+        self.clock.lap("schedule")
+        self._check_bindings(items)
+        text = self._emit(ports, units)
+        return CompiledPlan(
+            text, self.table.blobs, items, units, self.scheduler, self.target, self.clock.stages
+        )
+
+    def _separate_outputs(self) -> None:
+        """Distinct outputs may be one tensor, or part of another: each gets memory of its own."""
         seen: set[Storage] = set()
         for n, t in enumerate(self.outputs):
             if t in seen or (isinstance(t, Compute) and t.into):
                 self.outputs[n] = self.builder.materialize(self.builder.view(t, t.shape, lambda *c: c))
             seen.add(self.outputs[n])
-        ports: list[dict] = [{"name": info.name} for info in self.graph.outputs]
-        if self.builder.checks:
-            ports.append(self._checks({port["name"] for port in ports}))
+
+    def _specified(self) -> list[tuple[list[Group], Specified]]:
+        """What becomes one kernel each: the groups in it, one or those of a chain, and its spec with the buffers behind it."""
+        limit = self.target.max_storage_buffers if self.target.device == "webgpu" else None
+        fuser = Fuser(self.env, limit, self.target.passes)
         groups = fuser.run(self.builder.computes, list(self.outputs))
         needed = self._needed(groups, fuser)
         self.clock.lap("fuse")
@@ -130,32 +155,34 @@ class _Assembly:
             whole = list(chains(groups, needed, fuser, self.target.scratch_bytes))
         specified = [chain or specify(members[-1], needed, self.env) for members, chain in whole]
         share_kernels(specified, limit)
-        items: list[Item] = []
-        units: list[UnitCode] = []
-        for (members, chain), made in zip(whole, specified, strict=True):
-            group = members[-1]
-            if not group.static:
-                name_sizes(made)
-            for s in made.tensors:
-                self._buffer(s, group.static)
-            root = next((c for c in group.members if c.combine), group.members[0])
-            op = "attention" if chain else root.label or ("reduce" if root.combine else "map")
-            nodes = list(dict.fromkeys(c.node for g in members for c in g.members if c.node))
-            item = Item(
-                len(items), made, group.static, _label(nodes, op), nodes[0] if nodes else "", _word(op)
-            )
-            self._key(item)
-            self.clock.lap("specify")
-            items.append(item)
-            units.append(self._unit(item))
+        return [(members, made) for (members, _), made in zip(whole, specified, strict=True)]
+
+    def _item(self, number: int, members: list[Group], specified: Specified) -> Item:
+        """What the groups are to the scheduler, their buffers in the table."""
+        group = members[-1]
+        if not group.static:
+            name_sizes(specified)
+        for s in specified.tensors:
+            self._buffer(s, group.static)
+        root = next((c for c in group.members if c.combine), group.members[0])
+        chained = isinstance(specified.spec, Chain)
+        op = "attention" if chained else root.label or ("reduce" if root.combine else "map")
+        nodes = list(dict.fromkeys(c.node for g in members for c in g.members if c.node))
+        item = Item(number, specified, group.static, _label(nodes, op), nodes[0] if nodes else "", _word(op))
+        self._key(item)
+        return item
+
+    def _require(self, items: list[Item]) -> None:
+        """Guard that symbols are as large as any schedule that tuning may choose needs them."""
         required: dict[Index, int] = {}
         for item in items:
             for size, least in self.scheduler.requirements(item).items():
                 required[substitute(size, item.arguments)] = least
         for extent, least in required.items():
             self.env.require(extent, least)
-        self.clock.lap("schedule")
-        self._check_bindings(items)
+
+    def _emit(self, ports: list[dict], units: list[UnitCode]) -> str:
+        """The plan's JSON; what is emitted is appended to the table's blobs."""
         emitter = Emitter(self.target)
         body = {
             "format": FORMAT,
@@ -177,12 +204,11 @@ class _Assembly:
             "units": [emitter.unit(u) for u in units],
         }
         self.clock.lap("plan")
-        blobs = self.table.blobs
-        body["modules"], body["kernels"] = emitter.finish(blobs)
+        body["modules"], body["kernels"] = emitter.finish(self.table.blobs)
         self.clock.lap("emit")
         text = json.dumps(body)
         self.clock.lap("plan")
-        return CompiledPlan(text, blobs, items, units, self.scheduler, self.target, self.clock.stages)
+        return text
 
     def _checks(self, names: set[str]) -> dict:
         """Add an output that callers do not see: an i32 for each check, 0 where it holds; gives what the plan says of it."""

@@ -23,13 +23,13 @@ import numpy as np
 from nnjit.compiler import CompiledPlan, InputSpec, compile_model
 from nnjit.lower.spec import KernelSpec
 from nnjit.onnx.reader import read_model
-from nnjit.plan import Item
 from nnjit.runtime.describe import SHORT_NAMES, model_signature, target_of
 from nnjit.schedule.legal import check
 from nnjit.schedule.schedule import Schedule
 from nnjit.target import Target
 from nnjit.tune import microbench
 from nnjit.tune.cost_model import Analysis, CostModel, spearman
+from nnjit.units import Item
 
 from .cases import Case, whole_model
 from .kernels import kernel_cases, kernel_titles

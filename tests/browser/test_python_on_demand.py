@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from onnx import TensorProto, helper
 from playwright.sync_api import expect
 
 from .conftest import Returning
-from .visits import KEPT, FirstVisit, close, visit
+from .visits import FirstVisit, close, visit
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext
@@ -61,21 +60,14 @@ def test_python_goes_on_tuning_what_an_earlier_visit_left(
 
 
 def test_inputs_that_the_kept_plan_does_not_fit_start_python(
-    context: BrowserContext, site: SiteServer
+    kept: FirstVisit, returning: Returning, site: SiteServer
 ) -> None:
-    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", 64])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
-    graph = helper.make_graph([helper.make_node("Squeeze", ["x"], ["y"])], "squeeze", [x], [y])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    url = site.publish("squeeze.onnx", model.SerializeToString())
-    page, _ = visit(context, site, url, 5)
-    assert page.evaluate(KEPT, site.url) == 1
-    page.close()
-    page, second = visit(context, site, url, 5)
+    page, second = visit(returning(kept), site, kept.url, 5)
     assert second["python"] == "off"
-    assert close(page.evaluate("run(7)"), model, 7)
+    assert close(page.evaluate("run(7)"), kept.model, 7)
     assert page.evaluate("model.python") == "off"
-    assert close(page.evaluate("run(1)"), model, 1)
+    # A tile of the plan for five rows has more than one.
+    assert close(page.evaluate("run(1)"), kept.model, 1)
     assert page.evaluate("model.python") == "on"
 
 

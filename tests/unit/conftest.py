@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-import nnjit.plan
+import nnjit.units
 from nnjit.ir_verify import verify
 from nnjit.lower.lower import Lowered
 from nnjit.lower.spec import KernelSpec
@@ -16,7 +16,7 @@ from nnjit.lower.spec_verify import verify_spec
 
 @pytest.fixture(autouse=True, scope="session")
 def verified_lowering() -> Iterator[None]:
-    lower = nnjit.plan.lower_scheduled
+    lower = nnjit.units.lower_scheduled
 
     def checked(spec: KernelSpec, *args: Any) -> Lowered:
         verify_spec(spec)
@@ -24,6 +24,6 @@ def verified_lowering() -> Iterator[None]:
         verify(lowered.kernel)
         return lowered
 
-    nnjit.plan.lower_scheduled = checked
+    nnjit.units.lower_scheduled = checked
     yield
-    nnjit.plan.lower_scheduled = lower
+    nnjit.units.lower_scheduled = lower

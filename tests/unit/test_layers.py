@@ -29,9 +29,10 @@ MAY_IMPORT = {
     "lower": "errors ir ir_text ir_verify passes schedule symbolic target tensor",
     "schedule": "codegen_passes ir lower symbolic target",
     "emit": "codegen_passes errors ir symbolic target",
-    "plan": "emit graph ir lower schedule symbolic target tensor",
-    "compiler": "errors graph ir lower ops passes plan stopwatch symbolic target tensor",
-    "tune": "compiler errors ir lower plan schedule symbolic target",
+    "plan": "emit graph ir schedule symbolic target tensor",
+    "units": "emit ir lower plan schedule symbolic target tensor",
+    "compiler": "errors graph ir lower ops passes plan stopwatch symbolic target tensor units",
+    "tune": "compiler errors ir lower plan schedule symbolic target units",
     "runtime": "codegen_passes compiler emit errors graph onnx stopwatch target tune",
     "__init__": "runtime",
 }

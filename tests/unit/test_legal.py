@@ -12,10 +12,10 @@ from unit.test_fuse import close
 from unit.test_lower import FAMILIES, symbolic_product
 
 from nnjit.ir_verify import verify
-from nnjit.plan import Item
 from nnjit.schedule import legal
 from nnjit.schedule.schedule import Schedule
 from nnjit.target import Target
+from nnjit.units import Item
 
 TARGETS = pytest.mark.parametrize("target", [WASM, RELAXED, WEBGPU], ids=["wasm", "relaxed", "webgpu"])
 

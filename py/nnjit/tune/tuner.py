@@ -21,9 +21,10 @@ from ..compiler import CompiledPlan
 from ..errors import DeviceError
 from ..ir import Kernel
 from ..lower.chain import Chain
-from ..plan import Item, UnitCode
+from ..plan import UnitCode
 from ..schedule.schedule import Schedule
 from ..target import Target
+from ..units import Item
 from .cost_model import CostModel
 from .task import PATIENCE, Space, Task, Trial, trial_of
 
