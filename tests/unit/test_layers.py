@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "schedule": "codegen_passes ir lower symbolic target",
     "emit": "codegen_passes errors ir symbolic target",
     "plan": "emit graph ir schedule symbolic target tensor",
+    "plan_verify": "errors",
     "units": "emit ir lower plan schedule symbolic target tensor",
     "compiler": "errors graph ir lower ops passes plan stopwatch symbolic target tensor units",
     "tune": "compiler errors ir lower plan schedule symbolic target units",
