@@ -15,7 +15,8 @@ from .lower.sizes import name_sizes
 from .lower.specify import Specified, specify
 from .ops.trace import InputSpec, check_operators, trace
 from .passes.chain import chains
-from .passes.fuse import Fuser, Group, storage_of
+from .passes.fuse import Fuser
+from .passes.group import Group, storage_of
 from .plan import FORMAT, BufferTable, Emitter, UnitCode, digest
 from .stopwatch import Stopwatch
 from .symbolic import substitute, to_json

@@ -21,7 +21,7 @@ def verify_plan(plan: Mapping[str, Any], blobs: Sequence[bytes]) -> None:
 
     - Ids are of one buffer each; what a step, an input or an output names is there, and so are blobs and modules.
     - A step passes as many buffers as its kernel takes. Sizes, tasks and guards are in the plan's own symbols.
-    - A step reads only what an earlier one has written, or what was given; it writes nothing that was given. What is
+    - A step reads only what was given, or what an earlier step or itself has written; it writes nothing that was given. What is
       made once, by steps of `init`, depends on nothing but itself and the model, and inferences leave it as it is.
     - Every output is written, or was given.
     """
@@ -114,7 +114,7 @@ class _Flow:
                 raise VerificationError(
                     f"{where} uses the buffer {name} ({kind}), which no inference has made yet"
                 )
-            if "r" in parameter["access"] and name not in self.written:
+            if parameter["access"] == "r" and name not in self.written:
                 raise VerificationError(f"{where} reads the buffer {name} before anything has written it")
             if "w" in parameter["access"] and (kind in _GIVEN or (kind == "persistent" and not once)):
                 raise VerificationError(

@@ -20,7 +20,8 @@ from unit.tensor_programs import (
 )
 
 from nnjit import ir
-from nnjit.passes.fuse import Fuser, Group, storage_of, writers
+from nnjit.passes.fuse import Fuser
+from nnjit.passes.group import Group, storage_of, writers
 from nnjit.target import Target
 from nnjit.tensor.interpret import interpret
 from nnjit.tensor.tensor import Compute, Source, Storage, Tensor, reads

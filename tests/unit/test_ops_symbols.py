@@ -16,7 +16,7 @@ from nnjit.errors import InputError, ModelFormatError, UnsupportedError
 from nnjit.graph.graph import Initializer
 from nnjit.onnx.reader import read_model
 from nnjit.ops.trace import InputSpec, check_operators, trace
-from nnjit.passes.fuse import reachable
+from nnjit.passes.group import reachable
 from nnjit.symbolic import IntExpr, variables
 from nnjit.tensor.build import Builder
 from nnjit.tensor.env import Env

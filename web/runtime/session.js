@@ -1,14 +1,13 @@
 /**
- * One model being loaded and used, as Python sees it: the download, the executor, and calls that cross with JSON text
+ * One model being loaded and used, as Python sees it: its files, the executor, and calls that cross with JSON text
  * and byte arrays, once per batch. In a page it lives in session.worker.js, apart from Python: see RemoteSession.
  */
 
 import { arrayTypeOf } from "./dtypes.js";
-import { ContentHash } from "./content-hash.js";
-import { DeviceError, errorFromPlain, ExternalDataError, FetchError } from "./errors.js";
+import { DeviceError, errorFromPlain } from "./errors.js";
 import { Executor } from "./executor.js";
-import { readSource } from "./fetch.js";
 import { ModelBytes } from "./model-bytes.js";
+import { ModelFiles } from "./model-files.js";
 import { forgetPlan, hasPlanFrom, hasPlanOfSize, keepPlan, keyOf, markTuned, recallPlan } from "./plan-store.js";
 import * as store from "./kernel-store.js";
 
@@ -54,17 +53,12 @@ export class Session {
     this.compiler.catch(() => {});
     this.executor = new Executor(urls, (inputs) => this.needPlan(inputs));
     this.opening = this.executor.open({ device: options.device, threads: options.threads });
-    /** @type {Promise<string | null>} the model's hash; null: it is not asked for, or cannot be made */
-    this.hash = Promise.resolve(null);
+    this.files = new ModelFiles(options, this.aborter.signal, this.progress);
     /** @type {Promise<ModelBytes>} */
-    this.model = this.download();
+    this.model = this.files.download();
     // Whoever awaits these gets the error; until then it is not unhandled.
     this.opening.catch(() => {});
     this.model.catch(() => {});
-    /** @type {Record<string, ArrayBuffer>} external data, until the executor has it */
-    this.external = {};
-    /** @type {Map<string, {bytes: number, hash: Promise<string | null>}>} of external data that was fetched; hashes as `hash` */
-    this.fetched = new Map();
     /** @type {Promise<any>} whether the executor has them */
     this.placed = Promise.resolve();
     /** @type {Promise<import("./plan-store.js").PlanKey | null>} where plans of this model are kept; null: nowhere */
@@ -98,7 +92,7 @@ export class Session {
     this.planKey = this.keyFor(facts);
     const key = (await hasPlanOfSize(model.size)) && (await this.planKey);
     const kept = key && (await recallPlan(key));
-    if (!kept || !(await this.fetchSame(kept.external))) return null;
+    if (!kept || !(await this.files.fetchSame(kept.external))) return null;
     const { signature, reads, json, blobs } = kept;
     try {
       await this.place(JSON.stringify(signature), model, reads);
@@ -112,8 +106,7 @@ export class Session {
       console.warn("A plan of an earlier visit is not used:", error);
       await forgetPlan(key);
       // The executor has the bytes.
-      this.model = this.download();
-      this.fetched.clear();
+      this.model = this.files.download();
       await this.model;
       this.planKey = this.keyFor(facts);
       return null;
@@ -126,57 +119,20 @@ export class Session {
    * @returns {Promise<import("./plan-store.js").PlanKey | null>}
    */
   async keyFor(facts) {
-    const [hash, generator] = await Promise.all([this.hash, this.options.generator]);
+    const [hash, generator] = await Promise.all([this.files.hash, this.options.generator]);
     return hash && generator ? keyOf(hash, facts, generator) : null;
-  }
-
-  async download() {
-    const { file, hash } = await this.readHashed(this.options.source);
-    this.hash = hash;
-    return ModelBytes.of(file);
-  }
-
-  /**
-   * @param {Source} source
-   * @param {string} [name]
-   * @returns {Promise<{file: ArrayBuffer, hash: Promise<string | null>}>} no plan is kept where a hash is null
-   */
-  async readHashed(source, name) {
-    const { cache, generator } = this.options;
-    const hash = cache !== false && generator && globalThis.crypto?.subtle ? new ContentHash() : null;
-    const file = await this.read(source, { cache, onBytes: (bytes, filled) => hash?.advance(bytes, filled) }, name);
-    return { file, hash: hash ? hash.finish(new Uint8Array(file)).catch(() => null) : Promise.resolve(null) };
-  }
-
-  /**
-   * @param {Source} source
-   * @param {import("./fetch.js").FetchOptions} options
-   * @param {string} [name]
-   */
-  read(source, options, name) {
-    return readSource(source, {
-      ...options,
-      signal: this.aborter.signal,
-      onProgress: ({ loaded, total, secondsLeft, cached }) => {
-        const what = name ?? (typeof source === "string" ? source.split("/").pop() : "");
-        const message = cached ? `${what} from the cache` : what;
-        this.progress({ stage: "download", message, loaded, total, secondsLeft });
-      },
-    });
   }
 
   /** What messages call the model. */
   get name() {
-    const { source } = this.options;
-    if (source instanceof File) return source.name;
-    return typeof source === "string" && !source.startsWith("data:") ? source : "The model";
+    return this.files.name;
   }
 
   /** The model file, for Python to read from until `place`. @returns {Promise<ModelBytes>} */
   async modelBytes() {
     const model = await this.model;
     // What is being hashed must not move.
-    await this.hash;
+    await this.files.hash;
     return model;
   }
 
@@ -199,74 +155,10 @@ export class Session {
    * Fetch external data.
    * @param {string} names JSON array of the locations that the model gives, checked to stay within its folder
    * @returns {Promise<string>} JSON: bytes of each
-   * @throws {ExternalDataError | FetchError}
+   * @throws {import("./errors.js").ExternalDataError | import("./errors.js").FetchError}
    */
   async fetchExternalData(names) {
-    /** @type {Record<string, number>} */
-    const sizes = {};
-    for (const name of /** @type {string[]} */ (JSON.parse(names))) {
-      try {
-        sizes[name] = await this.fetchOnce(name);
-      } catch (error) {
-        if (error instanceof FetchError && /** @type {any} */ (error).status === 404) {
-          throw new ExternalDataError(
-            `${this.name} keeps weights in ${JSON.stringify(name)}, which is not there: ${error.message} Put the file ` +
-              `beside the model, choose it together with the model, or pass it as externalData (external_data in Python).`,
-          );
-        }
-        throw error;
-      }
-    }
-    return JSON.stringify(sizes);
-  }
-
-  /**
-   * @param {string} name of external data
-   * @returns {Promise<number>} its bytes
-   */
-  async fetchOnce(name) {
-    const known = this.fetched.get(name);
-    if (known) return known.bytes;
-    const { file, hash } = await this.readHashed(this.locate(name), name);
-    this.external[name] = file;
-    this.fetched.set(name, { bytes: file.byteLength, hash });
-    return file.byteLength;
-  }
-
-  /**
-   * Fetch external data that an earlier visit had.
-   * @param {Record<string, string>} hashes by name
-   * @returns {Promise<boolean>} whether it is still the same
-   * @throws {ExternalDataError | FetchError}
-   */
-  async fetchSame(hashes) {
-    await this.fetchExternalData(JSON.stringify(Object.keys(hashes)));
-    const found = await this.externalHashes();
-    return Object.entries(hashes).every(([name, hash]) => found[name] === hash);
-  }
-
-  /** @returns {Promise<Record<string, string | null>>} hash of each file of external data */
-  async externalHashes() {
-    const found = [...this.fetched].map(async ([name, { hash }]) => [name, await hash]);
-    return Object.fromEntries(await Promise.all(found));
-  }
-
-  /**
-   * Where external data is to be found.
-   * @param {string} name
-   * @returns {Source}
-   */
-  locate(name) {
-    const { source, files, externalData } = this.options;
-    if (externalData?.[name]) return externalData[name];
-    const last = name.split("/").pop();
-    const file = files?.find((file) => file instanceof File && file.name === last);
-    if (file) return file;
-    if (typeof source === "string") return new URL(name.split("/").map(encodeURIComponent).join("/"), source).href;
-    throw new ExternalDataError(
-      `${this.name} keeps weights in the file ${JSON.stringify(name)}: choose it together with the model, or pass it as ` +
-        `externalData (external_data in Python).`,
-    );
+    return JSON.stringify(await this.files.fetchExternalData(JSON.parse(names)));
   }
 
   /**
@@ -278,9 +170,8 @@ export class Session {
   async place(signature, model, reads) {
     const [{ size, whole, reads: done }] = await Promise.all([model ?? this.model, this.opening]);
     // What is being hashed must not move.
-    await this.externalHashes();
-    const files = this.external;
-    this.external = {};
+    await this.files.externalHashes();
+    const files = this.files.takeExternal();
     this.reads = reads ?? done;
     // What Python may still want of it, or want again if it has to be started anew.
     this.model = Promise.resolve(new ModelBytes({ size, whole: null, reads: this.reads }));
@@ -329,7 +220,7 @@ export class Session {
   async keepPlan(json, blobs, inputs) {
     const { signature, reads, unchanged } = this;
     this.unchanged = false;
-    const [key, { size }, hashes] = await Promise.all([this.planKey, this.model, this.externalHashes()]);
+    const [key, { size }, hashes] = await Promise.all([this.planKey, this.model, this.files.externalHashes()]);
     if (!key || !signature || unchanged || Object.values(hashes).includes(null)) return;
     const external = /** @type {Record<string, string>} */ (hashes);
     await keepPlan(key, size, this.name, { signature, reads, external, inputs, json, blobs });
@@ -420,7 +311,7 @@ export class Session {
     this.aborter.abort();
     this.executor.dispose();
     this.failCompiler(new DeviceError("The model was disposed of."));
-    this.external = {};
+    this.files.takeExternal();
   }
 }
 

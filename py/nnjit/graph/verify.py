@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from nnjit.errors import ModelFormatError
-from nnjit.graph.graph import Graph, Node
+from ..errors import ModelFormatError
+from .graph import Graph, Node
 
 
 def sort_and_verify(graph: Graph) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import ir
-from ..passes.fuse import Group, storage_of
+from ..passes.group import Group, storage_of
 from ..symbolic import IntExpr, Opaque, bounds_of, recombine, substitute, var
 from ..tensor.env import Env
 from ..tensor.tensor import Alias, Compute, Index, Shape, Storage, Tensor

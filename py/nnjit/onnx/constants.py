@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from nnjit.errors import ModelFormatError
-from nnjit.graph import dtype as dtypes
-from nnjit.graph.graph import Graph, Initializer, Node
-from nnjit.onnx.functions import Reference
+from ..errors import ModelFormatError
+from ..graph import dtype as dtypes
+from ..graph.graph import Graph, Initializer, Node
+from .functions import Reference
 
 _CONSTANT_DTYPES = {
     "value_float": "f32", "value_floats": "f32", "value_int": "i64", "value_ints": "i64", "value_string": "str",

@@ -5,8 +5,8 @@ https://github.com/onnx/onnx/blob/main/docs/ExternalData.md
 
 from __future__ import annotations
 
-from nnjit.errors import ExternalDataError
-from nnjit.graph.graph import Graph, Initializer, Location
+from ..errors import ExternalDataError
+from ..graph.graph import Graph, Initializer, Location
 
 
 def locate(entries: dict[str, str], length: int, where: str) -> Location:

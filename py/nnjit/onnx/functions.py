@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from nnjit.errors import ModelFormatError, UnsupportedError
-from nnjit.graph.graph import Graph, Node, ValueInfo
+from ..errors import ModelFormatError, UnsupportedError
+from ..graph.graph import Graph, Node, ValueInfo
 
 _MAX_NODES = 1 << 17
 _MAX_DEPTH = 32

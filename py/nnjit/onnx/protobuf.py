@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from nnjit.errors import ModelFormatError
+from ..errors import ModelFormatError
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 

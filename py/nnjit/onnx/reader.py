@@ -21,18 +21,19 @@ Field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import numpy as np
 
-from nnjit.errors import ModelFormatError, UnsupportedError
-from nnjit.graph.graph import Graph, Initializer, Node
-from nnjit.graph.verify import sort_and_verify
-from nnjit.onnx.constants import settle_attributes
-from nnjit.onnx.functions import Function, Reference, inline
-from nnjit.onnx.protobuf import BYTES, FIXED32, VARINT, BytesSource, Reader, Source, check_depth, signed
-from nnjit.onnx.sniff import check_magic
-from nnjit.onnx.tensors import integers, read_tensor, string
-from nnjit.onnx.values import domain_name, opset_import, tensor_info, value_info
+from ..errors import ModelFormatError, UnsupportedError
+from ..graph.graph import Graph, Initializer, Node
+from ..graph.verify import sort_and_verify
+from .constants import settle_attributes
+from .functions import Function, Reference, inline
+from .protobuf import BYTES, FIXED32, VARINT, BytesSource, Reader, Source, check_depth, signed
+from .sniff import check_magic
+from .tensors import integers, read_tensor, string
+from .values import domain_name, opset_import, tensor_info, value_info
 
 _GRAPH_FIELDS = {
     1: "a node",
@@ -169,69 +170,86 @@ def _node(reader: Reader, offset: int, length: int, depth: int) -> Node:
     return node
 
 
+class _Attribute:
+    """What an AttributeProto says: its kind, and the values of all kinds that it holds, one of which is meant."""
+
+    __slots__ = ("name", "reference", "kind", "scalar", "text", "numbers", "strings", "parts")
+
+    def __init__(self) -> None:
+        self.name = self.reference = ""
+        self.kind = 0
+        self.scalar = 0
+        self.text: str | bytes = ""
+        self.numbers: list[float] = []
+        self.strings: list[str | bytes] = []
+        self.parts: list[Graph | Initializer] = []
+
+
 def _attribute(reader: Reader, offset: int, length: int, node: Node, depth: int) -> None:
     """Read an AttributeProto into `node.attrs`; one that refers to a function's attribute becomes a Reference."""
-    name = reference = ""
-    kind = 0
-    scalar = 0
-    text: str | bytes = ""
-    numbers: list[float] = []
-    strings: list[str | bytes] = []
-    parts: list[Graph | Initializer] = []
+    made = _Attribute()
     inferred = 0
     for number, wire, value, size in reader.fields(offset, length):
         if number in _ATTRIBUTE_FIELDS:
             expected, inferred_kind = _ATTRIBUTE_FIELDS[number]
             if wire != expected and not (wire == BYTES and number in (7, 8)):
-                raise _wrong_wire(wire, f"attribute '{name}'", node.describe(), value)
+                raise _wrong_wire(wire, f"attribute '{made.name}'", node.describe(), value)
             inferred = inferred_kind or inferred
         if number == 1:
-            name = reader.text(value, size)
+            made.name = reader.text(value, size)
         elif number == 20:
-            kind = value
+            made.kind = value
         elif number == 2 or number == 3:
-            scalar = value
+            made.scalar = value
         elif number == 8:
-            numbers += integers(reader, wire, value, size)
+            made.numbers += integers(reader, wire, value, size)
         elif number == 4:
-            text = string(reader, value, size)
+            made.text = string(reader, value, size)
         elif number == 5 or number == 10:
-            parts.append(read_tensor(reader, value, size, f"attribute '{name}' of {node.describe()}"))
+            where = f"attribute '{made.name}' of {node.describe()}"
+            made.parts.append(read_tensor(reader, value, size, where))
         elif number == 6 or number == 11:
-            parts.append(_graph(reader, value, size, depth + 1))
+            made.parts.append(_graph(reader, value, size, depth + 1))
         elif number == 7:
             data = reader.bytes(value, size) if wire == BYTES else value.to_bytes(4, "little")
-            numbers += np.frombuffer(data[: len(data) // 4 * 4], "<f4").tolist()
+            made.numbers += np.frombuffer(data[: len(data) // 4 * 4], "<f4").tolist()
         elif number == 9:
-            strings.append(string(reader, value, size))
+            made.strings.append(string(reader, value, size))
         elif number == 21:
-            reference = reader.text(value, size)
+            made.reference = reader.text(value, size)
+    # Files of early versions leave the kind out.
+    made.kind = made.kind or inferred
+    node.attrs[made.name] = _value_of(made, node)
 
-    kind = kind or inferred
-    if reference:
-        node.attrs[name] = Reference(reference)  # type: ignore[assignment]
-    elif kind == 1:
-        node.attrs[name] = struct.unpack("<f", scalar.to_bytes(8, "little")[:4])[0]
-    elif kind == 2:
-        node.attrs[name] = signed(scalar)
-    elif kind == 3:
-        node.attrs[name] = text
-    elif kind in (4, 5):
+
+def _value_of(attribute: _Attribute, node: Node) -> Any:
+    """The value that an attribute of `node` has: see `Node.attrs`, or a Reference."""
+    kind = attribute.kind
+    if attribute.reference:
+        return Reference(attribute.reference)
+    if kind == 1:
+        return struct.unpack("<f", attribute.scalar.to_bytes(8, "little")[:4])[0]
+    if kind == 2:
+        return signed(attribute.scalar)
+    if kind == 3:
+        return attribute.text
+    if kind in (4, 5):
+        parts = attribute.parts
         if len(parts) != 1 or not isinstance(parts[0], Initializer if kind == 4 else Graph):
             raise ModelFormatError(
-                f"{node.describe()}: attribute '{name}' does not hold the value that its type says"
+                f"{node.describe()}: attribute '{attribute.name}' does not hold the value that its type says"
             )
-        node.attrs[name] = parts[0]
-    elif kind in (6, 7):
-        node.attrs[name] = tuple(numbers)
-    elif kind == 8:
-        node.attrs[name] = tuple(strings)
-    elif kind in (9, 10):
-        node.attrs[name] = tuple(parts)
-    elif kind in _UNSUPPORTED_KINDS:
-        raise UnsupportedError(f"{node.describe()}: attribute '{name}' holds {_UNSUPPORTED_KINDS[kind]}")
-    else:
-        raise ModelFormatError(f"{node.describe()}: attribute '{name}' has the unknown type {kind}")
+        return parts[0]
+    if kind in (6, 7):
+        return tuple(attribute.numbers)
+    if kind == 8:
+        return tuple(attribute.strings)
+    if kind in (9, 10):
+        return tuple(attribute.parts)
+    where = f"{node.describe()}: attribute '{attribute.name}'"
+    if kind in _UNSUPPORTED_KINDS:
+        raise UnsupportedError(f"{where} holds {_UNSUPPORTED_KINDS[kind]}")
+    raise ModelFormatError(f"{where} has the unknown type {kind}")
 
 
 def _function(reader: Reader, offset: int, length: int) -> Function:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from nnjit.errors import ModelFormatError
-from nnjit.onnx.protobuf import Reader
+from ..errors import ModelFormatError
+from .protobuf import Reader
 
 # ModelProto's fields below 16 as one-byte tags, field number << 3 | wire type; writers start with the lowest they have.
 _FIRST_TAGS = (0x08, 0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42, 0x72)

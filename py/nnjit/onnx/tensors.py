@@ -10,11 +10,11 @@ from math import prod
 
 import numpy as np
 
-from nnjit.errors import ModelFormatError, UnsupportedError
-from nnjit.graph import dtype as dtypes
-from nnjit.graph.graph import Initializer, Location
-from nnjit.onnx.external import locate, too_short
-from nnjit.onnx.protobuf import BYTES, FIXED32, FIXED64, VARINT, Reader, Source, signed
+from ..errors import ModelFormatError, UnsupportedError
+from ..graph import dtype as dtypes
+from ..graph.graph import Initializer, Location
+from .external import locate, too_short
+from .protobuf import BYTES, FIXED32, FIXED64, VARINT, Reader, Source, signed
 
 DTYPES = {
     1: "f32", 2: "u8", 3: "i8", 4: "u16", 5: "i16", 6: "i32", 7: "i64", 8: "str", 9: "bool", 10: "f16", 11: "f64",

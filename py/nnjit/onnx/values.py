@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from nnjit.errors import UnsupportedError
-from nnjit.graph.graph import ValueInfo
-from nnjit.onnx.protobuf import BYTES, VARINT, Reader, signed
-from nnjit.onnx.tensors import DTYPES
+from ..errors import UnsupportedError
+from ..graph.graph import ValueInfo
+from .protobuf import BYTES, VARINT, Reader, signed
+from .tensors import DTYPES
 
 _OTHER_TYPES = (4, 5, 7, 8, 9)  # sequence, map, opaque, sparse tensor, optional
 

@@ -18,8 +18,14 @@ def _apply(ctx: Context, f: Function, x: Tensor) -> Tensor:
     return ctx.b.elementwise(f, x, label=ctx.node.op.lower())
 
 
-def _negative(v: ir.Expr) -> ir.Expr:
+def negative(v: ir.Expr) -> ir.Expr:
+    """Whether v < 0."""
     return ir.binary("lt", v, like(v, 0))
+
+
+def elu_of(v: ir.Expr, alpha: float) -> ir.Expr:
+    """α (e^v − 1) below 0, v from there on."""
+    return ir.select(negative(v), ir.mul(like(v, alpha), _expm1(v)), v)
 
 
 def _expm1(v: ir.Expr) -> ir.Expr:
@@ -65,20 +71,20 @@ def sigmoid(ctx: Context, node: Node, x: Tensor) -> Tensor:
 @operator("LeakyRelu")
 def leaky_relu(ctx: Context, node: Node, x: Tensor) -> Tensor:
     alpha = ctx.attr_float("alpha", 0.01)
-    return _apply(ctx, lambda v: ir.select(_negative(v), ir.mul(v, like(v, alpha)), v), x)
+    return _apply(ctx, lambda v: ir.select(negative(v), ir.mul(v, like(v, alpha)), v), x)
 
 
 @operator("PRelu")
 def prelu(ctx: Context, node: Node, x: Tensor, slope: Tensor) -> Tensor:
     if ctx.opset < 7 and slope.rank == 1 and x.rank > 2:  # one slope for each channel
         slope = ctx.b.reshape(slope, (*slope.shape, *(1,) * (x.rank - 2)))
-    return ctx.b.elementwise(lambda v, s: ir.select(_negative(v), ir.mul(v, s), v), x, slope, label="prelu")
+    return ctx.b.elementwise(lambda v, s: ir.select(negative(v), ir.mul(v, s), v), x, slope, label="prelu")
 
 
 @operator("Elu")
 def elu(ctx: Context, node: Node, x: Tensor) -> Tensor:
     alpha = ctx.attr_float("alpha", 1.0)
-    return _apply(ctx, lambda v: ir.select(_negative(v), ir.mul(like(v, alpha), _expm1(v)), v), x)
+    return _apply(ctx, lambda v: elu_of(v, alpha), x)
 
 
 @operator("Selu")
@@ -87,7 +93,7 @@ def selu(ctx: Context, node: Node, x: Tensor) -> Tensor:
     gamma = ctx.attr_float("gamma", 1.05070102214813232421875)
 
     def f(v: ir.Expr) -> ir.Expr:
-        return ir.mul(like(v, gamma), ir.select(_negative(v), ir.mul(like(v, alpha), _expm1(v)), v))
+        return ir.mul(like(v, gamma), elu_of(v, alpha))
 
     return _apply(ctx, f, x)
 
@@ -97,7 +103,7 @@ def celu(ctx: Context, node: Node, x: Tensor) -> Tensor:
     alpha = ctx.attr_float("alpha", 1.0)
 
     def f(v: ir.Expr) -> ir.Expr:
-        return ir.select(_negative(v), ir.mul(like(v, alpha), _expm1(ir.div(v, like(v, alpha)))), v)
+        return ir.select(negative(v), ir.mul(like(v, alpha), _expm1(ir.div(v, like(v, alpha)))), v)
 
     return _apply(ctx, f, x)
 

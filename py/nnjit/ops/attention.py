@@ -1,4 +1,4 @@
-"""Attention and rotary embeddings, of ONNX and of the domain com.microsoft.
+"""Attention: what its definitions share, and the operator of ONNX itself. The others: attention_microsoft, group_query.
 
 Heads come as one axis, or as two (key-value head, query head within its group) where several query heads share one
 key-value head: index arithmetic then stays linear. Shapes in comments: B batch, H heads, S query and T key positions.
@@ -11,21 +11,17 @@ from collections.abc import Callable, Sequence
 
 from .. import ir
 from ..graph.graph import Node
-from ..symbolic import IntExpr, floordiv, maximum, minimum, product
+from ..symbolic import IntExpr, floordiv, minimum, product
 from ..tensor.build import broadcast_at
 from ..tensor.tensor import Tensor
 from .contraction import contraction
 from .elementwise import like
-from .indexing import count_outside
 from .reduction import reduced
 from .registry import Context, operator
 
 Index = int | IntExpr
-MICROSOFT = "com.microsoft"
 Bias = Callable[[Index, Index, Index, Index, ir.Expr], ir.Expr]
 """(batch, head, query, key, score) → the score with something added, or −∞ where the key is hidden."""
-Place = Callable[[Index, Index], Index]
-"""(batch, place in the sequence at hand) → position in the whole sequence."""
 
 
 class Scores:
@@ -194,7 +190,8 @@ def _less(a: Index, b: Index) -> ir.Expr:
     return ir.binary("lt", ir.index(a), ir.index(b))
 
 
-def _at_most(a: Index, b: ir.Expr) -> ir.Expr:
+def at_most(a: Index, b: ir.Expr) -> ir.Expr:
+    """Whether a ≤ b."""
     return ir.binary("le", ir.index(a), b)
 
 
@@ -256,243 +253,12 @@ def _position_biases(ctx: Context, queries: Index, offset: Index, lengths: Tenso
         return ir.sub(ir.add(ir.index(i), used(n)), ir.index(queries))
 
     if ctx.attr_int("is_causal", 0):
-        biases.append(hidden_unless(lambda n, h, i, j: _at_most(j, place(n, i))))
+        biases.append(hidden_unless(lambda n, h, i, j: at_most(j, place(n, i))))
     left, right = ctx.attr_int("left_window_size", -1), ctx.attr_int("right_window_size", -1)
     if left >= 0:
         biases.append(hidden_unless(lambda n, h, i, j: ir.binary("ge", ir.index(j + left), place(n, i))))
     if right >= 0:
-        biases.append(hidden_unless(lambda n, h, i, j: _at_most(j - right, place(n, i))))
+        biases.append(hidden_unless(lambda n, h, i, j: at_most(j - right, place(n, i))))
     if lengths is not None:
         biases.append(hidden_unless(lambda n, h, i, j: ir.binary("lt", ir.index(j), used(n))))
     return biases
-
-
-@operator("RotaryEmbedding", since=23)
-def rotary_embedding(
-    ctx: Context, node: Node, x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor | None = None
-) -> Tensor:
-    return _rotary(ctx, x, cos, sin, positions)
-
-
-@operator("RotaryEmbedding", domain=MICROSOFT)
-def rotary_embedding_microsoft(
-    ctx: Context, node: Node, x: Tensor, positions: Tensor, cos: Tensor, sin: Tensor
-) -> Tensor:
-    """`positions` [B, S], or [1]: that of the first element of the sequence."""
-    return _rotary(ctx, x, cos, sin, positions)
-
-
-def _rotary(ctx: Context, x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor | None) -> Tensor:
-    """x [B, S, H · D] or [B, H, S, D] with pairs of elements turned by the angles of their positions.
-
-    The caches hold a row for each position, or, without `positions`, for each batch and place in the sequence.
-    """
-    b, shape = ctx.b, x.shape
-    if x.rank == 3:
-        heads = ctx.attr_int("num_heads", 0)
-        if heads < 1:
-            if not ctx.attr_int("rotary_embedding_dim", 0):
-                heads_of = floordiv(x.shape[2], 2 * ctx.env.fix(cos.shape[-1]))
-                heads = ctx.env.fix(heads_of)
-            else:
-                raise ctx.malformed("an operand of rank 3 needs the attribute num_heads")
-        x = b.reshape(x, (x.shape[0], x.shape[1], heads, floordiv(x.shape[2], heads)))
-    else:
-        x = b.permute(x, (0, 2, 1, 3))  # [B, S, H, D]
-    width = ctx.env.fix(x.shape[3])
-    turned = ctx.attr_int("rotary_embedding_dim", 0) or width
-    place: Place | None = None
-    if positions is not None:
-        least_rows = x.shape[1] if positions.rank == 1 else 1
-        operand = 1 if ctx.node.domain == MICROSOFT else 3
-        count_outside(ctx, positions, [cos.shape[0] - least_rows + 1], operand, negative=False)
-        if positions.rank == 1:
-            place = lambda n, s: ir.value_index(positions.at(0)) + s  # noqa: E731
-        else:
-            place = lambda n, s: ir.value_index(positions.at(0 if positions.shape[0] == 1 else n, s))  # noqa: E731
-    y = turn(ctx, x, cos, sin, place, turned, ctx.attr_int("interleaved", 0) == 1)
-    return b.reshape(y, shape) if len(shape) == 3 else b.permute(y, (0, 2, 1, 3))
-
-
-def turn(
-    ctx: Context, x: Tensor, cos: Tensor, sin: Tensor, place: Place | None, turned: int, interleaved: bool
-) -> Tensor:
-    """x [B, S, H, D] with pairs of the first `turned` elements of D turned by the angles of their positions.
-
-    place         (batch, place in the sequence) → row of the caches [rows, turned / 2]; None: caches [B or 1, S, turned / 2]
-    interleaved   whether neighbours are pairs, rather than elements `turned` / 2 apart
-    """
-    b = ctx.b
-    width, half = ctx.env.fix(x.shape[3]), turned // 2
-    if turned > width or not ctx.env.eq(cos.shape[-1], half):
-        raise ctx.malformed(f"caches of width {ctx.extents(cos)[-1]} do not fit {turned} of {width} elements")
-
-    def row(cache: Tensor, n: Index, s: Index, d: Index) -> ir.Expr:
-        if place is None:
-            return cache.at(0 if cache.shape[0] == 1 else n, s, d)
-        return cache.at(maximum(minimum(place(n, s), cache.shape[0] - 1), 0), d)
-
-    def pair(n: Index, s: Index, h: Index, d: Index) -> tuple[ir.Expr, ir.Expr]:
-        places = (2 * d, 2 * d + 1) if interleaved else (d, d + half)
-        first, second = (x.at(n, s, h, p) for p in places)
-        return first, second
-
-    def real(n: Index, s: Index, h: Index, d: Index, *_: Index) -> ir.Expr:
-        first, second = pair(n, s, h, d)
-        return ir.sub(ir.mul(row(cos, n, s, d), first), ir.mul(row(sin, n, s, d), second))
-
-    def imaginary(n: Index, s: Index, h: Index, d: Index, *_: Index) -> ir.Expr:
-        first, second = pair(n, s, h, d)
-        return ir.add(ir.mul(row(sin, n, s, d), first), ir.mul(row(cos, n, s, d), second))
-
-    extents = (*x.shape[:3], half, 1) if interleaved else (*x.shape[:3], half)
-    parts: list[Tensor] = [b.compute(extents, x.dtype, f, "rotary") for f in (real, imaginary)]
-    if interleaved:
-        parts = [b.reshape(b.concat(parts, 4), (*x.shape[:3], turned))]
-    if turned < width:
-        rest = b.slice_(x, (0, 0, 0, turned), (1, 1, 1, 1), (*x.shape[:3], width - turned))
-        parts.append(rest)
-    return parts[0] if len(parts) == 1 else b.concat(parts, 3)
-
-
-# -- com.microsoft ----------------------------------------------------------------------------------------------------
-
-
-def _padding_bias(ctx: Context, mask: Tensor, total: Index, batch: Index) -> Bias:
-    """A mask of keys: lengths [B], 0 or 1 for each key [B, T], or for each query and key [B, S, T].
-
-    A hidden key's score is lowered by mask_filter_value, not removed, as the operators' definition has it.
-    """
-    lowered = ctx.attr_float("mask_filter_value", -10000.0)
-    if mask.rank == 1 and not ctx.env.eq(mask.shape[0], batch):
-        raise ctx.unsupported("a mask of first and last positions")
-    if mask.rank > 3:
-        raise ctx.unsupported("a mask of rank 4")
-    if mask.rank > 1 and not ctx.env.eq(mask.shape[-1], total):
-        raise ctx.malformed(f"a mask of shape {ctx.extents(mask)} does not fit {ctx.env.hint(total)} keys")
-
-    def bias(n: Index, h: Index, i: Index, j: Index, score: ir.Expr) -> ir.Expr:
-        if mask.rank == 1:
-            seen = ir.binary("lt", ir.index(j), ir.cast(mask.at(n), "i32"))
-        else:
-            value = mask.at(n, j) if mask.rank == 2 else mask.at(n, i, j)
-            seen = ir.binary("ne", value, ir.const(0, value.dtype))
-        return ir.select(seen, score, ir.add(score, like(score, lowered)))
-
-    return bias
-
-
-@operator("MultiHeadAttention", domain=MICROSOFT)
-def multi_head_attention(
-    ctx: Context,
-    node: Node,
-    q: Tensor,
-    k: Tensor | None = None,
-    v: Tensor | None = None,
-    bias: Tensor | None = None,
-    padding: Tensor | None = None,
-    attention_bias: Tensor | None = None,
-    past_key: Tensor | None = None,
-    past_value: Tensor | None = None,
-    *more: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """q [B, S, H · D]; k and v [B, T, H · D] or [B, H, T, D]. Outputs: result, present key, present value."""
-    if k is None or v is None or q.rank != 3 or any(t is not None for t in more):
-        raise ctx.unsupported("packed operands or a shared cache")
-    heads = _heads(ctx)
-    b = ctx.b
-    if bias is not None:
-        q_size, k_size = q.shape[2], q.shape[2]
-        pieces = ((q, 0, q_size), (k, q_size, k_size), (v, q_size + k_size, v.shape[-1]))
-        q, k, v = (
-            t if t.rank == 4 else b.elementwise(ir.add, t, b.slice_(bias, (start,), (1,), (size,)))
-            for t, start, size in pieces
-        )
-    q, k, v = (t if t.rank == 4 else split_heads(ctx, t, heads) for t in (q, k, v))
-    offset: Index = 0
-    if past_key is not None and past_value is not None:
-        offset = past_key.shape[2]
-        k, v = b.concat([past_key, k], 2), b.concat([past_value, v], 2)
-    biases: list[Bias] = []
-    if ctx.attr_int("unidirectional", 0) and q.shape[2] != 1:  # One query sees all keys, as in onnxruntime.
-        biases.append(hidden_unless(lambda n, h, i, j: _at_most(j, ir.index(i + offset))))
-    if padding is not None:
-        biases.append(_padding_bias(ctx, padding, k.shape[2], q.shape[0]))
-    if attention_bias is not None:
-        biases.append(masked(ctx, attention_bias, (q.shape[0], heads, q.shape[2], k.shape[2])))
-    y, _ = attend(ctx, q, k, v, _scale(ctx), biases)
-    return merge_heads(ctx, y), k, v
-
-
-@operator("Attention", domain=MICROSOFT)
-def attention_microsoft(
-    ctx: Context,
-    node: Node,
-    x: Tensor,
-    weights: Tensor,
-    bias: Tensor | None = None,
-    mask: Tensor | None = None,
-    past: Tensor | None = None,
-    attention_bias: Tensor | None = None,
-    *more: Tensor | None,
-) -> tuple[Tensor, ...]:
-    """Self-attention of x [B, S, I], its projections included: weights [I, 3 · hidden]. Past and present [2, B, H, T, D]."""
-    if any(t is not None for t in more):
-        raise ctx.unsupported("a shared cache")
-    if ctx.attr_int("do_rotary", 0):
-        raise ctx.unsupported("the attribute 'do_rotary'")
-    b, heads = ctx.b, _heads(ctx)
-    sizes = ctx.attr_ints("qkv_hidden_sizes") or [floordiv(weights.shape[1], 3)] * 3  # type: ignore[list-item]
-    operands = []
-    start: Index = 0
-    for size in sizes:
-        operands.append(split_heads(ctx, _projected(ctx, x, weights, bias, start, size), heads))
-        start = start + size
-    q, k, v = operands
-    offset: Index = 0
-    if past is not None:
-        offset = past.shape[3]
-        old = [b.view(past, past.shape[1:], lambda n, h, t, d, i=i: (i, n, h, t, d)) for i in (0, 1)]
-        k, v = b.concat([old[0], k], 2), b.concat([old[1], v], 2)
-    biases: list[Bias] = []
-    if ctx.attr_int("unidirectional", 0):
-        biases.append(hidden_unless(lambda n, h, i, j: _at_most(j, ir.index(i + offset))))
-    if mask is not None:
-        biases.append(_padding_bias(ctx, mask, k.shape[2], q.shape[0]))
-    if attention_bias is not None:
-        biases.append(masked(ctx, attention_bias, (q.shape[0], heads, q.shape[2], k.shape[2])))
-    y, _ = attend(ctx, q, k, v, _scale(ctx), biases)
-    results = [merge_heads(ctx, y)]
-    if len(node.outputs) > 1 and node.outputs[1]:
-        results.append(b.concat([b.reshape(t, (1, *t.shape)) for t in (k, v)], 0))
-    return tuple(results)
-
-
-def _projected(
-    ctx: Context, x: Tensor, weights: Tensor, bias: Tensor | None, start: Index, size: Index
-) -> Tensor:
-    """x [B, S, I] times columns start … start + size − 1 of the weights, plus their bias."""
-    product = contraction(
-        ctx.b,
-        (*x.shape[:2], size),
-        (x.shape[2],),
-        lambda at, k: x.at(at[0], at[1], k[0]),
-        lambda at, k: weights.at(k[0], start + at[2]),
-        x.dtype,
-        "projection",
-    )
-    if bias is None:
-        return product
-    return ctx.b.elementwise(ir.add, product, ctx.b.slice_(bias, (start,), (1,), (size,)), label="bias")
-
-
-def _heads(ctx: Context) -> int:
-    heads = ctx.attr_int("num_heads", 0)
-    if heads < 1:
-        raise ctx.malformed("the attribute 'num_heads' is missing")
-    return heads
-
-
-def _scale(ctx: Context) -> float | None:
-    """The attribute `scale`; 0 stands for the default."""
-    return ctx.attr_float("scale", 0.0) or None

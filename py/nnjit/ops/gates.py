@@ -5,20 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .. import ir
-from .activation import clamp_unit, softplus_of
+from .activation import clamp_unit, elu_of, negative, softplus_of
 from .elementwise import like
 from .registry import Context
 
 Activation = Callable[[ir.Expr], ir.Expr]
-
-
-def negative(v: ir.Expr) -> ir.Expr:
-    """Whether v < 0."""
-    return ir.binary("lt", v, like(v, 0))
-
-
-def _elu(v: ir.Expr, alpha: float) -> ir.Expr:
-    return ir.select(negative(v), ir.mul(like(v, alpha), ir.sub(ir.unary("exp", v), like(v, 1))), v)
 
 
 _FUNCTIONS: dict[str, tuple[float, float, Callable[[ir.Expr, float, float], ir.Expr]]] = {
@@ -32,7 +23,7 @@ _FUNCTIONS: dict[str, tuple[float, float, Callable[[ir.Expr, float, float], ir.E
     ),
     "scaledtanh": (1.0, 1.0, lambda v, a, b: ir.mul(like(v, a), ir.unary("tanh", ir.mul(like(v, b), v)))),
     "hardsigmoid": (0.2, 0.5, lambda v, a, b: clamp_unit(ir.add(ir.mul(like(v, a), v), like(v, b)))),
-    "elu": (1.0, 0, lambda v, a, b: _elu(v, a)),
+    "elu": (1.0, 0, lambda v, a, b: elu_of(v, a)),
     "softsign": (0, 0, lambda v, a, b: ir.div(v, ir.add(like(v, 1.0), ir.unary("abs", v)))),
     "softplus": (0, 0, lambda v, a, b: softplus_of(v)),
 }  # fmt: skip

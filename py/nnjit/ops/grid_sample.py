@@ -45,64 +45,76 @@ def grid_sample(ctx: Context, node: Node, x: Tensor, grid: Tensor) -> Tensor:
     mode = ctx.attr_str("mode", "linear")
     mode = _MODES.get(mode, mode)
     padding = ctx.attr_str("padding_mode", "zeros")
-    aligned = ctx.attr_int("align_corners", 0) == 1
     if mode not in ("nearest", "linear", "cubic") or padding not in ("zeros", "border", "reflection"):
         raise ctx.malformed(f"the mode '{mode}' with padding_mode '{padding}' is unknown")
-    rank = x.rank - 2
-    if grid.rank != x.rank or not ctx.env.eq(grid.shape[-1], rank):
+    if grid.rank != x.rank or not ctx.env.eq(grid.shape[-1], x.rank - 2):
         raise ctx.malformed(f"a grid {ctx.extents(grid)} does not fit an input {ctx.extents(x)}")
-    extents = x.shape[2:]
+    sampler = _Sampler(x, grid, mode, padding, ctx.attr_int("align_corners", 0) == 1)
+    return ctx.b.compute((x.shape[0], x.shape[1], *grid.shape[1:-1]), x.dtype, sampler.element, "grid_sample")
 
-    def place(n: Index, *at: Index) -> list[ir.Expr]:
-        """Coordinates in elements of x, for the padding mode brought near the input."""
-        coords = []
-        for axis, extent in enumerate(extents):
-            v = ir.cast(grid.at(n, *at, rank - 1 - axis), "f32")
-            v = ir.add(v, like(v, 1.0))
-            if aligned:
-                v = ir.mul(ir.mul(v, like(v, 0.5)), _float(extent - 1))
-            else:
-                v = ir.mul(ir.sub(ir.mul(v, _float(extent)), like(v, 1.0)), like(v, 0.5))
-            if mode == "nearest":
-                v = ir.unary("round", v)
-            if padding == "border" and mode != "cubic":  # a cubic's taps are clamped one by one
-                v = _clamped(v, extent)
-            elif padding == "reflection":
-                v = _reflected(v, extent, aligned)
-            coords.append(v)
-        return coords
 
-    def pixel(n: Index, c: Index, coords: list[ir.Expr]) -> ir.Expr:
-        """The element of x at integers given as i32; outside, what the padding mode says."""
-        if padding == "reflection":
-            coords = [
-                ir.cast(ir.unary("round", _reflected(ir.cast(v, "f32"), d, aligned)), "i32")
-                for v, d in zip(coords, extents, strict=True)
-            ]
-        value = x.at(n, c, *(ir.value_index(_clamped(v, d)) for v, d in zip(coords, extents, strict=True)))
-        if padding != "zeros":
-            return value
-        tests = []
-        for v, d in zip(coords, extents, strict=True):
-            tests += [ir.binary("ge", v, like(v, 0)), ir.binary("lt", v, ir.index(d))]
-        return ir.select(all_of(tests), value, like(value, 0))  # type: ignore[arg-type]
+class _Sampler:
+    """Elements of x [n, c, spatial axes …] at and between its own, at the places that `grid` gives."""
 
-    def element(n: Index, c: Index, *at: Index) -> ir.Expr:
-        coords = place(n, *at)
-        if mode == "nearest":
-            return pixel(n, c, [ir.cast(v, "i32") for v in coords])
-        taps = (0, 1) if mode == "linear" else (-1, 0, 1, 2)
+    def __init__(self, x: Tensor, grid: Tensor, mode: str, padding: str, aligned: bool) -> None:
+        self.x = x
+        self.grid = grid
+        self.mode = mode
+        self.padding = padding
+        self.aligned = aligned
+        self.extents = x.shape[2:]
+
+    def element(self, n: Index, c: Index, *at: Index) -> ir.Expr:
+        """The result at a point of the grid: one element of x, or the weighted sum of those around the place."""
+        coords = self._place(n, *at)
+        if self.mode == "nearest":
+            return self._pixel(n, c, [ir.cast(v, "i32") for v in coords])
+        taps = (0, 1) if self.mode == "linear" else (-1, 0, 1, 2)
         lows = [ir.unary("floor", v) for v in coords]
         total: ir.Expr | None = None
-        for offsets in product(taps, repeat=rank):
+        for offsets in product(taps, repeat=len(self.extents)):
             weight: ir.Expr | None = None
             for v, low, t in zip(coords, lows, offsets, strict=True):
                 distance = ir.unary("abs", ir.sub(v, ir.add(low, like(low, t))))
-                w = interpolation_weight(mode, distance)
+                w = interpolation_weight(self.mode, distance)
                 weight = w if weight is None else ir.mul(weight, w)
-            value = pixel(n, c, [ir.cast(ir.add(low, like(low, t)), "i32") for low, t in zip(lows, offsets)])
+            where = [ir.cast(ir.add(low, like(low, t)), "i32") for low, t in zip(lows, offsets)]
+            value = self._pixel(n, c, where)
             term = ir.mul(value, ir.cast(weight, value.dtype))  # type: ignore[arg-type]
             total = term if total is None else ir.add(total, term)
         return total  # type: ignore[return-value]
 
-    return ctx.b.compute((x.shape[0], x.shape[1], *grid.shape[1:-1]), x.dtype, element, "grid_sample")
+    def _place(self, n: Index, *at: Index) -> list[ir.Expr]:
+        """Coordinates in elements of x, for the padding mode brought near the input."""
+        coords = []
+        for axis, extent in enumerate(self.extents):
+            v = ir.cast(self.grid.at(n, *at, len(self.extents) - 1 - axis), "f32")
+            v = ir.add(v, like(v, 1.0))
+            if self.aligned:
+                v = ir.mul(ir.mul(v, like(v, 0.5)), _float(extent - 1))
+            else:
+                v = ir.mul(ir.sub(ir.mul(v, _float(extent)), like(v, 1.0)), like(v, 0.5))
+            if self.mode == "nearest":
+                v = ir.unary("round", v)
+            if self.padding == "border" and self.mode != "cubic":  # a cubic's taps are clamped one by one
+                v = _clamped(v, extent)
+            elif self.padding == "reflection":
+                v = _reflected(v, extent, self.aligned)
+            coords.append(v)
+        return coords
+
+    def _pixel(self, n: Index, c: Index, coords: list[ir.Expr]) -> ir.Expr:
+        """The element of x at integers given as i32; outside, what the padding mode says."""
+        if self.padding == "reflection":
+            coords = [
+                ir.cast(ir.unary("round", _reflected(ir.cast(v, "f32"), d, self.aligned)), "i32")
+                for v, d in zip(coords, self.extents, strict=True)
+            ]
+        inside = [ir.value_index(_clamped(v, d)) for v, d in zip(coords, self.extents, strict=True)]
+        value = self.x.at(n, c, *inside)
+        if self.padding != "zeros":
+            return value
+        tests = []
+        for v, d in zip(coords, self.extents, strict=True):
+            tests += [ir.binary("ge", v, like(v, 0)), ir.binary("lt", v, ir.index(d))]
+        return ir.select(all_of(tests), value, like(value, 0))  # type: ignore[arg-type]

@@ -11,8 +11,9 @@ from .. import ir
 from ..graph.graph import Node
 from ..symbolic import IntExpr, floordiv, maximum, minimum
 from ..tensor.tensor import Tensor
-from .attention import MICROSOFT, Bias, attend, hidden_unless, masked, merge_heads, turn
-from .registry import Context, operator
+from .attention import Bias, attend, hidden_unless, masked, merge_heads
+from .registry import MICROSOFT, Context, operator
+from .rotary import turn
 
 Index = int | IntExpr
 

@@ -35,6 +35,9 @@ Value = Tensor | TensorList
 Results = Value | Sequence[Value | None]
 Definition = Callable[..., Results]
 
+MICROSOFT = "com.microsoft"
+"""The domain of onnxruntime's own operators."""
+
 NEWEST_OPSET = 28
 """The newest opset of ONNX's own domain that the definitions follow; a later one may change what an operator means."""
 

@@ -17,7 +17,7 @@ from ..symbolic import IntExpr, floordiv
 from ..tensor.tensor import Tensor
 from .elementwise import like
 from .registry import Context, operator
-from .window import all_of, follow_order
+from .window import follow_order
 
 Index = int | IntExpr
 
@@ -184,24 +184,7 @@ class _Resize:
             lambda i: ir.cast(ir.unary("floor", self.position(a, i)), "i32"),
             "resize_index",
         )
-
-        cubic = self.ctx.attr_float("cubic_coeff_a", -0.75)
-
-        def weight(i: Index, t: Index) -> ir.Expr:
-            place = ir.add(low.at(i), ir.index(t + first))
-            distance = ir.mul(ir.sub(ir.cast(place, "f32"), self.position(a, i)), ir.const(squeeze, "f32"))
-            value = interpolation_weight(self.mode, ir.unary("abs", distance), cubic)
-            if not self.exclude_outside:
-                return value
-            inside = all_of(
-                [
-                    ir.binary("ge", place, ir.const(0, "i32")),
-                    ir.binary("lt", place, ir.index(a.source)),
-                ]
-            )
-            return ir.select(inside, value, ir.const(0.0, "f32"))  # type: ignore[arg-type]
-
-        weights = self.b.compute((a.target, taps), "f32", weight, "resize_weights")
+        weights = self._weights(a, low, first, taps, squeeze)
         total: Tensor | None = None
         if self.antialias or self.exclude_outside:
             total = self.b.reduce("sum", (a.target,), (taps,), weights.at, "f32", "resize_total")
@@ -235,6 +218,28 @@ class _Resize:
 
             y = self.b.compute(shape, dtype, element, "resize")
         return follow_order(y, x)
+
+    def _weights(self, a: _Axis, low: Tensor, first: int, taps: int, squeeze: float) -> Tensor:
+        """f32 [target, taps]: weights of the input's elements from low + first on.
+
+        squeeze   where neighbours count as so many times as far away as they are: an antialiased axis that gets shorter
+        """
+        cubic = self.ctx.attr_float("cubic_coeff_a", -0.75)
+
+        def weight(i: Index, t: Index) -> ir.Expr:
+            place = ir.add(low.at(i), ir.index(t + first))
+            distance = ir.mul(ir.sub(ir.cast(place, "f32"), self.position(a, i)), ir.const(squeeze, "f32"))
+            value = interpolation_weight(self.mode, ir.unary("abs", distance), cubic)
+            if not self.exclude_outside:
+                return value
+            inside = ir.binary(
+                "and",
+                ir.binary("ge", place, ir.const(0, "i32")),
+                ir.binary("lt", place, ir.index(a.source)),
+            )
+            return ir.select(inside, value, ir.const(0.0, "f32"))
+
+        return self.b.compute((a.target, taps), "f32", weight, "resize_weights")
 
     def _ratio(self, a: _Axis) -> float:
         if a.scale is not None:

@@ -25,7 +25,8 @@ from ..lower.spec import (
 from ..lower.specify import Specified, specify
 from ..symbolic import var
 from ..tensor.tensor import Compute, Index, Shape, Storage
-from .fuse import Fuser, Group
+from .fuse import Fuser
+from .group import Group
 
 MIN_ROWS = 4
 """Fewer rows do not share what they read of keys and values, so there is nothing to gain."""
