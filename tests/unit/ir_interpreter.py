@@ -10,14 +10,14 @@ up to three elements past the end.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from nnjit import ir
 from nnjit.ir_verify import verify
-from nnjit.symbolic import Opaque
+from nnjit.symbolic import IntExpr, Opaque
 from nnjit.target import Target
 
 STORAGE: dict[str, Any] = {
@@ -84,7 +84,10 @@ def run(
         invocation = np.repeat(part, size) * size + np.tile(np.arange(size), part.size)
         env = {**constants, "task": invocation // size, "lane": invocation % size}
         shared = {name: _Shared(name, dtype, elements, part.size, size) for name, dtype, elements in scratch}
-        _Run(kernel, {**memory, **shared}, env, invocation).block(kernel.body, np.ones(invocation.size, bool))
+        with np.errstate(all="ignore"):
+            _Run(kernel, {**memory, **shared}, env, invocation).block(
+                kernel.body, np.ones(invocation.size, bool)
+            )
 
 
 class _Memory:
@@ -193,6 +196,10 @@ class _Run:
         self.locals: dict[str, np.ndarray] = {}
         self.done: dict[ir.Expr, np.ndarray] = {}
         self.mask = np.ones(tasks.size, bool)
+        self.changes: dict[str, int] = {}
+        """Variable → how often it has changed."""
+        self.indices: dict[IntExpr | Opaque, tuple[np.ndarray, list[int], np.ndarray]] = {}
+        """Index → mask, changes of its variables, value: what it was at last, and as long as these are the same."""
 
     # -- statements ---------------------------------------------------------------------------------------------
 
@@ -233,26 +240,42 @@ class _Run:
             value = np.where(mask[:, None], value, self.locals[name])
         self.locals[name] = value
         if value.dtype == np.int32 and e.lanes == 1:
-            self.env[name] = value[:, 0].astype(np.int64)
+            self.set(name, value[:, 0].astype(np.int64))
+
+    def set(self, name: str, value: np.ndarray) -> None:
+        """Give a variable of indices a value."""
+        self.env[name] = value
+        self.changes[name] = self.changes.get(name, 0) + 1
 
     def loop(self, s: ir.For, mask: np.ndarray) -> None:
         extent = np.broadcast_to(self.index(s.extent), mask.shape)
         for n in range(int(extent[mask].max(initial=0))):
             running = mask & (n < extent)
-            self.env[s.var] = np.asarray(n)
-            self.block(s.body, running)
+            self.set(s.var, np.asarray(n))
+            self.block(s.body, mask if (running == mask).all() else running)
         self.env.pop(s.var, None)
 
     # -- indices ------------------------------------------------------------------------------------------------
 
     def index(self, e: ir.Index) -> np.ndarray:
-        if isinstance(e, int):
-            return np.asarray(e)
+        return np.asarray(e) if isinstance(e, int) else self.unchanged(e, self.polynomial)
+
+    def unchanged(self, e: Any, evaluate: Callable[[Any], np.ndarray]) -> np.ndarray:
+        """`evaluate(e)`, or what that was if nothing has changed since; what memory holds may always have."""
+        if e.values:
+            return evaluate(e)
+        changes = [self.changes.get(name, 0) for name in e.names]
+        known = self.indices.get(e)
+        if known is None or known[0] is not self.mask or known[1] != changes:
+            known = self.indices[e] = (self.mask, changes, evaluate(e))
+        return known[2]
+
+    def polynomial(self, e: IntExpr) -> np.ndarray:
         total: np.ndarray = np.asarray(0)
         for mono, coef in e.terms.items():
             term: np.ndarray = np.asarray(coef)
             for atom in mono:
-                term = term * (self.env[atom] if isinstance(atom, str) else self.opaque(atom))
+                term = term * (self.env[atom] if isinstance(atom, str) else self.unchanged(atom, self.opaque))
             total = total + term
         if total.size and np.abs(total).max() >= 1 << 31:
             raise KernelFault(f"the index {e} leaves 32 bits")
@@ -273,8 +296,7 @@ class _Run:
     def value(self, e: ir.Expr) -> np.ndarray:
         known = self.done.get(e)
         if known is None:
-            with np.errstate(all="ignore"):
-                known = self.node(e)
+            known = self.node(e)
             if known.dtype != COMPUTE[e.dtype] or known.ndim != 2 or known.shape[1] != e.lanes:
                 raise TypeError(f"{e.op}: {known.dtype}{known.shape} for {e.dtype} x {e.lanes}")
             self.done[e] = known
