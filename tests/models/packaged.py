@@ -9,6 +9,8 @@ from nnjit_build.fetch import member
 _MAGIKA = ("magika==1.0.3", "magika/models/standard_v3_3/")
 _SILERO = ("silero-vad==6.2.3", "silero_vad/data/")
 _RAPIDOCR = ("rapidocr-onnxruntime==1.4.4", "rapidocr_onnxruntime/models/")
+_TASHKEEL = ("text2tashkeel==0.1.0", "text2tashkeel/models/")
+_ONNX_ASR = ("onnx-asr==0.12.0", "onnx_asr/preprocessors/data/")
 
 # name: ((package, folder), file, sha256)
 PACKAGED = {
@@ -57,6 +59,16 @@ PACKAGED = {
         _RAPIDOCR,
         "ch_PP-OCRv4_rec_infer.onnx",
         "48fc40f24f6d2a207a2b1091d3437eb3cc3eb6b676dc3ef9c37384005483683b",
+    ),
+    "tashkeel-bilstm-q8": (
+        _TASHKEEL,
+        "bilstm.int8.onnx",
+        "106917dbd76e0ae6a07d28e71556b97d42a1de9f9a67973272ab5d304d40527e",
+    ),
+    "kaldi-features": (
+        _ONNX_ASR,
+        "kaldi.onnx",
+        "7d0f04ed3aa0775ac690c5bb3680cdef3e68807ee3ce415f0ca47deeeefc9bce",
     ),
 }
 

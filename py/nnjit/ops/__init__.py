@@ -57,6 +57,7 @@ from . import (  # noqa: F401
     conv,
     elementwise,
     fourier,
+    fused,
     grid_sample,
     group_query,
     indexing,

@@ -11,9 +11,10 @@ from ..graph.graph import Node
 from ..tensor.tensor import Tensor
 from .elementwise import like
 from .matmul import matrix_product
+from .pool import average_pool
 from .quantization import dynamically_quantized, saturated
 from .quantized import along, centred
-from .reduction import reduced
+from .reduction import reduced, softmax_over
 from .registry import Context, operator
 
 MICROSOFT = "com.microsoft"
@@ -106,6 +107,97 @@ def qlinear_global_average_pool(
         count = ir.mul(count, ir.index(x.shape[a]))
     mean = ctx.b.elementwise(lambda t: ir.div(t, ir.cast(count, "f32")), total, label="pool")
     return _quantised(ctx, mean, scale, zero, x.dtype)
+
+
+@operator("QLinearAveragePool", domain=MICROSOFT)
+def qlinear_average_pool(
+    ctx: Context,
+    node: Node,
+    x: Tensor,
+    x_scale: Tensor,
+    x_zero: Tensor | None,
+    scale: Tensor,
+    zero: Tensor | None = None,
+) -> Tensor:
+    real = _real(ctx, x, x_scale, x_zero)
+    last = ctx.attr_int("channels_last", 0) == 1
+    if last:
+        real = ctx.b.permute(real, (0, x.rank - 1, *range(1, x.rank - 1)))
+    y = average_pool(ctx, node, real)
+    if last:
+        y = ctx.b.permute(y, (0, *range(2, x.rank), 1))
+    return _quantised(ctx, y, scale, zero, x.dtype)
+
+
+@operator("QLinearSoftmax", domain=MICROSOFT)
+def qlinear_softmax(
+    ctx: Context,
+    node: Node,
+    x: Tensor,
+    x_scale: Tensor,
+    x_zero: Tensor | None,
+    scale: Tensor,
+    zero: Tensor,
+) -> Tensor:
+    """The attribute `opset` says which version of Softmax it stands for: before 13 it took all axes from `axis` on."""
+    axis = ctx.axis(ctx.attr_int("axis", -1), x.rank)
+    axes = [axis] if ctx.attr_int("opset", 13) >= 13 else list(range(axis, x.rank))
+    y = softmax_over(ctx, _real(ctx, x, x_scale, x_zero), axes)
+    return _quantised(ctx, y, scale, zero, x.dtype)
+
+
+@operator("QLinearWhere", domain=MICROSOFT)
+def qlinear_where(
+    ctx: Context,
+    node: Node,
+    condition: Tensor,
+    x: Tensor,
+    x_scale: Tensor,
+    x_zero: Tensor,
+    y: Tensor,
+    y_scale: Tensor,
+    y_zero: Tensor,
+    scale: Tensor,
+    zero: Tensor,
+) -> Tensor:
+    a, b = _real(ctx, x, x_scale, x_zero), _real(ctx, y, y_scale, y_zero)
+    chosen = ctx.b.elementwise(ir.select, condition, a, b, dtype="f32", label="where")
+    return _quantised(ctx, chosen, scale, zero, x.dtype)
+
+
+@operator("QGemm", domain=MICROSOFT)
+def qgemm(
+    ctx: Context,
+    node: Node,
+    x: Tensor,
+    x_scale: Tensor,
+    x_zero: Tensor,
+    y: Tensor,
+    y_scale: Tensor,
+    y_zero: Tensor,
+    c: Tensor | None = None,
+    scale: Tensor | None = None,
+    zero: Tensor | None = None,
+) -> Tensor:
+    """alpha · (x' y' + c · x_scale · y_scale), c of i32; quantised where there is an output scale, else f32."""
+    b = ctx.b
+    if ctx.attr_int("transA", 0):
+        x = b.permute(x, (1, 0))
+    if ctx.attr_int("transB", 0):
+        y = b.permute(y, (1, 0))
+    left, right = centred(ctx, x, b.reshape(x_zero, ())), centred(ctx, y, along(ctx, y_zero, 2, -1))
+    total = matrix_product(ctx, left, right, "i32")
+    if c is not None:
+        total = b.elementwise(ir.add, total, c, label="bias")
+    alpha = ctx.attr_float("alpha", 1.0)
+
+    def real(t: ir.Expr, p: ir.Expr, q: ir.Expr) -> ir.Expr:
+        factor = ir.mul(p, q)
+        return ir.mul(ir.cast(t, "f32"), factor if alpha == 1.0 else ir.mul(factor, like(factor, alpha)))
+
+    scales = b.reshape(x_scale, ()), along(ctx, y_scale, 2, -1)
+    result = b.elementwise(real, total, *scales, dtype="f32", label="scale")  # type: ignore[arg-type]
+    return result if scale is None else _quantised(ctx, result, scale, zero, x.dtype)
 
 
 # -- products whose result is f32 -------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ tensors in order (None for an optional one that is left out) and gives one tenso
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -34,6 +34,7 @@ class TensorList(tuple[Tensor, ...]):
 Value = Tensor | TensorList
 Results = Value | Sequence[Value | None]
 Definition = Callable[..., Results]
+Defined = TypeVar("Defined", bound=Definition)
 
 MICROSOFT = "com.microsoft"
 """The domain of onnxruntime's own operators."""
@@ -48,10 +49,10 @@ _TABLE: dict[tuple[str, str], list[tuple[int, Definition]]] = {}
 _REFUSED: dict[tuple[str, str], str] = {}
 
 
-def operator(*names: str, since: int = 1, domain: str = "") -> Callable[[Definition], Definition]:
+def operator(*names: str, since: int = 1, domain: str = "") -> Callable[[Defined], Defined]:
     """Register a definition under one or more operator names of `domain`, from opset `since` on."""
 
-    def register(f: Definition) -> Definition:
+    def register(f: Defined) -> Defined:
         for name in names:
             versions = _TABLE.setdefault((domain, name), [])
             versions.append((since, f))
