@@ -9,7 +9,7 @@ from unit.conformance import Case, cases, run
 from nnjit.errors import UnsupportedError
 
 _NOT_IMPLEMENTED = {
-    "Adagrad", "Adam", "AffineGrid", "ArrayFeatureExtractor", "Binarizer", "CausalConvWithState", "Col2Im",
+    "Adagrad", "Adam", "ArrayFeatureExtractor", "Binarizer", "CausalConvWithState", 
     "DeformConv", "Det", "FlexAttention", "LinearAttention", "MaxUnpool", "MelWeightMatrix", "Momentum",
     "NegativeLogLikelihoodLoss", "RoiAlign", "SoftmaxCrossEntropyLoss", "SwiGLU", "TreeEnsemble",
 }  # fmt: skip

@@ -159,3 +159,13 @@ def test_grid_sample(mode: str, padding: str, aligned: int) -> None:
         align_corners=aligned,
         atol=1e-4,
     )
+
+
+@pytest.mark.parametrize("aligned", [0, 1])
+@pytest.mark.parametrize("size", [(2, 3, 5, 4), (2, 3, 4, 2, 6)])
+def test_affine_grids(size: tuple[int, ...], aligned: int) -> None:
+    rank = len(size) - 2
+    agrees_with_onnxruntime(
+        "AffineGrid", [random(2, rank, rank + 1), np.array(size)], (1,), {0: (3, rank, rank + 1)}, opset=20,
+        align_corners=aligned,
+    )  # fmt: skip

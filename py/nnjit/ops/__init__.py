@@ -56,6 +56,7 @@ from . import (  # noqa: F401
     control,
     conv,
     elementwise,
+    fold,
     fourier,
     fused,
     grid_sample,

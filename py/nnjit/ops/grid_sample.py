@@ -1,4 +1,4 @@
-"""GridSample: reading a tensor at places that another tensor gives."""
+"""GridSample: reading a tensor at places that another tensor gives; AffineGrid: such places."""
 
 from __future__ import annotations
 
@@ -118,3 +118,33 @@ class _Sampler:
         for v, d in zip(coords, self.extents, strict=True):
             tests += [ir.binary("ge", v, like(v, 0)), ir.binary("lt", v, ir.index(d))]
         return ir.select(all_of(tests), value, like(value, 0))  # type: ignore[arg-type]
+
+
+@operator("AffineGrid", since=20)
+def affine_grid(ctx: Context, node: Node, theta: Tensor, size: Tensor) -> Tensor:
+    """Where theta [N, R, R + 1] takes the elements of an image of `size` [N, C, R spatial axes]: a grid [N, …, R].
+
+    Coordinates are −1 … 1, the last axis first; an axis of one element has 0.
+    """
+    spatial = ctx.ints(size, "size")[2:]
+    rank = len(spatial)
+    if theta.rank != 3 or [ctx.env.fix(d) for d in theta.shape[1:]] != [rank, rank + 1]:
+        raise ctx.malformed(f"matrices {ctx.extents(theta)} do not fit an image of {rank} spatial axes")
+    aligned = ctx.attr_int("align_corners", 0) == 1
+    dtype = ir.COMPUTE_OF[theta.dtype]
+
+    def coordinate(at: Index, extent: Index) -> ir.Expr:
+        if aligned and extent == 1:
+            return ir.const(0.0, dtype)
+        twice, span = (at * 2, extent - 1) if aligned else (at * 2 + 1, extent)
+        place = ir.div(ir.cast(ir.index(twice), dtype), ir.cast(ir.index(span), dtype))
+        return ir.sub(place, ir.const(1.0, dtype))
+
+    def element(n: Index, *at: Index) -> ir.Expr:
+        *places, i = at
+        value = theta.at(n, i, rank)
+        for a, (place, extent) in enumerate(zip(places, spatial, strict=True)):
+            value = ir.add(value, ir.mul(theta.at(n, i, rank - 1 - a), coordinate(place, extent)))
+        return value
+
+    return ctx.b.compute((theta.shape[0], *spatial, rank), theta.dtype, element, "affine_grid")
