@@ -352,13 +352,23 @@ def test_all_threads_are_used_where_they_are_faster_than_one(
 
 
 def test_a_candidate_is_given_up_once_noise_cannot_save_it(modules: Modules) -> None:
-    hopeless = "return timing.isHopeless(a[0], a[1])"
+    hopeless = "return timing.isHopeless(a[0], [], a[1], 5)"
     assert not modules.js(hopeless, [9.9, []])
     assert modules.js(hopeless, [1.6, [1.0]])
-    assert not modules.js(hopeless, [1.3, [1.0]])
-    assert modules.js(hopeless, [1.3, [1.0, 1.2]])
-    assert not modules.js(hopeless, [1.04, [1.0, 1.2, 1.3]])
-    assert modules.js(hopeless, [1.1, [1.0, 1.2, 1.3]])
+    assert not modules.js(hopeless, [1.2, [1.0]])
+    assert modules.js(hopeless, [1.2, [1.0, 1.2]])
+    assert not modules.js(hopeless, [1.04, [1.0, 1.2]])
+    assert modules.js(hopeless, [1.04, [1.0, 1.2, 1.3]])
+    assert not modules.js(hopeless, [0.99, [1.0, 1.2, 1.3]])
+
+
+@pytest.mark.parametrize("wins, over", [("+-", False), ("--", True), ("+-+-", True), ("-+++", False)])
+def test_a_candidate_is_given_up_once_it_has_lost_too_many_turns(
+    modules: Modules, wins: str, over: bool
+) -> None:
+    samples = [0.95 if won == "+" else 1.0 for won in wins]
+    hopeless = "return timing.isHopeless(0.95, a, a.map(() => 1), 5)"
+    assert modules.js(hopeless, samples) == over
 
 
 @pytest.mark.parametrize("resolution", [0.005, 0.1, 1.0])

@@ -126,13 +126,18 @@ async function rest() {
  */
 function polite() {
   let resumed = performance.now();
-  return async ({ idle = false, ms, until = () => false } = {}) => {
-    if (idle) {
+  /** ms of inferences while something else was waited for. */
+  let crowded = 0;
+  return async ({ idle = false, beside, ms, until = () => false } = {}) => {
+    if (idle || beside !== undefined) {
       const { total } = courtesy;
       await pause();
       resumed = performance.now();
+      crowded += courtesy.total - total;
+      if (beside === undefined) return;
       const { threads, hardwareConcurrency } = theDevice().facts;
-      if (threads >= hardwareConcurrency) courtesy.crowded(courtesy.total - total, threads);
+      if (threads >= hardwareConcurrency) courtesy.crowded(Math.min(crowded, beside), threads);
+      crowded = 0;
       return;
     }
     courtesy.took(resumed, performance.now());

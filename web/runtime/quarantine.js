@@ -70,7 +70,7 @@ export class Quarantine {
     let verdict = null;
     const answered = new Promise((resolve) => {
       worker.onmessage = ({ data }) => resolve((verdict = data));
-      worker.onerror = (event) => resolve((verdict = { ...FAILED, status: "error", message: event.message }));
+      worker.onerror = (event) => resolve((verdict = { ...FAILED, status: "error", message: event.message, ms: limit }));
     });
     worker.postMessage(attempt, { transfer: attempt.contents.map(({ data }) => data.buffer) });
     const answer = () => /** @type {Verdict | null} */ (verdict);
@@ -82,10 +82,11 @@ export class Quarantine {
       await Promise.race([answered, sleep(GRACE_MS)]);
       if (!answer()) {
         const message = `the candidate did not end within ${(limit / 1000).toFixed(1)} s`;
-        verdict = { ...FAILED, status: "endless", message };
+        verdict = { ...FAILED, status: "endless", message, ms: limit };
       }
     }
     const found = /** @type {Verdict} */ (answer());
+    await pause({ beside: found.ms });
     if (!found.intact) this.close();
     return found;
   }

@@ -32,6 +32,7 @@ import { StepTrap, walk } from "./program.js";
  * @property {number | null} maxError
  * @property {Uint8Array<ArrayBuffer>[]} kept
  * @property {boolean} intact whether the memory below `fixed` is as it was
+ * @property {number} ms that all of it took
  */
 
 const PAGE = 65536;
@@ -54,7 +55,9 @@ self.onmessage = async (/** @type {MessageEvent} */ { data }) => {
     self.postMessage({});
     return;
   }
+  const start = performance.now();
   const verdict = await attempt(data);
+  verdict.ms = performance.now() - start;
   self.postMessage(verdict, { transfer: verdict.kept.map(({ buffer }) => buffer) });
 };
 
@@ -64,7 +67,7 @@ self.onmessage = async (/** @type {MessageEvent} */ { data }) => {
  */
 async function attempt(request) {
   /** @type {(status: Verdict["status"], message: string, rest?: Partial<Verdict>) => Verdict} */
-  const verdict = (status, message, rest) => ({ status, message, maxError: null, kept: [], intact: true, ...rest });
+  const verdict = (status, message, rest) => ({ status, message, maxError: null, kept: [], intact: true, ms: 0, ...rest });
   let functions;
   try {
     prepare(request);

@@ -104,16 +104,22 @@ export async function warmUp(time, pause, warm = false) {
 
 /**
  * What a candidate may take after one sample, two, and more, as a multiple of the incumbent's time. Its best time is of more
- * executions than the incumbent's, those that warmed it up, so that noise favours it.
+ * executions than the incumbent's, those that warmed it up, so that noise favours it: one that is not faster after three
+ * will not be by a gain worth a swap.
  */
-const CUTS = [1.4, 1.15, 1.05];
+const CUTS = [1.3, 1.08, 1];
+/** Part of the samples in which a candidate may be slower than the incumbent; see MIN_WINS in nnjit/tune/tuner.py. */
+const LOSSES = 0.3;
 
 /**
- * Whether a candidate is so much slower than the incumbent that more samples cannot make it the winner.
- * @param {number} ms its best time so far, warming up included: noise only ever adds time
- * @param {number[]} incumbent samples of the incumbent
+ * Whether a candidate cannot become the winner any more.
+ * @param {number} best its best time so far, warming up included: noise only ever adds time
+ * @param {number[]} ms its samples
+ * @param {number[]} incumbent samples of the incumbent, each taken beside one of its
+ * @param {number} samples that shall be taken
  */
-export function isHopeless(ms, incumbent) {
+export function isHopeless(best, ms, incumbent, samples) {
   if (!incumbent.length) return false;
-  return ms > CUTS[Math.min(incumbent.length, CUTS.length) - 1] * Math.min(...incumbent);
+  const losses = ms.filter((own, n) => own >= incumbent[n]).length;
+  return losses > LOSSES * samples || best > CUTS[Math.min(incumbent.length, CUTS.length) - 1] * Math.min(...incumbent);
 }

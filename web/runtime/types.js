@@ -132,9 +132,10 @@
  * @property {(bytes: number) => import("./lane.js").LaneOffer} openLane
  * @property {(offer: import("./lane.js").LaneOffer) => void} closeLane
  *
- * @typedef {(how?: {idle?: boolean, ms?: number, until?: () => boolean}) => Promise<void>} Pause Lets others use the device
- *   for a moment. `idle`: it was not in use since the last pause, and something else is waited for. `ms`: what comes next
- *   takes so long. `until`: what has made it needless; it ends the pause.
+ * @typedef {(how?: {idle?: boolean, beside?: number, ms?: number, until?: () => boolean}) => Promise<void>} Pause Lets
+ *   others use the device for a moment. `idle`: it was not in use since the last pause, and something else is waited for.
+ *   `beside`: that took so many ms of another thread. `ms`: what comes next takes so long. `until`: what has made it
+ *   needless; it ends the pause.
  *
  * @typedef {{environment: Environment, times: {unit: number, ms: number}[]}} Profile median times of the units, and the
  *   values of the plan's symbols in the inference that was replayed

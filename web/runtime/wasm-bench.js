@@ -335,8 +335,13 @@ export class Rival {
     return /** @type {Runner} */ (this.runner).time(repeat);
   }
 
+  /** Whether it overwrites operands: each execution then works on what the one before has left. */
+  get inPlace() {
+    return /** @type {Runner} */ (this.runner).inPlace;
+  }
+
   /**
-   * Compare the results of one execution on fresh operands with the incumbent's.
+   * Compare its results with the incumbent's.
    * @returns {{status: "ok" | "wrong" | "out-of-bounds", maxError: number | null, message: string}}
    */
   check() {
@@ -356,12 +361,6 @@ export class Rival {
       if (message !== null) return { status: "wrong", maxError: worst, message: `buffer ${id}: ${message}` };
     }
     return { status: "ok", maxError: worst, message: "" };
-  }
-
-  /** The same after many executions; what works in place has moved on and cannot be compared. */
-  recheck() {
-    if (/** @type {Runner} */ (this.runner).inPlace) return { status: /** @type {const} */ ("ok"), message: "" };
-    return this.check();
   }
 
   release() {

@@ -59,7 +59,7 @@ export class Trials {
     if (attempt.size > MOST_BYTES) {
       const message = `the kernel's data, ${Math.round(attempt.size / 2 ** 20)} MB, is too much to try a candidate apart`;
       this.fixed.clear();
-      return { status: "error", message, maxError: null, kept: [], intact: true, packed: new Map() };
+      return { status: "error", message, maxError: null, kept: [], intact: true, ms: 0, packed: new Map() };
     }
     this.size = Math.max(this.size, attempt.size);
     this.generation = this.quarantine.generation;

@@ -94,7 +94,7 @@ async function measureOne(bench, candidate, samples, pause, incumbent) {
     maxError = check.maxError;
     if (check.status !== "ok") return outcome(check.status, check.message);
     await runner.warmUp();
-    while (ms.length < samples && !isHopeless(runner.ms, incumbent.slice(before))) {
+    while (ms.length < samples && !isHopeless(runner.ms, ms, incumbent.slice(before), samples)) {
       await pause();
       incumbent.push(await bench.incumbent.sample());
       ms.push(await runner.sample());

@@ -38,7 +38,8 @@ CONFIRM_SAMPLES = 11
 MIN_GAIN = 0.02
 """A challenger must be faster by this fraction: the spread of repeated samples on a quiet machine."""
 MIN_WINS = 0.7
-"""Fraction of pairs of neighbouring samples that a challenger must win: on a noisy machine the best time may be luck."""
+"""Fraction of pairs of neighbouring samples that a challenger must win: on a noisy machine the best time may be luck. It is
+given up where it cannot any more (web/runtime/timing.js)."""
 MIN_SHARE = 0.005
 """Tasks below this fraction of an inference are not worth a measurement."""
 MIN_EXPECTED = 0.001
@@ -250,7 +251,8 @@ class Tuner:
             task.codes[code_key(code)] = trial
             self._learn(task, trial)
             self._record(task, trial, deadline)
-            if trial.ms is not None and (best is None or trial.ms < (best[0].ms or 0.0)):
+            better = best is None or (trial.ms or 0.0) < (best[0].ms or 0.0)
+            if trial.ms is not None and _wins(result) and better:
                 best = trial, code
         if best is not None and await self._confirmed(task, *best, background):
             await self._adopt(task, best[0])
@@ -274,15 +276,14 @@ class Tuner:
         )
         result = answer["results"][0]
         again = trial_of(trial.schedule, result, task.ms)
-        pairs = list(zip(result.get("ms") or [], result.get("incumbent") or [], strict=False))
-        wins = sum(own < other for own, other in pairs)
+        pairs = _pairs(result)
         trial.status, trial.message = again.status, again.message
         if again.ms is None:
             trial.ms = None
             return False
         trial.ms = again.ms
         usual = float(np.median([own / other for own, other in pairs])) if pairs else 1.0
-        return max(again.ms / task.ms, usual) < 1 - MIN_GAIN and wins >= MIN_WINS * len(pairs)
+        return max(again.ms / task.ms, usual) < 1 - MIN_GAIN and _wins(result)
 
     async def _adopt(self, task: Task, winner: Trial) -> None:
         begin = time.perf_counter()
@@ -384,6 +385,17 @@ class Tuner:
             }
             for t in self.tasks.values()
         ]  # fmt: skip
+
+
+def _pairs(result: Mapping) -> list[tuple[float, float]]:
+    """Samples of a candidate and of the incumbent, each two taken in turns."""
+    return list(zip(result.get("ms") or [], result.get("incumbent") or [], strict=False))
+
+
+def _wins(result: Mapping) -> bool:
+    """Whether a candidate was faster than the incumbent in enough of their pairs."""
+    pairs = _pairs(result)
+    return sum(own < other for own, other in pairs) >= MIN_WINS * len(pairs)
 
 
 def code_key(code: dict) -> str:
