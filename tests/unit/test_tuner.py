@@ -156,7 +156,7 @@ def test_a_gain_that_no_inference_would_notice_is_not_worth_a_swap() -> None:
     hint = choices(compiled)[3]
     key = compiled.units[0].task
     executor = FakeExecutor(compiled, lambda s: 0.95 if s == hint else 1.0)
-    executor.ms = lambda unit: 100.0 if unit else executor.time_of(executor.running[0])  # type: ignore[method-assign, assign, return-value]
+    executor.ms = lambda unit: 50.0 if unit else executor.time_of(executor.running[0])  # type: ignore[method-assign, assign, return-value]
     tuner = Tuner(compiled, 0, executor, hints={key: [{"schedule": hint}]})
     executor.on_measure = lambda: setattr(tuner, "stopped", True)
     finish(tuner.run(60.0))
@@ -254,6 +254,23 @@ def test_the_task_that_costs_most_is_tried_first() -> None:
     executor.profile, executor.measure = profile, measure  # type: ignore[method-assign]
     tune(compiled, executor)
     assert seen[0] == 1
+
+
+def test_small_tasks_are_tried_only_while_tasks_gain_something() -> None:
+    m = Model()
+    x = m.input(12, 16)
+    for width in range(16, 64, 2):
+        x = m.b.elementwise(relu, matmul(m, x, m.weight(x.shape[1], width)))
+    compiled = m.compile([x])
+
+    def visited(gain: float) -> int:
+        defaults = {str(u.schedule) for u in compiled.units}
+        executor = FakeExecutor(compiled, lambda s: 1.0 if s in defaults else 1 / gain)
+        tuner = tune(compiled, executor)
+        assert tuner.finished
+        return sum(bool(t["candidates"]) for t in tuner.report())
+
+    assert visited(0.5) < visited(2.0) == len(compiled.units) == 24
 
 
 def test_every_candidate_and_swap_is_told() -> None:

@@ -7,7 +7,7 @@
  */
 
 /** Part of the inferences' time by which they may be delayed. */
-const SHARE = 0.16;
+const SHARE = 0.2;
 /** Credit that may always be saved, ms: a few slices. */
 const CREDIT_MS = 8;
 /** What slices owe is at most what so many inferences earn: where all takes long, for whatever reason, work has to go on some time. */

@@ -112,12 +112,13 @@ class Task:
     def done(self) -> bool:
         return not self.waiting or self.since_gain >= PATIENCE
 
-    def promise(self, model: CostModel, anew: bool = True) -> float:
+    def promise(self, model: CostModel, anew: bool = True, unknown: float = UNKNOWN_GAIN) -> float:
         """Milliseconds of an inference that the next candidate is expected to save.
 
-        anew   by what the model knows now; False: by what it knew when it was asked the last time, which costs nothing
+        anew      by what the model knows now; False: by what it knew when it was asked the last time, which costs nothing
+        unknown   expected of a task before anything is known of its candidates, as a part of its time
         """
-        gain = UNKNOWN_GAIN
+        gain = unknown
         if self.space is not None and self.waiting and not self.hints:
             state = (model.count, len(self.waiting), self.ratio)
             if self._gain_of is None or (anew and self._gain_of != state):

@@ -26,7 +26,7 @@ from ..schedule.schedule import Schedule
 from ..target import Target
 from ..units import Item
 from .cost_model import CostModel
-from .task import PATIENCE, Space, Task, Trial, trial_of
+from .task import PATIENCE, UNKNOWN_GAIN, Space, Task, Trial, trial_of
 
 BATCH = 4
 """Candidates measured at a time: the language border is crossed once for all of them."""
@@ -40,11 +40,13 @@ MIN_GAIN = 0.02
 MIN_WINS = 0.7
 """Fraction of pairs of neighbouring samples that a challenger must win: on a noisy machine the best time may be luck. It is
 given up where it cannot any more (web/runtime/timing.js)."""
-MIN_SHARE = 0.005
+MIN_SHARE = 0.01
 """Tasks below this fraction of an inference are not worth a measurement."""
-MIN_EXPECTED = 0.001
+MIN_EXPECTED = 0.002
 """Nor is a task of which a measurement is expected to save less than this fraction of an inference, nor is a swap that
 does: packing weights anew keeps an inference waiting."""
+GUESSES = 6
+"""Tasks that weigh as much as the first guess of what a task gains: where that many gained nothing, half of it is expected."""
 
 
 class Executor(Protocol):
@@ -178,13 +180,19 @@ class Tuner:
         undone = [t for t in self.tasks.values() if not t.done]
         undone = [t for t in undone if (t.ms or 0.0) * len(t.units) > MIN_SHARE * total]
         # Promises change with all that is measured, but little: only the largest are looked at again.
-        promises = {t: t.promise(self.model, anew=False) for t in undone}
+        unknown = self._expected_of_others()
+        promises = {t: t.promise(self.model, False, unknown) for t in undone}
         while best := self._most_promising(promises, least):
-            promise = best.promise(self.model)
+            promise = best.promise(self.model, True, unknown)
             if promise == promises[best]:
                 return best
             promises[best] = promise
-        return self._most_promising({t: t.promise(self.model) for t in undone}, least)
+        return self._most_promising({t: t.promise(self.model, True, unknown) for t in undone}, least)
+
+    def _expected_of_others(self) -> float:
+        """Part of its time that a task of which nothing was measured is expected to gain: what the others have gained."""
+        gains = [1 - t.ms / t.first_ms for t in self.tasks.values() if t.trials and t.ms and t.first_ms]
+        return (GUESSES * UNKNOWN_GAIN + sum(gains)) / (GUESSES + len(gains))
 
     @staticmethod
     def _most_promising(promises: Mapping[Task, float], least: float) -> Task | None:
