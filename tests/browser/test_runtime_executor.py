@@ -149,7 +149,9 @@ def test_candidates_are_timed_and_checked(session: Session) -> None:
     measured = session.measure(candidates)
     assert [r["status"] for r in measured["results"]] == ["ok", "wrong", "ok"]
     assert measured["incumbentMs"] > 0
-    assert len(measured["results"][0]["ms"]) == 3
+    # Equal to the incumbent, it is given up when it cannot win often enough any more.
+    again = measured["results"][0]
+    assert 1 <= len(again["ms"]) == len(again["incumbent"]) <= 3
     assert measured["results"][0]["maxError"] == 0
 
 
