@@ -10,7 +10,7 @@ from nnjit.errors import UnsupportedError
 
 _NOT_IMPLEMENTED = {
     "Adagrad", "Adam", "ArrayFeatureExtractor", "Binarizer", "CausalConvWithState", 
-    "DeformConv", "Det", "FlexAttention", "LinearAttention", "MaxUnpool", "MelWeightMatrix", "Momentum",
+    "DeformConv", "Det", "FlexAttention", "LinearAttention", "MaxUnpool", "Momentum",
     "NegativeLogLikelihoodLoss", "RoiAlign", "SoftmaxCrossEntropyLoss", "SwiGLU", "TreeEnsemble",
 }  # fmt: skip
 

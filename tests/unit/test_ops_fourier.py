@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from one_operator import evaluated, model, random
+from one_operator import agrees_with_onnxruntime, evaluated, model, random
 
 from nnjit.errors import UnsupportedError
 
@@ -58,3 +58,11 @@ def test_a_long_prime_length_is_refused() -> None:
     x = random(1, 2053, 1)
     with pytest.raises(UnsupportedError, match=r"DFT.*2053 points"):
         evaluated(model("DFT", [x]), {"x0": x})
+
+
+@pytest.mark.parametrize(
+    ("bands", "size", "low", "high"), [(8, 16, 0.0, 4096.0), (40, 400, 20.0, 8000.0), (80, 64, 0.0, 7000.0)]
+)
+def test_mel_filters(bands: int, size: int, low: float, high: float) -> None:
+    operands = [np.array(bands), np.array(size), np.array(16000), np.float32(low), np.float32(high)]
+    agrees_with_onnxruntime("MelWeightMatrix", [np.asarray(o) for o in operands], range(5))

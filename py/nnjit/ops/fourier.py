@@ -1,4 +1,4 @@
-"""Fourier transforms, as products with tables of cosines and sines.
+"""Fourier transforms, as products with tables of cosines and sines, and the matrix of mel filters that follows them.
 
 A transform of N points takes N² terms. A long one whose length is a product n₁·n₂ is made of n₂ transforms of n₁ points, a
 rotation of each result, and n₁ transforms of n₂ points (Cooley and Tukey, 1965): with w = exp(∓2πi / N), n = n₂·a + b and
@@ -14,10 +14,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from .. import ir
+from ..graph.dtype import NUMPY
 from ..graph.graph import Node
+from ..onnx.tensors import DTYPES
 from ..symbolic import IntExpr, floordiv
 from ..tensor.tensor import Tensor
+from . import content as known
 from .contraction import contraction
 from .registry import Context, operator
 
@@ -229,3 +234,36 @@ def stft(
     frames = floordiv(x.shape[1] - size, hop) + 1
     framed = ctx.b.view(x, (x.shape[0], frames, size, parts), lambda n, f, t, c: (n, f * hop + t, c))
     return transformed(ctx, framed, size, size // 2 + 1 if onesided else size, window=window)
+
+
+@operator("MelWeightMatrix", since=17)
+def mel_weight_matrix(
+    ctx: Context, node: Node, bands: Tensor, length: Tensor, rate: Tensor, low: Tensor, high: Tensor
+) -> Tensor:
+    """Triangles [length // 2 + 1 bins, bands], evenly spaced in mel = 2595 · log10(1 + hertz / 700); each has the peak 1.
+
+    As the standard defines it, the band edges are rounded down to bins.
+    """
+    count, size, samples = (ctx.fixed_ints(t, "size")[0] for t in (bands, length, rate))
+    least, most = (float(known.number(ctx.env, ctx.scalar(t, "edge in hertz"))) for t in (low, high))
+    dtype = DTYPES.get(ctx.attr_int("output_datatype", 1), "?")
+    if dtype not in ir.COMPUTE_OF or dtype == "bool":
+        raise ctx.unsupported(f"elements of type {dtype}")
+    if min(count, size, samples) < 1 or not -700 < least <= most:
+        raise ctx.malformed(
+            f"{count} bands of {least} to {most} Hz, {size} points, {samples} samples a second"
+        )
+    first, last = (2595 * math.log10(1 + hertz / 700) for hertz in (least, most))
+    mels = first + np.arange(count + 2) * ((last - first) / (count + 2))
+    edges = ((size + 1) * (700 * (10 ** (mels / 2595) - 1)) // samples).astype(int)
+    if edges[0] < 0 or edges[-1] > size // 2 + 1:
+        raise ctx.malformed(f"the band edges {least} and {most} Hz lie outside of 0 to {samples / 2} Hz")
+    start, peak, end = (edges[n : n + count] for n in range(3))
+    bins = np.arange(size // 2 + 1)[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rising = np.where(peak > start, (bins - start) / (peak - start), bins == peak)
+        falling = np.where(bins == peak, 1.0, (end - bins) / (end - peak))
+    weights = np.where(
+        (bins >= start) & (bins <= peak), rising, np.where((bins > peak) & (bins < end), falling, 0)
+    )
+    return ctx.b.constant(weights.astype(NUMPY[dtype]), dtype)
