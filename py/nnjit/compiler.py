@@ -10,6 +10,7 @@ from . import __version__, ir
 from .errors import UnsupportedError
 from .graph.graph import Graph
 from .lower.chain import Chain
+from .lower.generic import with_sizes
 from .lower.numbers import share_kernels
 from .lower.sizes import name_sizes
 from .lower.specify import Specified, specify
@@ -155,6 +156,9 @@ class _Assembly:
         if self.target.device == "wasm" and self.target.passes.joins_contractions:
             whole = list(chains(groups, needed, fuser, self.target.scratch_bytes))
         specified = [chain or specify(members[-1], needed, self.env) for members, chain in whole]
+        for (members, _), made in zip(whole, specified, strict=True):
+            if members[-1].static:
+                with_sizes(made)
         share_kernels(specified, limit)
         return [(members, made) for (members, _), made in zip(whole, specified, strict=True)]
 
@@ -256,7 +260,9 @@ class _Assembly:
             spec = self.table.specs[name]
             if b.access != "r" and spec["kind"] == "persistent":
                 known = self.table.keys.get(name, "")
-                spec["key"] = self.table.keys[name] = digest(known, str(item.spec), str(n), *sources)
+                spec["key"] = self.table.keys[name] = digest(
+                    known, str(item.spec), str(item.arguments), str(n), *sources
+                )
 
     def _unit(self, item: Item) -> UnitCode:
         unit = self._remembered(item)

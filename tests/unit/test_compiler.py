@@ -204,6 +204,82 @@ def test_layers_that_differ_in_numbers_share_kernels_and_tasks(target: Target) -
     close(got, want)
 
 
+def test_nodes_of_the_same_known_operands_differ_by_their_attributes() -> None:
+    n = Net()
+    table, second = n.weight(np.array([[2, 3], [6, 2]])), n.weight(np.array(1))
+    shapes = [n.node("Gather", table, second, axis=axis) for axis in (0, 1, 0)]
+    outputs = [n.node("Reshape", "x" if k != 1 else "y", s) for k, s in enumerate(shapes)]
+    sizes = {"x": (onnx.TensorProto.FLOAT, ["a"]), "y": (onnx.TensorProto.FLOAT, ["b"])}
+    model = n.model(sizes, outputs)
+    inputs = {"x": np.arange(12, dtype=np.float32), "y": np.arange(6, dtype=np.float32)}
+    got = machine(model, inputs).run(inputs)
+    assert [y.shape for y in got] == [(6, 2), (3, 2), (6, 2)]
+
+
+def undone(x: np.ndarray, scale: float, zero: int, dtype: type = np.uint8) -> np.ndarray:
+    """x quantised and dequantised; NaN becomes the least, as in onnxruntime."""
+    limits = np.iinfo(dtype)
+    whole = np.clip(np.rint(x / np.float32(scale)) + zero, limits.min, limits.max)
+    return (np.where(np.isnan(x), limits.min, whole) - zero).astype(np.float32) * np.float32(scale)
+
+
+def quantisation(n: Net, x: str, scale: float, zero: int, dtype: type = np.uint8) -> str:
+    """The nodes that do what `undone` does."""
+    parameters = n.weight(np.float32(scale)), n.weight(np.array(zero, dtype))
+    return n.node("DequantizeLinear", n.node("QuantizeLinear", x, *parameters), *parameters)
+
+
+@TARGETS
+def test_weights_of_other_sizes_are_prepared_by_one_kernel(target: Target) -> None:
+    inputs = {"x": RNG.standard_normal((5, 12)).astype(np.float32)}
+    weights = [normal(12, width) for width in (20, 33, 28, 41)]
+
+    def layers(count: int) -> bytes:
+        n = Net()
+        outputs = [
+            n.node("MatMul", "x", quantisation(n, n.weight(w), 0.01 + 0.003 * number, 120 + number))
+            for number, w in enumerate(weights[:count])
+        ]
+        return n.model({"x": (onnx.TensorProto.FLOAT, ["rows", 12])}, outputs)
+
+    def preparing(count: int) -> int:
+        units = compiled(layers(count), inputs, target).units
+        return len({step.kernel for u in units if u.op == "quantize" for step in u.init})
+
+    assert preparing(4) == preparing(2) > 0
+    for number, got in enumerate(machine(layers(4), inputs, target).run(inputs)):
+        close(got, inputs["x"] @ undone(weights[number], 0.01 + 0.003 * number, 120 + number))
+
+
+@TARGETS
+def test_parts_of_a_weight_that_differ_in_their_place_are_other_content(target: Target) -> None:
+    n = Net()
+    whole, axis = n.weight(normal(90, 12)), n.ints(0)
+    parts = [n.node("Slice", whole, n.ints(at), n.ints(at + 25), axis) for at in (0, 20, 51)]
+    outputs = [
+        n.node("Gemm", "x", n.node("Sqrt", n.node("Abs", part)), n.weight(np.float32(0)), transB=1)
+        for part in parts
+    ]
+    model = n.model({"x": (onnx.TensorProto.FLOAT, ["rows", 12])}, outputs)
+    inputs = {"x": RNG.standard_normal((5, 12)).astype(np.float32)}
+    m = machine(model, inputs, target)
+    made = [b["key"] for b in m.plan["buffers"] if b["kind"] == "persistent"]
+    assert len(made) == len(set(made)) >= len(parts)
+    for got, want in zip(m.run(inputs), reference(model, inputs), strict=True):
+        close(got, want)
+
+
+@TARGETS
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+def test_a_quantisation_that_is_undone_at_once_limits_and_rounds(target: Target, dtype: type) -> None:
+    x = (RNG.standard_normal((3, 37)) * 9).astype(np.float32)
+    x[0, :4] = np.nan, np.inf, -np.inf, 0.125
+    n = Net()
+    y = quantisation(n, "x", 0.05, 7, dtype)
+    (got,) = machine(n.model({"x": (onnx.TensorProto.FLOAT, x.shape)}, [y]), {"x": x}, target).run({"x": x})
+    np.testing.assert_array_equal(got, undone(x, 0.05, 7, dtype))
+
+
 def pyramid(levels: int) -> bytes:
     """Each level half as large as the one before, and the sum of a convolution and its input as output."""
     n = Net()

@@ -1,4 +1,4 @@
-"""Sizes as arguments: operands that are packed alike, but for their sizes, share one kernel.
+"""Sizes as arguments: what runs once, when the model is loaded, is one kernel where it differs in sizes alone.
 
 Constants are baked into a kernel because it runs again and again. One that runs once, when the model is loaded, takes longer
 to compile than to run: its sizes, and what follows from them, become symbols, and each use passes its own values.
@@ -9,7 +9,9 @@ from __future__ import annotations
 from .. import ir
 from ..schedule.schedule import Schedule
 from ..symbolic import IntExpr, Opaque, opaque, var
+from .chain import Chain
 from .spec import Axes, Index, KernelSpec, Stage, StoreTo, indices_of, map_expr, symbols_of
+from .specify import Specified
 
 BAKED = 16
 """The largest number that stays a constant, for those that a tile's shape, a vector or an unrolled loop may depend on."""
@@ -25,8 +27,17 @@ class Generic:
         self.values = values
 
 
-def generic(spec: KernelSpec, schedule: Schedule) -> Generic:
+def with_sizes(specified: Specified) -> None:
+    """Let the sizes of a kernel that runs once be symbols of its own, and `arguments` say what they are."""
+    if not isinstance(specified.spec, Chain):
+        made = generic(specified.spec)
+        specified.spec = made.spec
+        specified.arguments = dict(made.values)
+
+
+def generic(spec: KernelSpec, schedule: Schedule | None = None) -> Generic:
     """`spec` with its sizes as symbols, as far as `schedule` makes the same of it; only for kernels that read and store.
+    Where that is chosen later, for symbolic extents, there is no schedule.
 
     Equal texts of the result, under one schedule, are equal kernels. A kernel with symbols, reductions or indices that are
     loaded stays as it is.
@@ -36,7 +47,12 @@ def generic(spec: KernelSpec, schedule: Schedule) -> Generic:
         return Generic(spec, {})
     sizes = _Sizes()
     outer: Axes = tuple(
-        (v, sizes.number(d, "", BAKED if schedule.tile(v) > 1 else 1) if isinstance(d, int) else d)
+        (
+            v,
+            sizes.number(d, "", BAKED if schedule and schedule.tile(v) > 1 else 1)
+            if isinstance(d, int)
+            else d,
+        )
         for v, d in spec.outer
     )
     memo: dict[ir.Expr, ir.Expr] = {}

@@ -9,6 +9,7 @@ from ..tensor.env import Env
 from ..tensor.tensor import Alias, Compute, Index, Shape, Storage, Tensor
 from .normalize import normalize
 from .spec import KernelSpec, Reduce, Stage, StoreTo
+from .whole import without_detour
 
 COSTLY = frozenset((*ir.INTRINSICS, "div", "sqrt"))
 
@@ -186,7 +187,7 @@ class _Specifier:
         elif e.op == "index":
             done = ir.index(self._index(e.attr, mapping, memo))
         elif e.args:
-            done = ir.rebuild(e, tuple(self._resolve(a, mapping, memo) for a in e.args))
+            done = without_detour(ir.rebuild(e, tuple([self._resolve(a, mapping, memo) for a in e.args])))
         else:
             done = e
         memo[e] = done

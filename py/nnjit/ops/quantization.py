@@ -38,12 +38,12 @@ def _parameter(ctx: Context, x: Tensor, p: Tensor) -> Tensor:
 
 
 def saturated(v: ir.Expr, zero: ir.Expr | None, dtype: str) -> ir.Expr:
-    """round(v) + zero limited to the range of `dtype`, as an integer."""
+    """round(v) + zero limited to the range of `dtype`, as an integer; NaN becomes the least, as in onnxruntime."""
     low, high = _limits(dtype)
     v = ir.unary("round", v)
     if zero is not None:
         v = ir.add(v, ir.cast(zero, v.dtype))
-    v = ir.binary("min", ir.binary("max", v, like(v, low)), like(v, high))
+    v = ir.binary("pmin", ir.binary("pmax", like(v, low), v), like(v, high))
     return ir.cast(v, ir.COMPUTE_OF.get(dtype, "i32"))
 
 

@@ -16,7 +16,7 @@ from ..tensor.tensor import Index, Source, Tensor
 from . import registry
 from .demand import demanded
 from .narrow import BITS, Narrow, narrow_dtype
-from .registry import Context, Definition, TensorList, Value
+from .registry import Context, Definition, Results, TensorList, Value
 
 _INTEGERS = ("i64", "i32", "i16", "i8", "u8", "u16", "u32", "u64", "bool")
 _VALUE_LIMIT = 1 << 31
@@ -82,6 +82,10 @@ class _Tracer:
         self.demanded = demanded(graph)
         self.stored: dict[int, Tensor] = {}
         """Tensors of initializers, by identity: an unrolled body shares its constants."""
+        self.constants: dict[tuple, Tensor] = {}
+        """Those of integers, by content."""
+        self.known: dict[tuple, Results] = {}
+        """What became of nodes whose operands are known: exporters repeat their shape arithmetic with every layer."""
 
     # -- inputs -------------------------------------------------------------------------------------------------
 
@@ -162,9 +166,22 @@ class _Tracer:
             for operand in operands:
                 if not isinstance(operand, TensorList) and (narrow := narrow_dtype(operand)):
                     raise ctx.unsupported(f"an input with the element type {narrow}")
+        key = _arithmetic(node, operands, ctx.wanted)
+        results = self.known.get(key) if key else None
+        if results is None:
+            results = self._results(definition, ctx, node, operands)
+            if key:
+                self.known[key] = results
+        if isinstance(results, (Tensor, TensorList)):
+            results = (results,)
+        for name, result in zip(node.outputs, results, strict=False):
+            if name and result is not None:
+                scope.values[name] = result
+
+    def _results(self, definition: Definition, ctx: Context, node: Node, operands: Sequence[Any]) -> Results:
         self.b.node = node.name or node.outputs[0]
         try:
-            results = definition(ctx, node, *operands)
+            return definition(ctx, node, *operands)
         except (ValueError, ZeroDivisionError) as error:
             raise ModelFormatError(f"{node.describe()}: {error}") from error
         except (TypeError, AttributeError, LookupError) as error:
@@ -175,11 +192,6 @@ class _Tracer:
                 f"{node.describe()}: the compiler failed ({type(error).__name__}: {error}); if the node's attributes are "
                 "what ONNX allows, this is a mistake in nnjit"
             ) from error
-        if isinstance(results, (Tensor, TensorList)):
-            results = (results,)
-        for name, result in zip(node.outputs, results, strict=False):
-            if name and result is not None:
-                scope.values[name] = result
 
     def _value(self, name: str, scope: _Scope, node: Node | None) -> Any:
         at: _Scope | None = scope
@@ -197,8 +209,33 @@ class _Tracer:
     def _initializer(self, initializer: Initializer) -> Tensor:
         tensor = self.stored.get(id(initializer))
         if tensor is None:
-            tensor = self.stored[id(initializer)] = _stored(self.b, initializer)
+            dtype, data = initializer.dtype, initializer.data
+            if dtype in _INTEGERS and isinstance(data, np.ndarray):
+                key = (dtype, data.shape, data.tobytes())
+                tensor = self.constants.get(key)
+                if tensor is None:
+                    tensor = self.constants[key] = _stored(self.b, initializer)
+            else:
+                tensor = _stored(self.b, initializer)
+            self.stored[id(initializer)] = tensor
         return tensor
+
+
+def _arithmetic(node: Node, operands: Sequence[Any], wanted: bool) -> tuple | None:
+    """Equal for nodes that make the same of the same operands, all of known content; None where one is not."""
+    if not operands or not all(
+        [x is None or (isinstance(x, Tensor) and x.content is not None) for x in operands]
+    ):
+        return None
+    attrs: list = []
+    for name, value in node.attrs.items():
+        if isinstance(value[0] if isinstance(value, tuple) and value else value, (Graph, Initializer)):
+            return None
+        if isinstance(value, np.ndarray):
+            attrs.append((name, value.dtype.str, value.shape, value.tobytes()))
+        else:
+            attrs.append((name, repr(value)))  # which tells 1 from 1.0, and 0.0 from -0.0
+    return (node.domain, node.op, len(node.outputs), wanted, *attrs, *operands)
 
 
 def _misuse(definition: Definition, ctx: Context, node: Node, operands: Sequence[Any]) -> str | None:

@@ -15,7 +15,7 @@ from ..onnx.external import check_files
 from ..onnx.reader import read_model
 from ..stopwatch import ms_since
 from .describe import model_signature, specs_of
-from .model import Model, Progress
+from .model import Model, Progress, collecting_later
 from .session import Session
 
 
@@ -103,7 +103,7 @@ async def open_model(
         source = await session.model_bytes()
         started = time.perf_counter()
         report({"stage": "graph"})
-        with _named(session.name):
+        with _named(session.name), collecting_later():
             graph = read_model(source)
             check_operators(graph)
         timings["graph"] = ms_since(started)

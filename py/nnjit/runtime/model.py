@@ -50,7 +50,7 @@ _COLLECT_AFTER = 0.1
 
 
 @contextmanager
-def _collecting_later() -> Iterator[None]:
+def collecting_later() -> Iterator[None]:
     """Look for no garbage meanwhile, and for a moment more: among all that a compilation leaves, the search takes long."""
     collects = gc.isenabled()
     gc.disable()
@@ -251,7 +251,7 @@ class Model:
         self._on_progress({"stage": "kernels"})
         # Let the message out: from here on Python is busy.
         await asyncio.sleep(0)
-        with _collecting_later():
+        with collecting_later():
             started = time.perf_counter()
             compiled = self._compiled(inputs)
             self.timings["compile"] += ms_since(started)

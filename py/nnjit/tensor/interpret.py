@@ -258,6 +258,14 @@ def _truncating_division(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return quotient + ((a % b != 0) & ((a < 0) != (b < 0)))
 
 
+def _pmin(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.where(b < a, b, a)
+
+
+def _pmax(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.where(a < b, b, a)
+
+
 def _elementwise(f: Callable[[float], float]) -> Callable[[np.ndarray], np.ndarray]:
     def apply(x: np.ndarray) -> np.ndarray:
         return np.array([f(v) for v in np.ravel(x).tolist()], np.float64).reshape(np.shape(x))
@@ -271,7 +279,8 @@ _INDEX_OPERATIONS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 
 _OPERATIONS: dict[str, Callable[..., np.ndarray]] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": _truncating_division, "rem": np.fmod,
-    "min": np.minimum, "max": np.maximum, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor,
+    "min": np.minimum, "max": np.maximum, "pmin": _pmin,
+    "pmax": _pmax, "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor,
     "shl": np.left_shift, "shr": np.right_shift, "neg": np.negative, "abs": np.abs, "sqrt": np.sqrt,
     "floor": np.floor, "ceil": np.ceil, "round": np.rint, "trunc": np.trunc, "not": np.invert,
     "fma": lambda a, b, c: a * b + c, "select": np.where,
