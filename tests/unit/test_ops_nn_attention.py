@@ -77,6 +77,27 @@ def test_attention_of_com_microsoft_with_a_past() -> None:
     )
 
 
+@pytest.mark.parametrize("by_column", [False, True])
+@pytest.mark.parametrize("past", [False, True])
+def test_attention_of_bytes(past: bool, by_column: bool) -> None:
+    rng = np.random.default_rng(3)
+    scale = np.abs(random(36)) / 50 if by_column else np.array(0.02, np.float32)
+    operands = [
+        rng.integers(0, 256, (2, 5, 8)).astype(np.uint8), rng.integers(-128, 128, (8, 36)).astype(np.int8), random(36),
+        np.array(0.01, np.float32), scale.astype(np.float32), None if past else lengths(2, 2, 5), np.array(120, np.uint8),
+        np.zeros(scale.shape, np.int8), random(2, 2, 3, 6, 4) if past else None,
+    ]  # fmt: skip
+    constants = (1, 2, 3, 4, 6, 7)
+    agrees_with_onnxruntime(
+        "QAttention",
+        operands[: 9 if past else 8],
+        constants,
+        outputs=2 if past else 1,
+        domain=MICROSOFT,
+        num_heads=3,
+    )
+
+
 @pytest.mark.parametrize("interleaved", [0, 1])
 @pytest.mark.parametrize("positions", [(1,), (2, 5)])
 def test_rotary_embedding_of_com_microsoft(interleaved: int, positions: tuple) -> None:

@@ -12,6 +12,7 @@ from ..tensor.tensor import Tensor
 from .attention import Bias, at_most, attend, hidden_unless, masked, merge_heads, split_heads
 from .contraction import contraction
 from .elementwise import like
+from .qlinear import scaled_product
 from .registry import MICROSOFT, Context, operator
 
 Index = int | IntExpr
@@ -100,14 +101,56 @@ def attention_microsoft(
         raise ctx.unsupported("a shared cache")
     if ctx.attr_int("do_rotary", 0):
         raise ctx.unsupported("the attribute 'do_rotary'")
-    b, heads = ctx.b, _heads(ctx)
     sizes = ctx.attr_ints("qkv_hidden_sizes") or [floordiv(weights.shape[1], 3)] * 3  # type: ignore[list-item]
     operands = []
     start: Index = 0
     for size in sizes:
-        operands.append(split_heads(ctx, _projected(ctx, x, weights, bias, start, size), heads))
+        operands.append(_projected(ctx, x, weights, bias, start, size))
         start = start + size
-    q, k, v = operands
+    return _self_attention(ctx, node, operands, mask, past, attention_bias)
+
+
+@operator("QAttention", domain=MICROSOFT)
+def attention_quantized(
+    ctx: Context,
+    node: Node,
+    x: Tensor,
+    weights: Tensor,
+    bias: Tensor,
+    x_scale: Tensor,
+    scale: Tensor,
+    mask: Tensor | None = None,
+    x_zero: Tensor | None = None,
+    zero: Tensor | None = None,
+    past: Tensor | None = None,
+) -> tuple[Tensor, ...]:
+    """The same with x and weights of 8 bits; the weights' parameters may be one for each column."""
+    for name in ("do_rotary", "past_present_share_buffer"):
+        if ctx.attr_int(name, 0):
+            raise ctx.unsupported(f"the attribute '{name}'")
+    if (
+        x.rank != 3
+        or weights.rank != 2
+        or not ctx.env.eq(floordiv(weights.shape[1], 3) * 3, weights.shape[1])
+    ):
+        raise ctx.malformed(f"weights {ctx.extents(weights)} do not project {ctx.extents(x)} to three parts")
+    whole = scaled_product(ctx, x, weights, x_scale, scale, x_zero, zero, bias)
+    size = floordiv(weights.shape[1], 3)
+    operands = [ctx.b.slice_(whole, (0, 0, n * size), (1, 1, 1), (*whole.shape[:2], size)) for n in range(3)]
+    return _self_attention(ctx, node, operands, mask, past, None)
+
+
+def _self_attention(
+    ctx: Context,
+    node: Node,
+    operands: list[Tensor],
+    mask: Tensor | None,
+    past: Tensor | None,
+    attention_bias: Tensor | None,
+) -> tuple[Tensor, ...]:
+    """The attention of queries, keys and values [B, S, heads · D]; the present keys and values where they are wanted."""
+    b, heads = ctx.b, _heads(ctx)
+    q, k, v = (split_heads(ctx, t, heads) for t in operands)
     offset: Index = 0
     if past is not None:
         offset = past.shape[3]

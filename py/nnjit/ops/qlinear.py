@@ -215,10 +215,10 @@ def matmul_integer_to_float(
     y_zero: Tensor | None = None,
     bias: Tensor | None = None,
 ) -> Tensor:
-    return _scaled_product(ctx, x, y, x_scale, y_scale, x_zero, y_zero, bias)
+    return scaled_product(ctx, x, y, x_scale, y_scale, x_zero, y_zero, bias)
 
 
-def _scaled_product(
+def scaled_product(
     ctx: Context,
     x: Tensor,
     y: Tensor,
@@ -261,4 +261,4 @@ def dynamic_product(
 ) -> Tensor:
     """x, quantised as a whole, times y of 8 bits; y's parameters may be one for each column."""
     q, scale, zero = dynamically_quantized(ctx, x)
-    return _scaled_product(ctx, q, y, scale, y_scale, zero, y_zero, bias)
+    return scaled_product(ctx, q, y, scale, y_scale, zero, y_zero, bias)
