@@ -122,15 +122,22 @@ class Scheduler:
         """Wasm of kernels that candidates share: what packs their operands, and the same kernel in several layers."""
 
     def candidates(self, item: Item) -> list[Schedule]:
-        """The lite space of the item, default first; items of one task share it."""
-        key = (str(item.spec), *item.hints)
+        """The lite space of the item, default first; items of one task share it, where what is constant is the same."""
+        constant = self._constant(item)
+        task = (str(item.spec), *item.hints)
+        key = (*task, *constant)
         known = self._spaces.get(key)
         if known is None:
-            known = space(item.spec, self.target)
-            if key in self._required:
+            known = space(item.spec, self.target, constant)
+            if task in self._required:
                 known = [s for s in known if self._unbounded(item, s) is None] or [Schedule()]
             self._spaces[key] = known
         return known
+
+    def _constant(self, item: Item) -> list[str]:
+        """The buffers of the item's spec that never change."""
+        pairs = zip(item.spec.buffers, item.tensors, strict=True)
+        return [b.name for b, storage in pairs if self.table.is_static(storage)]
 
     def requirements(self, item: Item) -> dict[Index, int]:
         """Size → least value that the schedules of the item's space ask for: a winner must fit where the plan fits.

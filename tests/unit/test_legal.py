@@ -40,7 +40,6 @@ def test_what_the_space_holds_is_admitted(family: str, target: Target) -> None:
         ("order o0", "names 1 of 2 outer axes"),
         ("pack 1", "vector axis"),
         ("vector inner; pack 1", "vector axis"),
-        ("tile o1=8; vector o1; pack 0", "operand 0 does not depend on the vector axis"),
         ("group 4", "for a GPU"),
         ("block 8 8 4 4 8", "for a GPU"),
         ("tile o1=8; vector o1; serial o1=2; sweep", "not longer"),

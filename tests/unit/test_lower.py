@@ -282,6 +282,54 @@ def test_there_are_no_blocks_where_rows_or_all_columns_fit_the_cache_or_two_tile
     assert wide and not any(s.serial for s in wide)
 
 
+@pytest.mark.parametrize("target", [WASM, RELAXED], ids=["wasm", "relaxed"])
+@pytest.mark.parametrize(("rows", "dtype"), [(7, "f32"), (8, "f32"), (7, "i8")])
+def test_few_rows_are_the_columns_where_the_weight_comes_from_memory(
+    rows: int, dtype: str, target: Target
+) -> None:
+    m = Model(5)
+    out = product_of(rows, 40, b=(40, 45), dtype=dtype)(m)
+    compiled = m.compile([out], target.measured(SMALL))
+    machine = Machine(compiled)
+    close(machine.run(m.arrays)[0], interpret([out], m.arrays, m.env.hints)[0])
+    across = [s for s in compiled.scheduler.candidates(compiled.items[0]) if s.vector == "o0"]
+    assert across
+    for schedule in drawn(across, 2, 6):
+        for name, array in machine.run_unit(compiled.scheduler.unit(compiled.items[0], schedule), 0).items():
+            close(array, machine.memory[name])
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        product_of(6, 40, b=(40, 45)),
+        product_of(9, 40, b=(40, 45)),
+        product_of(7, 10, b=(10, 45)),
+        product_of(1, 7, 40, b=(1, 40, 45)),
+        product_of(7, 40, b=(40, 45), symbolic=(0,)),
+    ],
+    ids=["too few", "too many", "in the cache", "no weight", "of a size that may be less"],
+)
+def test_rows_are_no_columns_elsewhere(build: Callable[[Model], Tensor]) -> None:
+    m = Model()
+    compiled = m.compile([build(m)], RELAXED.measured(SMALL))
+    item = compiled.items[0]
+    assert all(s.vector in (item.spec.outer[-1][0], "inner") for s in compiled.scheduler.candidates(item))
+
+
+@pytest.mark.parametrize("size", [5, 7, 11])
+def test_the_last_vector_of_a_tile_is_moved_back(size: int) -> None:
+    m = Model(3)
+    out = m.b.elementwise(ir.add, product_of(5, 6, b=(6, 13))(m), m.input(13))
+    compiled = m.compile([out])
+    machine = Machine(compiled)
+    close(machine.run(m.arrays)[0], interpret([out], m.arrays, m.env.hints)[0])
+    for how in ("", "; pack 1", "; serial o0=2", "; unroll 3"):
+        schedule = compiled.scheduler.admit(compiled.items[0], f"tile o0=2 o1={size}; vector o1{how}")
+        for name, array in machine.run_unit(compiled.scheduler.unit(compiled.items[0], schedule), 0).items():
+            close(array, machine.memory[name])
+
+
 @TARGETS
 def test_f64_computes_on_the_cpu_and_is_refused_by_the_gpu(target: Target) -> None:
     from nnjit.errors import UnsupportedError

@@ -12,7 +12,6 @@ from collections.abc import Collection
 from itertools import product as cartesian
 
 from .. import ir
-from ..ir import LANES
 from ..schedule.schedule import Schedule
 from ..symbolic import ceildiv, minimum, product, substitute, var
 from ..target import Target
@@ -23,7 +22,7 @@ from .packing import Packed, packed_operand, tile_number
 from .pairs import paired
 from .spec import Index, KernelSpec, Stage, touched_buffers
 from .stages import StageLoops
-from .tiling import Tiling, tile_start
+from .tiling import Tiling, tile_start, vector_starts
 from .values import Point
 
 
@@ -133,8 +132,8 @@ class Tiles:
         self._pack(numbers, bases)
         steps = []
         for axis, _ in self.spec.outer:
-            step = LANES if axis == self.tiling.vector else 1
-            steps.append([(axis, offset) for offset in range(0, sizes[axis], step)])
+            starts = vector_starts(sizes[axis]) if axis == self.tiling.vector else range(sizes[axis])
+            steps.append([(axis, start) for start in starts])
         at = {(axis, offset): bases[axis] + offset for offsets in steps for axis, offset in offsets}
         points = []
         for n, offsets in enumerate(cartesian(*steps)):

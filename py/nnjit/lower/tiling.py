@@ -1,8 +1,9 @@
 """Tiles of the outer axes: how many points of each a task computes together.
 
 Tiles never have tails: the last tile of an axis is moved back to end with the axis, so it overlaps its neighbour and
-writes some elements twice, with equal values. A tile is never larger than its axis; where the axis is a symbol, that
-becomes a requirement on it (`Tiling.requires`), and the plan gets a guard.
+writes some elements twice, with equal values. Likewise the last vector of a tile whose size along the vector axis is not a
+multiple of 4. A tile is never larger than its axis; where the axis is a symbol, that becomes a requirement on it
+(`Tiling.requires`), and the plan gets a guard.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Tiling:
     """What `schedule` makes of the outer axes of `spec`.
 
     sizes      axis → points of it in a tile, at least 1
-    vector     the axis whose points are lanes of vectors, its size a multiple of 4; "" where values stay scalar
+    vector     the axis whose points are lanes of vectors, its size at least 4; "" where values stay scalar
     requires   (extent, least value) of symbolic axes
     """
 
@@ -44,9 +45,12 @@ class Tiling:
         vector = schedule.vector if schedule.vector in self.sizes else ""
         if vector and (self.sizes[vector] < LANES or not fits_vectors(spec)):
             vector = ""
-        if vector:
-            self.sizes[vector] -= self.sizes[vector] % LANES
         self.vector = vector
+
+
+def vector_starts(size: int) -> list[int]:
+    """Where the vectors of a tile of `size` points begin: the last one is moved back to end with the tile."""
+    return [min(n, size - LANES) for n in range(0, size, LANES)]
 
 
 def tile_start(number: Index, tile: int, extent: Index) -> Index:

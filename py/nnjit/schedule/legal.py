@@ -192,8 +192,6 @@ def _check_pack(schedule: Schedule, spec: KernelSpec) -> None:
         raise ValueError("pack needs a contraction with a vector axis among its outer axes")
     for number in schedule.pack:
         at = uncast(operands[number]).attr[1]
-        if not depends(at, schedule.vector) and not schedule.pairs:
-            raise ValueError(f"operand {number} does not depend on the vector axis {schedule.vector}")
         elements = 1
         for axis, extent in (*spec.outer, *spec.stages[0].axes):
             elements *= spec.hint(extent) if depends(at, axis) else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from math import prod
 
 from ..ir import LANES, STORAGE_BYTES
@@ -16,11 +17,11 @@ MAX_ACCUMULATORS = 24
 """More of them spill in every browser."""
 
 
-def contraction(spec: KernelSpec, target: Target) -> list[Schedule]:
-    """The better schedules first; empty where no axis is fit for vectors."""
+def contraction(spec: KernelSpec, target: Target, constant: Collection[str] = ()) -> list[Schedule]:
+    """The better schedules first; empty where no axis is fit for vectors. `constant` as in `space`."""
     roles = Roles(spec)
     scored: list[tuple[float, int, Schedule]] = []
-    for column in _columns(spec, roles):
+    for column in _columns(spec, target, roles, constant):
         scored += _register_tiles(spec, target, roles, column)
     scored += _dot_products(spec, target, roles)
     scored.sort(key=lambda s: (s[0], s[1]))
@@ -34,15 +35,43 @@ def contraction(spec: KernelSpec, target: Target) -> list[Schedule]:
     )
 
 
-def _columns(spec: KernelSpec, roles: Roles) -> list[str]:
-    """Axes for the columns of register tiles: the first that fits; beside one along which windows would be laid out anew, one
-    of the other operand, whose results are then stored across."""
+def _columns(spec: KernelSpec, target: Target, roles: Roles, constant: Collection[str]) -> list[str]:
+    """Axes for the columns of register tiles: the first that fits. Then one of the other operand, along which results are
+    stored across, where windows would be laid out anew for the first, or where that has few rows."""
     found = roles.columns[:1]
     if found and any(roles.slides(n) and coefficient(roles.indices[n], found[0]) != 1 for n in (0, 1)):
         found += [v for v in roles.others if not any(roles.slides(n) and roles.moves(n, v) for n in (0, 1))][
             :1
         ]
+    elif found:
+        found += _few_rows(spec, target, roles, constant, found[0])
     return found
+
+
+def _few_rows(
+    spec: KernelSpec, target: Target, roles: Roles, constant: Collection[str], column: str
+) -> list[str]:
+    """The axis of the rows of tiles whose columns are along `column`, to be that of the columns instead: where a large weight
+    is fetched from memory for 7 or 8 rows in all. They fill two vectors, and leave registers for six elements of the weight,
+    each splatted once. These lie along the sum in six places, which the processor fetches ahead by itself, all at a time;
+    from one place a single row of tiles would fetch too slowly."""
+    streamed = [n for n in (0, 1) if roles.moves(n, column)]
+    if len(streamed) != 1 or not _beyond(spec, target, roles, streamed[0]):
+        return []
+    if roles.loads[streamed[0]].attr[0] not in constant and not _along_sum(spec, roles, streamed[0]):
+        return []
+    rows = [(v, d) for v, d in spec.outer if spec.hint(d) > 1 and not roles.moves(streamed[0], v)]
+    if len(rows) != 1 or rows[0][0] not in roles.others:
+        return []
+    axis, extent = rows[0]
+    # What is a symbol now may be less than 7 another time.
+    full = extent in (2 * LANES - 1, 2 * LANES) or spec.hint(extent) == 2 * LANES
+    return [axis] if full else []
+
+
+def _along_sum(spec: KernelSpec, roles: Roles, operand: int) -> bool:
+    """Whether the operand's elements lie in the order in which a sum takes them."""
+    return coefficient(roles.indices[operand], spec.stages[0].axes[-1][0]) == 1
 
 
 def _diverse(ranked: list[Schedule]) -> list[Schedule]:
@@ -76,6 +105,9 @@ def _register_tiles(
     packings = [(must_pack, False)]
     if not must_pack:
         packings.append((tuple(on_column), False))
+    few = column != roles.columns[0] and not roles.slides(1 - on_column[0])
+    if few and not _along_sum(spec, roles, 1 - on_column[0]):
+        packings = [((0, 1), False)]  # The other operand in the order of its sum.
     if pairable(spec):
         # Two terms at a time halve the work; what cannot be read in pairs where it lies is packed.
         packings.append((tuple(n for n in (0, 1) if n in on_column or not ready(spec, n)), True))
@@ -91,7 +123,7 @@ def _register_tiles(
         orders.insert(
             0, (*[v for v in rest if v not in row_axes], column, *[v for v in rest if v in row_axes])
         )
-        orders = list(dict.fromkeys(orders))
+        orders = list(dict.fromkeys(orders)) if not few else [(*rest, column)]
     found = []
     number = 0
     for rows in _row_tiles(spec, row_axes):
@@ -102,17 +134,17 @@ def _register_tiles(
             m *= t
             waste *= -(-extent // t) * t / extent
         stores = _stores(roles, rows, column)
-        for n in (4, 8, 12, 16, 32):
+        for n in (width,) if few else (4, 8, 12, 16, 32):
             if n > width and n > 4:
                 continue
-            vectors = n // 4
+            vectors = -(-n // LANES)
             accumulators = m * vectors
             if accumulators > MAX_ACCUMULATORS or (
                 accumulators < 4 and m == 1 and n < min(width, 16) and row_axes
             ):
                 continue
             cost = tile_cost(m, n, target, fused, alone=not row_axes) * (1 + waiting * m)
-            cost *= waste * (-(-width // n) * n / width) * stores
+            cost *= waste * (-(-width // n) * vectors * LANES / width) * stores
             for (packing, pairs), layout in zip(packings, laid_out, strict=True):
                 last = (packing, pairs) == packings[-1]
                 walks: list[tuple[float, tuple[str, ...], tuple[tuple[str, int], ...]]]
@@ -162,7 +194,7 @@ def tile_cost(m: int, n: int, target: Target, fused: bool, alone: bool = False) 
 
     `alone`: there is one row only, so that each vector of the columns is used once and needed no longer.
     """
-    vectors = n // LANES
+    vectors = -(-n // LANES)
     accumulators = m * vectors
     spill = accumulators + (1 if alone else vectors) + 1 + (not fused) > target.vector_registers
     loads = _VECTOR_LOAD * vectors + (_SPLAT if target.relaxed_simd else _SPLAT_UNFUSED) * m
@@ -185,9 +217,13 @@ def _waiting(spec: KernelSpec, target: Target, roles: Roles, streamed: int) -> f
     The first tile of a column waits for memory; the others find in the cache what it read. The flatter tiles are, the
     closer together lie their loads, so that more of them are under way at a time.
     """
-    fetched = prod(spec.hint(d) for v, d in (*spec.outer, *spec.stages[0].axes) if roles.moves(streamed, v))
-    beyond = STORAGE_BYTES["f32"] * fetched > target.cache[1]
-    return _WAITING / roles.reuse(streamed) if beyond and not roles.slides(streamed) else 0.0
+    return _WAITING / roles.reuse(streamed) if _beyond(spec, target, roles, streamed) else 0.0
+
+
+def _beyond(spec: KernelSpec, target: Target, roles: Roles, operand: int) -> bool:
+    """Whether the operand, no window that slides, is larger than a core's second cache."""
+    fetched = prod(spec.hint(d) for v, d in (*spec.outer, *spec.stages[0].axes) if roles.moves(operand, v))
+    return STORAGE_BYTES["f32"] * fetched > target.cache[1] and not roles.slides(operand)
 
 
 _VECTOR_LOAD = 0.5

@@ -7,6 +7,7 @@ must waste little of the actual extents; what the tile reads should be contiguou
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import product
 
 from .. import ir
@@ -30,15 +31,16 @@ LEAST_TILE_ROWS = 4
 """With so many rows there is a tile with enough accumulators in each width."""
 
 
-def space(spec: KernelSpec, target: Target) -> list[Schedule]:
-    """Distinct schedules, best guess first, never empty, at most MAX_CANDIDATES."""
+def space(spec: KernelSpec, target: Target, constant: Collection[str] = ()) -> list[Schedule]:
+    """Distinct schedules, best guess first, never empty, at most MAX_CANDIDATES. `constant` names buffers that never change,
+    as weights do not: laying them out anew costs nothing at an inference."""
     if any(d == 0 for _, d in (*spec.outer, *(axis for s in spec.stages for axis in s.axes))):
         found = []  # There is nothing to choose where there is nothing to compute.
     elif isinstance(spec, Chain):
         found = _chain(spec, target)
     # Rows that a kernel reads again after writing them are not cut into tiles.
     elif spec.contraction is not None and not any(b.access == "rw" for b in spec.buffers):
-        found = _contraction(spec, target)
+        found = _contraction(spec, target, constant)
         if not fits_vectors(spec):
             found = [s for s in found if not s.pack] or elementwise(spec, target.threads)
     elif target.device == "webgpu":
@@ -54,11 +56,11 @@ def space(spec: KernelSpec, target: Target) -> list[Schedule]:
     return list(dict.fromkeys(found))[:MAX_CANDIDATES] or [Schedule()]
 
 
-def _contraction(spec: KernelSpec, target: Target) -> list[Schedule]:
+def _contraction(spec: KernelSpec, target: Target, constant: Collection[str]) -> list[Schedule]:
     """Tiles of scalars where there are no vectors of the dtype, as on a GPU."""
     if target.device == "webgpu" or spec.stages[0].reduces[0].value.dtype not in ("f32", "i32"):
         return gpu_contraction(spec, target, Roles(spec))
-    return contraction(spec, target) or elementwise(spec, target.threads)
+    return contraction(spec, target, constant) or elementwise(spec, target.threads)
 
 
 def _chain(spec: Chain, target: Target) -> list[Schedule]:

@@ -90,7 +90,8 @@ class Analysis:
         inner = schedule.vector == "inner" and bool(self.inner)
         along = vector or (self.inner if inner else "")
         points = math.prod(tiles.values())
-        accumulators = points / LANES if vector else float(points)
+        # A last vector that is moved back within its tile computes some points twice.
+        accumulators = points / tiles[vector] * -(-tiles[vector] // LANES) if vector else float(points)
         copies = schedule.unroll if not vector and points * schedule.unroll <= 16 else 1
         last = (schedule.order or tuple(extents) or ("",))[-1]
         scalars = vectors = gathered = touched = streamed = 0.0
