@@ -11,6 +11,8 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True)
 class Passes:
+    """Which passes are on."""
+
     row_fusion: bool = True
     """Reductions of rows and what reads the rows again are one kernel (passes/fuse.py)."""
     chains: bool = True

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
 from . import small_models
-from .visits import KEPT, TUNED, FirstVisit, first_visit
+from .visits import KEPT, TUNED, FirstVisit, Returning, first_visit
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext
 
     from nnjit_build.server import SiteServer
-
-Returning = Callable[[FirstVisit], "BrowserContext"]
 
 
 @pytest.fixture(scope="session")

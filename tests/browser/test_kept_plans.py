@@ -8,8 +8,7 @@ import pytest
 from onnx import numpy_helper
 
 from . import small_models
-from .conftest import Returning
-from .visits import KEPT, FirstVisit, close, first_visit, visit
+from .visits import KEPT, FirstVisit, Returning, close, first_visit, visit
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Route

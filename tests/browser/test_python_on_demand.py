@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from playwright.sync_api import expect
 
-from .conftest import Returning
-from .visits import FirstVisit, close, visit
+from .visits import FirstVisit, Returning, close, visit
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,10 @@ class FirstVisit:
     url: str
     result: dict[str, Any]
     storage: StorageState
+
+
+Returning = Callable[[FirstVisit], "BrowserContext"]
+"""The fixture `returning`: a browser in which is kept what a first visit left."""
 
 
 def visit(

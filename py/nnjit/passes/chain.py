@@ -8,6 +8,7 @@ operand does not know. The reductions may leave more, such as a bias that is mad
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from .. import ir
 from ..lower.chain import KEY, LEAST_BLOCK, ROW, SCRATCH, STRIDE_PAD, Chain, column_operand
@@ -55,6 +56,20 @@ def chains(
             yield found[g]
         elif g not in taken:
             yield [g], None
+
+
+class _Axes(NamedTuple):
+    """Axes of three groups that go together as a chain."""
+
+    renames: list[Rename]
+    """Of each group: variable → variable of the last group, or KEY."""
+    shared: list[str]
+    """Outer axes of the last group that rows of the scores have too."""
+    column: str
+    """The outer axis of the last group that is its own."""
+    key: str
+    """The variable that the last group sums up over, `keys` its extent."""
+    keys: Index
 
 
 class _Finder:
@@ -116,9 +131,10 @@ class _Finder:
 
     # -- axes ---------------------------------------------------------------------------------------------------
 
-    def _spec(
+    def _axes(
         self, groups: list[Group], scores: Compute, weights: Compute, product: Compute, coords: Shape
-    ) -> Specified | None:
+    ) -> _Axes | None:
+        """How the axes of three groups go together, if they do as those of a chain; `coords`: where `product` reads `weights`."""
         first, middle, last = groups
         places: Rename = {f"i{n}": v for n, v in enumerate(last.coords[product])}
         places |= {f"r{n}": var(v) for n, v in enumerate(last.reduce_vars[product])}
@@ -147,6 +163,20 @@ class _Finder:
         columns = [v for v, _ in last.outer if v not in shared]
         if len(columns) != 1 or {v for v, _ in middle.outer} != set(of_middle) - {middle.inner[0][0]}:
             return None
+        renames: list[Rename] = [
+            {v: var(KEY) if e == var(key) else e for v, e in of_first.items()},
+            {v: var(KEY) if e == var(key) else e for v, e in of_middle.items()},
+            {},
+        ]
+        return _Axes(renames, shared, columns[0], key, middle.inner[0][1])
+
+    def _spec(
+        self, groups: list[Group], scores: Compute, weights: Compute, product: Compute, coords: Shape
+    ) -> Specified | None:
+        """The chain of the three groups, as far as it is one, fits the scratch memory, and pays."""
+        axes = self._axes(groups, scores, weights, product, coords)
+        if axes is None:
+            return None
         names: dict[Storage, str] = {}
         made = [specify(g, self.needed, self.env, names, merge=False).spec for g in groups]
         if _reads_late(made[1], names[scores], names[weights]):
@@ -154,30 +184,22 @@ class _Finder:
         stored = [w.buffer for s in made[1].stages for w in s.stores if w.buffer != names[weights]]
         if len(set(stored)) != len(stored):
             return None  # Blocks that overlap would find there what the other one has replaced.
-        keys = middle.inner[0][1]
-        renames: list[Rename] = [
-            {v: var(KEY) if e == var(key) else e for v, e in of_first.items()},
-            {v: var(KEY) if e == var(key) else e for v, e in of_middle.items()},
-            {},
-        ]
-        inner = (KEY, KEY, key)
+        keys, column = axes.keys, axes.column
+        inner = (KEY, KEY, axes.key)
         stride = keys + STRIDE_PAD
         passed = {names[scores], names[weights]}
         parts = [
-            _part(spec, renames[n], passed, var(ROW) * stride + var(inner[n])) for n, spec in enumerate(made)
+            _part(spec, axes.renames[n], passed, var(ROW) * stride + var(inner[n]))
+            for n, spec in enumerate(made)
         ]
         if any({v for v, _ in part.outer} & {v for s in part.stages for v, _ in s.axes} for part in parts):
             return None  # An axis that is summed up over has the name that an axis of the results has in the last part.
         most = keys if isinstance(keys, int) else self.scratch_elements // LEAST_BLOCK
         parts = _scaled_late(parts, var(ROW) * stride + keys, most)
-        row = self._row(parts, shared, columns[0])
-        if (
-            row is None
-            or not self._fits(parts, columns[0], keys)
-            or not self._pays(parts, row, columns[0], keys)
-        ):
+        row = self._row(parts, axes.shared, column)
+        if row is None or not self._fits(parts, column, keys) or not self._pays(parts, row, column, keys):
             return None
-        chain = Chain(parts, row, columns[0], keys)
+        chain = Chain(parts, row, column, keys)
         by_name = {name: s for s, name in names.items()}
         return Specified(chain, [by_name[b.name] for b in chain.buffers])
 

@@ -34,6 +34,8 @@ MAX_CANDIDATES = 48
 
 @dataclass(frozen=True)
 class Schedule:
+    """Fields as the words of the text: see the module's docstring. Whether it fits a spec is for lowering to say, and for `legal`."""
+
     tiles: tuple[tuple[str, int], ...] = ()
     vector: str = ""
     order: tuple[str, ...] = ()
