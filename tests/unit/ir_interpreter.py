@@ -235,7 +235,9 @@ class _Run:
                 memory.barrier()
 
     def assign(self, name: str, e: ir.Expr, mask: np.ndarray, new: bool) -> None:
-        value = np.broadcast_to(self.value(e), (mask.size, e.lanes))
+        value = self.value(e)
+        if value.shape != (mask.size, e.lanes):
+            value = np.broadcast_to(value, (mask.size, e.lanes))
         if not new and not mask.all():
             value = np.where(mask[:, None], value, self.locals[name])
         self.locals[name] = value
@@ -316,7 +318,9 @@ class _Run:
             return self.locals[str(e.attr)]
         if e.op == "load":
             buffer, at = e.attr  # type: ignore[misc]
-            where = np.broadcast_to(self.index(at), self.mask.shape)
+            where = self.index(at)
+            if where.shape != self.mask.shape:
+                where = np.broadcast_to(where, self.mask.shape)
             return self.memory[buffer].read(where, e.lanes, self.tasks, self.mask)
         args = [self.value(a) for a in e.args]
         if e.op == "splat":

@@ -286,15 +286,15 @@ def pyramid(levels: int) -> bytes:
     x, outputs = "x", []
     for _ in range(levels):
         x = n.node("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4)
-        y = n.node("Conv", x, n.weight(normal(16, 16, 3, 3)), pads=[1] * 4)
+        y = n.node("Conv", x, n.weight(normal(8, 8, 3, 3)), pads=[1] * 4)
         outputs.append(n.node("Add", n.node("Relu", y), x))
-    return n.model({"x": (onnx.TensorProto.FLOAT, [1, 16, "height", "width"])}, outputs)
+    return n.model({"x": (onnx.TensorProto.FLOAT, [1, 8, "height", "width"])}, outputs)
 
 
 @TARGETS
 def test_levels_of_a_pyramid_have_equal_kernels(target: Target) -> None:
     def picture(height: int, width: int) -> dict[str, np.ndarray]:
-        return {"x": RNG.standard_normal((1, 16, height, width)).astype(np.float32)}
+        return {"x": RNG.standard_normal((1, 8, height, width)).astype(np.float32)}
 
     model, at_hand = pyramid(3), picture(70, 96)
     m = machine(model, at_hand, target)
