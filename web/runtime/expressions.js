@@ -1,5 +1,5 @@
 /**
- * Integer expressions and guards of a Plan, as JSON (written by nnjit/symbolic.py: to_json): an int, the name of a
+ * Integer expressions and guards of a Plan, as JSON (written by nnjit/symbolic/: to_json): an int, the name of a
  * symbol, ["add" | "mul", e…], or ["floordiv" | "mod" | "min" | "max", a, b].
  */
 
