@@ -10,15 +10,11 @@ from ..symbolic import IntExpr
 from ..tensor.tensor import Tensor
 from .elementwise import like
 from .registry import Context, operator
-from .resize import interpolation_weight
+from .resize import as_float, clamped, interpolation_weight
 from .window import all_of
 
 Index = int | IntExpr
 _MODES = {"bilinear": "linear", "bicubic": "cubic"}
-
-
-def _float(e: Index) -> ir.Expr:
-    return ir.cast(ir.index(e), "f32")
 
 
 def _reflected(v: ir.Expr, extent: Index, aligned: bool) -> ir.Expr:
@@ -26,17 +22,12 @@ def _reflected(v: ir.Expr, extent: Index, aligned: bool) -> ir.Expr:
     low = 0.0 if aligned else -0.5
     if aligned and extent == 1:
         return like(v, 0.0)
-    span = _float(extent - 1 if aligned else extent)
+    span = as_float(extent - 1 if aligned else extent)
     period = ir.add(span, span)
     distance = ir.unary("abs", ir.sub(v, like(v, low)))
     turns = ir.unary("floor", ir.div(distance, period))
     rest = ir.sub(distance, ir.mul(turns, period))
     return ir.add(ir.binary("min", rest, ir.sub(period, rest)), like(v, low))
-
-
-def _clamped(v: ir.Expr, extent: Index) -> ir.Expr:
-    last = ir.index(extent - 1) if v.dtype == "i32" else _float(extent - 1)
-    return ir.binary("max", ir.binary("min", v, last), like(v, 0))
 
 
 @operator("GridSample", since=16)
@@ -91,13 +82,13 @@ class _Sampler:
             v = ir.cast(self.grid.at(n, *at, len(self.extents) - 1 - axis), "f32")
             v = ir.add(v, like(v, 1.0))
             if self.aligned:
-                v = ir.mul(ir.mul(v, like(v, 0.5)), _float(extent - 1))
+                v = ir.mul(ir.mul(v, like(v, 0.5)), as_float(extent - 1))
             else:
-                v = ir.mul(ir.sub(ir.mul(v, _float(extent)), like(v, 1.0)), like(v, 0.5))
+                v = ir.mul(ir.sub(ir.mul(v, as_float(extent)), like(v, 1.0)), like(v, 0.5))
             if self.mode == "nearest":
                 v = ir.unary("round", v)
             if self.padding == "border" and self.mode != "cubic":  # a cubic's taps are clamped one by one
-                v = _clamped(v, extent)
+                v = clamped(v, extent)
             elif self.padding == "reflection":
                 v = _reflected(v, extent, self.aligned)
             coords.append(v)
@@ -110,7 +101,7 @@ class _Sampler:
                 ir.cast(ir.unary("round", _reflected(ir.cast(v, "f32"), d, self.aligned)), "i32")
                 for v, d in zip(coords, self.extents, strict=True)
             ]
-        inside = [ir.value_index(_clamped(v, d)) for v, d in zip(coords, self.extents, strict=True)]
+        inside = [ir.value_index(clamped(v, d)) for v, d in zip(coords, self.extents, strict=True)]
         value = self.x.at(n, c, *inside)
         if self.padding != "zeros":
             return value

@@ -80,7 +80,7 @@ class _Resize:
 
     def position(self, a: _Axis, i: Index) -> ir.Expr:
         """The coordinate in the input, f32, of element i of the output. Formulas: the ONNX operator Resize."""
-        at = _float(i)
+        at = as_float(i)
         if self.transform == "asymmetric":
             return self._unscaled(a, at)
         if self.transform in ("align_corners", "tf_crop_and_resize"):
@@ -95,22 +95,22 @@ class _Resize:
             if a.scale is None:
                 return centred
             # adjustment = target / (scale · source); the offset is source / 2 · (1 − adjustment)
-            centre = ir.mul(_float(a.source), half)
-            offset = ir.sub(centre, ir.div(ir.mul(_float(a.target), half), like(at, a.scale)))
+            centre = ir.mul(as_float(a.source), half)
+            offset = ir.sub(centre, ir.div(ir.mul(as_float(a.target), half), like(at, a.scale)))
             return ir.add(offset, centred)
         raise self.ctx.malformed(f"the coordinate_transformation_mode '{self.transform}' is unknown")
 
     def _unscaled(self, a: _Axis, v: ir.Expr) -> ir.Expr:
         if a.scale is not None:
             return ir.div(v, like(v, a.scale))
-        return ir.div(ir.mul(v, _float(a.source)), _float(a.target))
+        return ir.div(ir.mul(v, as_float(a.source)), as_float(a.target))
 
     def _between_corners(self, a: _Axis, at: ir.Expr) -> ir.Expr:
         start, end = a.roi if self.crops else (0.0, 1.0)
-        last = ir.mul(_float(a.source - 1), like(at, end - start))
+        last = ir.mul(as_float(a.source - 1), like(at, end - start))
         if a.scale is None:
             single = self.ctx.env.eq(a.target, 1)
-            steps = _float(a.target - 1)
+            steps = as_float(a.target - 1)
         else:
             length = a.scale * self.ctx.env.fix(a.source)
             single = length == 1
@@ -119,13 +119,13 @@ class _Resize:
             inner = ir.mul(last, like(at, 0.5)) if self.crops else like(at, 0.0)
         else:
             inner = ir.div(ir.mul(at, last), steps)
-        return ir.add(inner, ir.mul(like(at, start), _float(a.source - 1))) if start else inner
+        return ir.add(inner, ir.mul(like(at, start), as_float(a.source - 1))) if start else inner
 
     def _outside(self, a: _Axis, i: Index) -> ir.Expr:
         """Whether the coordinate lies outside of the input, where the extrapolation value stands."""
         at = self.position(a, i)
         before = ir.binary("lt", at, like(at, 0.0))
-        return ir.binary("or", before, ir.binary("gt", at, _float(a.source - 1)))
+        return ir.binary("or", before, ir.binary("gt", at, as_float(a.source - 1)))
 
     # -- nearest ------------------------------------------------------------------------------------------------
 
@@ -168,7 +168,7 @@ class _Resize:
             whole = ir.unary(mode, v)
         else:
             raise self.ctx.malformed(f"the nearest_mode '{mode}' is unknown")
-        return _clamped(ir.cast(whole, "i32"), a.source)
+        return clamped(ir.cast(whole, "i32"), a.source)
 
     # -- linear and cubic ---------------------------------------------------------------------------------------
 
@@ -193,7 +193,7 @@ class _Resize:
 
         def tap(at: Sequence[Index], t: Index) -> ir.Expr:
             i = at[a.axis]
-            place = ir.value_index(_clamped(ir.add(low.at(i), ir.index(t + first)), a.source))
+            place = ir.value_index(clamped(ir.add(low.at(i), ir.index(t + first)), a.source))
             value = ir.cast(x.at(*at[: a.axis], place, *at[a.axis + 1 :]), cd)
             return ir.mul(value, ir.cast(weights.at(i, t), cd))
 
@@ -268,12 +268,15 @@ def interpolation_weight(mode: str, distance: ir.Expr, a: float = -0.75) -> ir.E
     return ir.select(ir.binary("le", distance, one), near, beyond)
 
 
-def _float(e: Index) -> ir.Expr:
+def as_float(e: Index) -> ir.Expr:
+    """An index as f32."""
     return ir.cast(ir.index(e), "f32")
 
 
-def _clamped(v: ir.Expr, extent: Index) -> ir.Expr:
-    return ir.binary("max", ir.binary("min", v, ir.index(extent - 1)), ir.const(0, "i32"))
+def clamped(v: ir.Expr, extent: Index) -> ir.Expr:
+    """A coordinate, i32 or f32, brought into 0 … extent − 1."""
+    last = ir.index(extent - 1) if v.dtype == "i32" else as_float(extent - 1)
+    return ir.binary("max", ir.binary("min", v, last), like(v, 0))
 
 
 # -- the operators ----------------------------------------------------------------------------------------------------
