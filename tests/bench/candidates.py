@@ -1,6 +1,6 @@
 """`build.py bench --candidates`: what one candidate costs before it is measured, by kind of kernel.
 
-The models are loaded and tuned as on any page: Python's part (lowering and emission) under Pyodide, the browser's part
+The models are loaded and tuned, one after the other, as on any page: Python's part (lowering and emission) under Pyodide, the browser's part
 (compiling and instantiating on every thread), each the median over the candidates of a kind.
 """
 
@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from .cases import DEFAULT, Case, whole_model
+from .cases import Case, whole_model
 from .kernels import kernel_cases, kernel_titles
 from .match import OURS, Match
 from .rows import Row
@@ -20,19 +20,35 @@ from .session import BenchSession
 _HEADING = f"{'kind':20}{'candidates':>12}{'python':>9}{'90 %':>9}{'browser':>9}{'90 %':>9}"
 
 
+SECONDS = 8.0
+"""Of tuning, for each model."""
+SAMPLE = (
+    "minilm-l6@batch=1,sequence=128",
+    "mobilenet-v2",
+    "rapidocr-det",
+    "rapidocr-cls-q8",
+    "silero-vad",
+    "llama-mini-q4",
+)
+"""Small models that have every kind of kernel between them."""
+
+
 def candidates(session: BenchSession) -> None:
     """Tune each case for --tune seconds, and print a line for each kind of kernel."""
     generation: dict[str, list[float]] = defaultdict(list)
     compilation: dict[str, list[float]] = defaultdict(list)
-    for case in _cases(session.options.models or DEFAULT):
-        with session.arena() as arena:
-            ours = Match(arena, case).play(1, session.options.tune)[OURS]
-        if ours.problem:
-            session.keep({"status": "failed", "model": case.title, "rival": "", "reason": ours.problem})
-            print(f"{case.title}: {ours.problem}", flush=True)
-            continue
-        for task in ours.facts["tasks"]:
-            collect(task, generation, compilation)
+    with session.arena() as arena:
+        for case in _cases(session.options.models or SAMPLE):
+            match = Match(arena, case)
+            match.load(OURS)
+            match.tune(OURS, session.options.tune)
+            problem = match.results[OURS].problem
+            if problem:
+                session.keep({"status": "failed", "model": case.title, "rival": "", "reason": problem})
+                print(f"{case.title}: {problem}", flush=True)
+                continue
+            for task in arena.call("facts", OURS)["tasks"]:
+                collect(task, generation, compilation)
     print(_HEADING)
     for op in sorted(generation):
         print(_line(session.keep(summary(op, generation[op], compilation[op]))), flush=True)

@@ -24,6 +24,7 @@ _TUNE_SECONDS = {
     "ablation": ablation.SECONDS,
     "visits": visits.SECONDS,
     "curve": curve.SECONDS,
+    "candidates": candidates.SECONDS,
 }
 _THREADS = {"ablation": ablation.THREADS}
 _MODES: dict[str, Callable[[BenchSession], None]] = {
