@@ -20,7 +20,7 @@ from .session import BenchSession
 _HEADING = f"{'kind':20}{'candidates':>12}{'python':>9}{'90 %':>9}{'browser':>9}{'90 %':>9}"
 
 
-SECONDS = 8.0
+SECONDS = 6.0
 """Of tuning, for each model."""
 SAMPLE = (
     "minilm-l6@batch=1,sequence=128",
