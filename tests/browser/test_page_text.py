@@ -159,6 +159,11 @@ def test_a_text_shorter_than_a_fixed_length_is_padded_and_masked(page: Page, sit
     expect(page.get_by_role("alert")).to_contain_text(
         "The text has 8 tokens, and the model takes 6. Shorten it."
     )
+    # Without the text, its mask would hide everything.
+    page.get_by_role("group", name="input_ids", exact=True).get_by_label("Fill with").select_option(
+        "Random ids"
+    )
+    expect(mask.get_by_label("Fill with")).to_have_value("ones")
 
 
 def test_a_model_without_a_tokeniser_asks_for_its_file(page: Page, site: SiteServer) -> None:

@@ -17,7 +17,7 @@ const KINDS = {
   fetch: ["The model could not be fetched", "Here: a model that you have downloaded can be chosen, or dropped, as a file."],
   device: ["The device cannot run this", "Load the model again, or choose another device."],
   "out-of-memory": ["There is not enough memory", "Here: enter smaller sizes, or choose another device and load again."],
-  compiler: ["The compiler does not start", "The model can still be run, with the kernels that it has."],
+  compiler: ["The compiler does not start", "Check the connection, and try again."],
   "kernel-file": ["This is no file of tuned kernels", "Nothing was imported. Choose a file that this page exported."],
   internal: [
     "A check inside the compiler failed",

@@ -168,9 +168,14 @@ export class InputField {
     this.#showOptions();
   }
 
-  /** There is a text now: a mask of ones becomes the text's mask, since its input may be padded. */
-  followText() {
-    if (this.kind.value === "ones" && takesMask(this.info)) this.kind.value = "mask";
+  /**
+   * A mask of ones becomes the text's mask, since its input may be padded; without a text a mask of none would hide everything.
+   * @param {boolean} hasText
+   */
+  followText(hasText) {
+    if (!takesMask(this.info)) return;
+    if (hasText && this.kind.value === "ones") this.kind.value = "mask";
+    else if (!hasText && this.kind.value === "mask") this.kind.value = "ones";
   }
 
   /** @param {number[] | null} dims for the chosen sizes of the symbols */

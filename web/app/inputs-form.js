@@ -121,9 +121,9 @@ export class InputsForm {
     return texts.find((text) => textPrefix(text.info.name) === textPrefix(info.name)) ?? texts[0];
   }
 
-  /** Masks that were all ones follow a text as soon as there is one: its input may be padded. */
+  /** Masks that were all ones follow a text as long as there is one: its input may be padded. */
   #maskTexts() {
-    for (const field of this.#fields) if (this.#textOf(field)) field.followText();
+    for (const field of this.#fields) field.followText(this.#textOf(field) !== undefined);
   }
 
   /** Where the scores of the text stand that a person would look at: at its first mask, else at its last token. */

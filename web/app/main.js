@@ -300,7 +300,7 @@ function requestReport(wait = report ? Math.max(REPORT_INTERVAL, REPORT_PATIENCE
       if (asked && fresh && asked === model) showReport(fresh);
     } catch (error) {
       if (asked !== model) return;
-      showError(runError, error);
+      showError(runError, error, `${modelName} runs on, with the kernels that it has.`);
       if (asked?.python === "failed") showWithoutPython();
     } finally {
       reportDue = 0;
