@@ -102,61 +102,37 @@ def _register_tiles(
         return _shared_columns(spec, target, roles, column, must_pack, row_axes)
     if not row_axes and roles.slides(on_column[0]):
         return _sliding(spec, target, roles, column)
-    packings = [(must_pack, False)]
-    if not must_pack:
-        packings.append((tuple(on_column), False))
+    # The columns are rows that are few, and what is read in several places is the other operand: see `_few_rows`.
     few = column != roles.columns[0] and not roles.slides(1 - on_column[0])
-    if few and not _along_sum(spec, roles, 1 - on_column[0]):
-        packings = [((0, 1), False)]  # The other operand in the order of its sum.
-    if pairable(spec):
-        # Two terms at a time halve the work; what cannot be read in pairs where it lies is packed.
-        packings.append((tuple(n for n in (0, 1) if n in on_column or not ready(spec, n)), True))
-    laid_out = [
-        1 + sum(_LAYOUT / roles.reuse(n) for n in packing if roles.slides(n)) for packing, _ in packings
-    ]
+    packings = _packings(spec, roles, on_column, must_pack, few)
+    orders = _orders(spec, column, row_axes, few)
     unroll = small_extent(spec)
     waiting = _waiting(spec, target, roles, on_column[0])
     fused = target.relaxed_simd and spec.stages[0].reduces[0].value.dtype == "f32"
-    orders = [tuple(v for v, _ in spec.outer)]
-    if row_axes:
-        rest = [v for v, _ in spec.outer if v != column]
-        orders.insert(
-            0, (*[v for v in rest if v not in row_axes], column, *[v for v in rest if v in row_axes])
-        )
-        orders = list(dict.fromkeys(orders)) if not few else [(*rest, column)]
-    found = []
-    number = 0
+    found: list[tuple[float, int, Schedule]] = []
     for rows in _row_tiles(spec, row_axes):
-        m = 1
-        waste = 1.0
-        for v, t in rows:
-            extent = spec.hint(spec.extent(v))
-            m *= t
-            waste *= -(-extent // t) * t / extent
+        m = prod(t for _, t in rows)
+        waste = _waste(spec, rows)
         stores = _stores(roles, rows, column)
         for n in (width,) if few else (4, 8, 12, 16, 32):
-            if n > width and n > 4:
-                continue
             vectors = -(-n // LANES)
             accumulators = m * vectors
-            if accumulators > MAX_ACCUMULATORS or (
-                accumulators < 4 and m == 1 and n < min(width, 16) and row_axes
-            ):
+            if n > max(width, LANES) or accumulators > MAX_ACCUMULATORS:
+                continue
+            if accumulators < 4 and m == 1 and n < min(width, 16) and row_axes:
                 continue
             cost = tile_cost(m, n, target, fused, alone=not row_axes) * (1 + waiting * m)
             cost *= waste * (-(-width // n) * vectors * LANES / width) * stores
-            for (packing, pairs), layout in zip(packings, laid_out, strict=True):
-                last = (packing, pairs) == packings[-1]
+            for packing, pairs, layout in packings:
+                last = (packing, pairs) == packings[-1][:2]
                 walks: list[tuple[float, tuple[str, ...], tuple[tuple[str, int], ...]]]
                 walks = [(0.02 * position, order, ()) for position, order in enumerate(orders)]
                 if last and row_axes and not pairs:
                     block = _cache_block(spec, target, roles, row_axes, on_column[0], -(-width // n), n)
                     walks += [(0.01, orders[0], ((column, block),))] if block else []
                 for later, order, serial in walks:
-                    tiles = (*rows, (column, n))
-                    penalty = 1 + later + (0.0 if last else 0.05)
                     schedule = Schedule(
-                        tiles=tiles,
+                        tiles=(*rows, (column, n)),
                         vector=column,
                         order=order,
                         serial=serial,
@@ -164,10 +140,43 @@ def _register_tiles(
                         pairs=pairs,
                         unroll=1 if pairs else unroll,
                     )
-                    penalty *= layout * (0.5 if pairs else 1)
-                    found.append((cost * penalty, number, schedule))
-                    number += 1
+                    penalty = (1 + later + (0.0 if last else 0.05)) * layout * (0.5 if pairs else 1)
+                    found.append((cost * penalty, len(found), schedule))
     return found
+
+
+def _packings(
+    spec: KernelSpec, roles: Roles, on_column: list[int], must_pack: tuple[int, ...], few: bool
+) -> list[tuple[tuple[int, ...], bool, float]]:
+    """(operands laid out in tile order, whether in pairs, what laying them out adds to the cost as a factor); the best last."""
+    found = [(must_pack, False)]
+    if not must_pack:
+        found.append((tuple(on_column), False))
+    if few and not _along_sum(spec, roles, 1 - on_column[0]):
+        found = [((0, 1), False)]  # The other operand in the order of its sum.
+    if pairable(spec):
+        # Two terms at a time halve the work; what cannot be read in pairs where it lies is packed.
+        found.append((tuple(n for n in (0, 1) if n in on_column or not ready(spec, n)), True))
+    return [
+        (packing, pairs, 1 + sum(_LAYOUT / roles.reuse(n) for n in packing if roles.slides(n)))
+        for packing, pairs in found
+    ]
+
+
+def _orders(spec: KernelSpec, column: str, row_axes: list[str], few: bool) -> list[tuple[str, ...]]:
+    """Orders of the outer axes, the better first: all tiles of rows for a tile of columns, then that of the spec."""
+    rest = [v for v, _ in spec.outer if v != column]
+    if few:
+        return [(*rest, column)]
+    rows_last = (*[v for v in rest if v not in row_axes], column, *[v for v in rest if v in row_axes])
+    plain = tuple(v for v, _ in spec.outer)
+    return list(dict.fromkeys((rows_last, plain))) if row_axes else [plain]
+
+
+def _waste(spec: KernelSpec, tiles: tuple[tuple[str, int], ...]) -> float:
+    """Points that tiles compute for each that there is: the last tile of an axis is moved back."""
+    extents = [(spec.hint(spec.extent(v)), t) for v, t in tiles]
+    return prod(-(-extent // t) * t / extent for extent, t in extents)
 
 
 def _cache_block(
@@ -261,8 +270,7 @@ def _sliding(
         if t > 1 and (not row_axes or t > spec.hint(spec.extent(row_axes[0]))):
             continue
         rows = ((row_axes[0], t),) if t > 1 else ()
-        extent = spec.hint(spec.extent(row_axes[0])) if row_axes else 1
-        waste = -(-extent // t) * t / extent
+        waste = _waste(spec, rows)
         for unroll in dict.fromkeys((whole, small_extent(spec))):
             windows, fetched = _windows(spec, roles, [column, *row_axes[:1]], dict(rows), unroll)
             for n in (4, 8, 16):
@@ -315,10 +323,8 @@ def _shared_columns(
     found: list[tuple[float, int, Schedule]] = []
     for rows in dict.fromkeys(tuple(r for r in rows if r[1] > 1) for rows in tiles):
         sizes = dict(rows)
-        m, waste = 1, 1.0
-        for v, t in rows:
-            m *= t
-            waste *= -(-spec.hint(spec.extent(v)) // t) * t / spec.hint(spec.extent(v))
+        m = prod(sizes.values())
+        waste = _waste(spec, rows)
         for unroll in dict.fromkeys((roles.terms if roles.terms <= MAX_TAPS else inner, inner)):
             windows, fetched = _windows(spec, roles, row_axes, sizes, unroll)
             for n in (4, 8, 16):
