@@ -326,11 +326,12 @@ def test_frames_leave_time_for_work_in_the_background(modules: Modules) -> None:
 @pytest.mark.parametrize(
     "alone, together, chosen, inferences",
     [
-        ([10.0], [12.0], False, 12),  # what threads cost is more than they save
+        ([10.0], [14.0], False, 12),  # what threads cost is more than they save
         ([10.0], [6.0], True, 12),
-        ([10.0], [9.8], False, 12),  # too little for a second core
-        ([10.0, 11.0], [9.9, 10.5], False, 40),  # not apart: the medians decide
-        ([120.0], [60.0], True, 5),  # never tried on one thread more than once
+        ([10.0, 10.0, 10.0, 5.0], [6.0, 6.0, 14.0, 6.0], True, 12),  # one disturbed inference each
+        ([10.0], [9.8], False, 40),  # too little for a second core
+        ([10.0, 11.0], [9.9, 10.5], False, 40),  # close: many decide
+        ([120.0], [60.0], True, 4),  # never tried on one thread
     ],
 )
 def test_all_threads_are_used_where_they_are_faster_than_one(

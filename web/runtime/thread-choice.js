@@ -12,14 +12,15 @@ const COLD = 3;
 /** Inferences timed each way: few would leave the choice to what else the machine does. */
 const SAMPLES = 15;
 
-/** So few are enough where all of one way are faster than any of the other: each on one thread may take twice as long. */
-const CLEAR = 4;
+/** So few are enough where one way takes less than this part of the other's time: each the slower way may take twice as long. */
+const FEW = 4;
+const CLEAR = 0.8;
 
 /** The part of one thread's time that all of them must stay below; a core that is not needed is somebody else's. */
 const WORTH = 0.95;
 
 /** An inference that takes longer than this on all threads is not tried on one, ms. */
-const SURELY_WORTH_MS = 50;
+const SURELY_WORTH_MS = 15;
 
 /** Inferences after which the choice is made anew: the load of the machine changes. */
 const VALID = 2000;
@@ -52,24 +53,19 @@ export class ThreadChoice {
   record(together, ms) {
     const { times } = this;
     times[together ? "together" : "alone"].push(ms);
-    const count = Math.min(times.alone.length, times.together.length);
-    if (together && ms > SURELY_WORTH_MS) this.together = true;
-    else if (count >= SAMPLES || (count >= CLEAR && areApart(times.alone, times.together))) {
-      this.together = median(times.together) < WORTH * median(times.alone);
+    if (together && ms > SURELY_WORTH_MS) {
+      this.together = true;
+      return;
     }
+    const count = Math.min(times.alone.length, times.together.length);
+    if (count < FEW) return;
+    const [alone, all] = [median(times.alone), median(times.together)];
+    const clear = Math.min(alone, all) < CLEAR * Math.max(alone, all);
+    if (clear || count >= SAMPLES) this.together = all < WORTH * alone;
   }
 
   reset() {
     this.together = null;
     this.times = { alone: [], together: [] };
   }
-}
-
-/**
- * Whether all of some numbers are less than any of the others.
- * @param {number[]} a
- * @param {number[]} b
- */
-function areApart(a, b) {
-  return Math.max(...a) < Math.min(...b) || Math.max(...b) < Math.min(...a);
 }
